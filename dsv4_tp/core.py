@@ -1,0 +1,169 @@
+"""The nouns every layer shares: spans, a rank's part of the model, requests, commands, events.
+
+Frozen data without behaviour beyond simple arithmetic. Nothing here knows MLX, gRPC or files.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The half-open range [start, stop) of integers."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.start <= self.stop, f"not a span: [{self.start}, {self.stop})"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one rank holds of every tensor that is split; all else is replicated.
+
+    An empty span is legal: the module is not built and its contribution is zero.
+    """
+
+    heads: Span  # attention heads: rows of wq_b, attn_sink, wo_a's and wo_b's columns
+    experts: Span  # routed experts held whole or in part
+    expert_width: Span  # channels of each held routed expert: w1/w3 rows, w2 columns
+    shared_width: Span  # channels of the shared expert
+    vocab: Span  # rows of head
+
+
+class ExpertSplit(StrEnum):
+    """How routed experts are shared out: every expert's width, or whole experts."""
+
+    WIDTH = "width"
+    WHOLE = "whole"
+
+
+class DType(StrEnum):
+    """The dtype activations and unquantised weights are held in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class FinishReason(StrEnum):
+    """Why a request ended, in the words of the OpenAI API."""
+
+    STOP = "stop"  # a stop token
+    LENGTH = "length"  # max_tokens
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sequence to continue: the prompt's ids, when to stop and how to choose."""
+
+    id: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Teacher-forced scoring of equally long rows, fed in pieces of `chunk` tokens (0: whole)."""
+
+    id: str
+    rows: tuple[tuple[int, ...], ...]
+    chunk: int = 0
+    want_logits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Start this request when its turn comes."""
+
+    request: Request | ScoreRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the named request at the next step border."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Finish what is running, then leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the log that every rank applies in the same order; `number` starts at 1."""
+
+    number: int
+    action: Submit | Cancel | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One generated token; `index` counts from 0 within its request."""
+
+    request_id: str
+    index: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishEvent:
+    """The end of a request, with what it cost on this rank."""
+
+    request_id: str
+    reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+    prefill_s: float
+    decode_s: float
+    collectives: int  # during the decode steps
+    wire_bytes: int  # payload this rank sent during the decode steps, one way
+    error: str = ""  # not empty: the rank refused the request, and why
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreEvent:
+    """A piece of a score: the nll of every row with the last piece, logits when asked for."""
+
+    request_id: str
+    start: int  # position of the first row of `logits`
+    logits: bytes = b""  # float32, C order [B, count, vocab]
+    count: int = 0
+    nll: tuple[float, ...] = ()  # nats per token, one per row, only in the last piece
+    last: bool = False
+
+
+Event = TokenEvent | FinishEvent | ScoreEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """What a rank has done so far, read from its shared progress page."""
+
+    rank: int
+    phase: str  # starting, joining, loading, ready, prefill, decode, leaving
+    bytes_loaded: int = 0
+    bytes_total: int = 0
+    prefill_tokens: int = 0
+    decode_steps: int = 0
+    active_bytes: int = 0  # memory MLX holds
+    peak_bytes: int = 0
+    pid: int = field(default=0)

@@ -1,0 +1,64 @@
+"""The errors a user can meet, and the exit code each one ends with.
+
+    Dsv4Error              1  failed
+    |- InputError          2  refused input or preflight
+    |  |- ConfigError         cluster.yaml or a command line value
+    |  |- ModelError          config.json
+    |  |- CheckpointError     safetensors files
+    |  |- PlanError           the model does not fit the ranks asked for
+    |  |- RequestError        a prompt or a sampling setting
+    |  `- PreflightError      a host, a port, a version
+    |- RankFailure         5  a rank or its host was lost
+    `- DeadlineError       6  something did not happen in time
+
+A message names the file or host, the key, the value and the next step.
+Assertions are for our own mistakes only; they are not part of this tree.
+"""
+
+
+class Dsv4Error(Exception):
+    """Something the user is told in one line."""
+
+    exit_code = 1
+
+
+class InputError(Dsv4Error):
+    """What was asked for is refused; nothing was started or all of it was stopped."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """cluster.yaml or a command line value is wrong."""
+
+
+class ModelError(InputError):
+    """config.json does not describe a DeepSeek-V4 model."""
+
+
+class CheckpointError(InputError):
+    """The safetensors files are missing, damaged or not the model's."""
+
+
+class PlanError(InputError):
+    """The model cannot be split as asked."""
+
+
+class RequestError(InputError):
+    """A prompt or a sampling setting cannot be served."""
+
+
+class PreflightError(InputError):
+    """A host is not ready: unreachable, a port in use, another version."""
+
+
+class RankFailure(Dsv4Error):
+    """A rank, or the host it ran on, was lost; its epoch is over."""
+
+    exit_code = 5
+
+
+class DeadlineError(Dsv4Error):
+    """A wait ended by its deadline."""
+
+    exit_code = 6
