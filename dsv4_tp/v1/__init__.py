@@ -1,0 +1,1 @@
+"""Generated from protos/dsv4_tp/v1 by `make protos`; never edited."""
