@@ -1,0 +1,18 @@
+"""DeepSeek-V4's mathematics on one device: no rank, no group, no file, no process.
+
+Names, shapes and order follow DeepSeek's published inference code; paper: arXiv 2606.19348.
+"""
+
+from dsv4_tp.model.cache import Cache, LayerCache
+from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
+from dsv4_tp.model.model import Model
+
+__all__ = [
+    "AllSum",
+    "Cache",
+    "ExpertLinear",
+    "GroupedLinear",
+    "LayerCache",
+    "Model",
+    "identity",
+]

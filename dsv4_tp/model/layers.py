@@ -1,0 +1,117 @@
+"""The linear layers nn.Linear does not cover: one matrix per output group, one per expert.
+
+Both keep DeepSeek's orientation (rows are outputs) and can be swapped for quantised twins by
+`nn.quantize`, as `nn.Linear` can.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+AllSum = Callable[[mx.array], mx.array]
+
+
+def identity(x: mx.array) -> mx.array:
+    """The all-reduce of one device."""
+    return x
+
+
+def linear(in_width: int, out_width: int) -> nn.Linear:
+    """A matrix without bias; DeepSeek-V4 has no biased projection."""
+    return nn.Linear(in_width, out_width, bias=False)
+
+
+def float_matmul(x: mx.array, weight: mx.array) -> mx.array:
+    """`x @ weight.T` in float32, whatever both are stored as."""
+    return x.astype(mx.float32) @ weight.astype(mx.float32).T
+
+
+class GroupedLinear(nn.Module):
+    """Block-diagonal projection: group g of the input through its own matrix.
+
+    weight: [groups * out_width, in_width], the groups' matrices stacked.
+    """
+
+    def __init__(self, in_width: int, out_width: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = mx.zeros((groups * out_width, in_width))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """[B, groups, L, in_width] -> [B, groups, L, out_width]."""
+        weight = self.weight.reshape(self.groups, -1, self.weight.shape[-1])
+        return x @ weight.swapaxes(-1, -2)
+
+    def to_quantized(self, group_size: int, bits: int, mode: str) -> "QuantizedGroupedLinear":
+        """The twin whose weight is packed; its parameters still have to be loaded."""
+        return QuantizedGroupedLinear(self, group_size=group_size, bits=bits, mode=mode)
+
+
+class QuantizedGroupedLinear(nn.Module):
+    """GroupedLinear over a packed weight; `scales` has one entry per `group_size` columns."""
+
+    def __init__(self, plain: GroupedLinear, *, group_size: int, bits: int, mode: str) -> None:
+        super().__init__()
+        self.groups = plain.groups
+        self.group_size, self.bits, self.mode = group_size, bits, mode
+        self.weight, self.scales, *_ = mx.quantize(plain.weight, group_size, bits, mode=mode)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """[B, groups, L, in_width] -> [B, groups, L, out_width]."""
+        return mx.quantized_matmul(
+            x,
+            self.weight.reshape(self.groups, -1, self.weight.shape[-1]),
+            self.scales.reshape(self.groups, -1, self.scales.shape[-1]),
+            transpose=True,
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+        )
+
+
+class ExpertLinear(nn.Module):
+    """One matrix per routed expert; each input row names the expert it goes through.
+
+    weight: [experts, out_width, in_width].
+    """
+
+    def __init__(self, in_width: int, out_width: int, experts: int) -> None:
+        super().__init__()
+        self.weight = mx.zeros((experts, out_width, in_width))
+
+    def __call__(self, x: mx.array, experts: mx.array, *, sorted_rows: bool) -> mx.array:
+        """[..., 1, in_width] with experts [...] -> [..., 1, out_width]."""
+        weight, dtype = self.weight.swapaxes(-1, -2), x.dtype
+        if mx.default_device() == mx.Device(mx.cpu):
+            # MLX's CPU backend gathers in float32 only.
+            x, weight = x.astype(mx.float32), weight.astype(mx.float32)
+        out = mx.gather_mm(x, weight, rhs_indices=experts, sorted_indices=sorted_rows)
+        return out.astype(dtype)
+
+    def to_quantized(self, group_size: int, bits: int, mode: str) -> "QuantizedExpertLinear":
+        """The twin whose weight is packed; its parameters still have to be loaded."""
+        return QuantizedExpertLinear(self, group_size=group_size, bits=bits, mode=mode)
+
+
+class QuantizedExpertLinear(nn.Module):
+    """ExpertLinear over packed weights."""
+
+    def __init__(self, plain: ExpertLinear, *, group_size: int, bits: int, mode: str) -> None:
+        super().__init__()
+        self.group_size, self.bits, self.mode = group_size, bits, mode
+        self.weight, self.scales, *_ = mx.quantize(plain.weight, group_size, bits, mode=mode)
+
+    def __call__(self, x: mx.array, experts: mx.array, *, sorted_rows: bool) -> mx.array:
+        """[..., 1, in_width] with experts [...] -> [..., 1, out_width]."""
+        return mx.gather_qmm(
+            x,
+            self.weight,
+            self.scales,
+            rhs_indices=experts,
+            transpose=True,
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+            sorted_indices=sorted_rows,
+        )

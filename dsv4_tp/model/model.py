@@ -1,0 +1,153 @@
+"""The whole model: embedding, layers, head, and the MTP stages that predict one token further."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from dsv4_tp.core import Part
+from dsv4_tp.model.attention import Attention
+from dsv4_tp.model.cache import Cache, LayerCache
+from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead, write_back
+from dsv4_tp.model.layers import AllSum, float_matmul, identity, linear
+from dsv4_tp.model.moe import MoE
+from dsv4_tp.model.rope import Rope
+from dsv4_tp.modelspec import ModelSpec
+
+
+class Block(nn.Module):
+    """One layer: attention, then experts, each between its hyper-connections."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        part: Part,
+        *,
+        ratio: int,
+        hashed: bool,
+        rope: Rope,
+        all_sum: AllSum,
+    ) -> None:
+        super().__init__()
+        self.all_sum = all_sum
+        self.hc_attn, self.hc_ffn = HyperConnection(spec), HyperConnection(spec)
+        self.attn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
+        self.ffn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
+        self.attn = Attention(spec, ratio, part, rope)
+        self.ffn = MoE(spec, part, hashed=hashed)
+
+    def __call__(self, streams: mx.array, ids: mx.array, cache: LayerCache) -> mx.array:
+        """Streams [B, L, hc_mult, D] of the tokens ids [B, L] -> the layer's streams."""
+        x, mix = self.hc_attn(streams)
+        x = self.all_sum(self.attn(self.attn_norm(x), cache))
+        streams = write_back(x, streams, mix)
+        x, mix = self.hc_ffn(streams)
+        x = self.all_sum(self.ffn(self.ffn_norm(x), ids))
+        return write_back(x, streams, mix)
+
+
+class MTPStage(Block):
+    """Predicts the token after the next from a token's streams and the next token.
+
+    Its block is a window-only layer with a cache of its own; embedding and head are the model's.
+    """
+
+    def __init__(self, spec: ModelSpec, part: Part, *, rope: Rope, all_sum: AllSum) -> None:
+        super().__init__(spec, part, ratio=0, hashed=False, rope=rope, all_sum=all_sum)
+        size = spec.hidden_size
+        self.e_proj, self.h_proj = linear(size, size), linear(size, size)
+        self.enorm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
+        self.hnorm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
+        self.norm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
+        self.hc_head = HyperHead(spec)
+
+    def joined(self, streams: mx.array, embedded: mx.array) -> mx.array:
+        """Streams [B, L, hc_mult, D] and next tokens' embeddings [B, L, D] -> the block's input."""
+        return self.e_proj(self.enorm(embedded))[..., None, :] + self.h_proj(self.hnorm(streams))
+
+
+class Model(nn.Module):
+    """DeepSeek-V4 on one device, or one part of it whose shares `all_sum` adds up.
+
+    Args:
+        spec: the model's numbers.
+        part: what this device holds; None for everything.
+        all_sum: adds up the parts' outputs, twice per layer.
+        mtp: build the MTP stages too.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        part: Part | None = None,
+        *,
+        all_sum: AllSum = identity,
+        mtp: bool = False,
+    ) -> None:
+        super().__init__()
+        part = part or spec.whole
+        self.spec, self.part = spec, part
+        window_rope, pool_rope = Rope(spec, compressed=False), Rope(spec, compressed=True)
+        self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        self.layers = [
+            Block(
+                spec,
+                part,
+                ratio=ratio,
+                hashed=layer < spec.num_hash_layers,
+                rope=pool_rope if ratio else window_rope,
+                all_sum=all_sum,
+            )
+            for layer, ratio in enumerate(spec.compress_ratios)
+        ]
+        self.norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
+        self.hc_head = HyperHead(spec)
+        if len(part.vocab):
+            self.head = linear(spec.hidden_size, len(part.vocab))
+        if mtp:
+            self.mtp = [
+                MTPStage(spec, part, rope=window_rope, all_sum=all_sum)
+                for _ in range(spec.num_nextn_predict_layers)
+            ]
+
+    def make_cache(self) -> Cache:
+        """An empty memory for one batch of equally long sequences."""
+        return Cache(LayerCache(self.spec.sliding_window) for _ in self.layers)
+
+    def make_mtp_cache(self) -> Cache:
+        """An empty memory for the MTP stages."""
+        return Cache(LayerCache(self.spec.sliding_window) for _ in self.mtp)
+
+    def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
+        """Appends ids [B, L] to the cache -> float32 logits [B, L, rows of head held]."""
+        return self.logits(self.streams(ids, cache or self.make_cache()))
+
+    def streams(self, ids: mx.array, cache: Cache) -> mx.array:
+        """Appends ids [B, L] to the cache -> the last layer's streams [B, L, hc_mult, D]."""
+        streams = self.embedded(ids)
+        for layer, layer_cache in zip(self.layers, cache, strict=True):
+            streams = layer(streams, ids, layer_cache)
+        return streams
+
+    def embedded(self, ids: mx.array) -> mx.array:
+        """ids [B, L] -> every stream a copy of the embedding, [B, L, hc_mult, D]."""
+        return mx.repeat(self.embed(ids)[..., None, :], self.spec.hc_mult, axis=-2)
+
+    def logits(self, streams: mx.array) -> mx.array:
+        """Streams [B, L, hc_mult, D] -> float32 logits [B, L, rows of head held]."""
+        return self._head(self.norm(self.hc_head(streams)))
+
+    def mtp_logits(self, streams: mx.array, next_ids: mx.array, cache: Cache) -> mx.array:
+        """The first MTP stage's logits for the token after `next_ids` [B, L].
+
+        Args:
+            streams: of the tokens before next_ids, by `streams`, [B, L, hc_mult, D].
+            next_ids: the tokens that followed, [B, L].
+            cache: by `make_mtp_cache`; the tokens are appended.
+        """
+        stage: MTPStage = self.mtp[0]
+        joined = stage.joined(streams, self.embed(next_ids))
+        return self._head(stage.norm(stage.hc_head(stage(joined, next_ids, cache[0]))))
+
+    def _head(self, x: mx.array) -> mx.array:
+        if "head" not in self:
+            return mx.zeros((*x.shape[:2], 0), dtype=mx.float32)
+        return float_matmul(x, self.head.weight)

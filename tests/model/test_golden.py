@@ -1,0 +1,82 @@
+"""The model against vectors of independent implementations: at most 1e-4 of a logit, in float32."""
+
+import numpy as np
+import pytest
+
+from tests.model.golden import (
+    LAYOUTS,
+    PUBLIC,
+    Case,
+    distance,
+    greedy,
+    hidden,
+    load_case,
+    run,
+    run_mtp,
+)
+
+TOLERANCE = 1e-4
+FOLDERS = [f"public/{name}" for name in PUBLIC] + [f"layouts/{name}" for name in LAYOUTS]
+
+
+@pytest.fixture(scope="module", params=[*FOLDERS, "native"])
+def case(request: pytest.FixtureRequest) -> Case:
+    return load_case(request.param)
+
+
+def test_prefill(case: Case) -> None:
+    logits = run(case.model, case.ids, [case.ids.shape[1]])
+    assert distance(logits, case.arrays["logits"]) <= TOLERANCE
+
+
+def test_step_by_step(case: Case) -> None:
+    logits = run(case.model, case.ids, [1] * case.ids.shape[1])
+    assert distance(logits, case.arrays["logits"]) <= TOLERANCE
+
+
+def test_chunked(case: Case) -> None:
+    logits = run(case.model, case.ids, case.chunks)
+    assert distance(logits, case.arrays["logits"]) <= TOLERANCE
+
+
+def test_each_row_alone(case: Case) -> None:
+    length = case.ids.shape[1]
+    rows = [run(case.model, case.ids[b : b + 1], [length]) for b in range(case.ids.shape[0])]
+    assert distance(np.concatenate(rows), case.arrays["logits"]) <= TOLERANCE
+
+
+def test_prefixes(case: Case) -> None:
+    lengths = case.arrays.get("prefix_lengths", np.array([1, 3, 4, 5, 16, 17, 127, 128, 129]))
+    for length in lengths.tolist():
+        logits = run(case.model, case.ids[:, :length], [length])
+        assert distance(logits, case.arrays["logits"][:, :length]) <= TOLERANCE, length
+
+
+def test_mtp(case: Case) -> None:
+    if "mtp_logits" not in case.arrays:
+        assert case.model.spec.num_nextn_predict_layers == 0
+        return
+    length = case.ids.shape[1]
+    for chunks in ([length], [9] + [1] * (length - 9)):
+        logits = run_mtp(case.model, case.ids, chunks)
+        assert distance(logits, case.arrays["mtp_logits"]) <= TOLERANCE
+
+
+def test_greedy(case: Case) -> None:
+    if "greedy_ids" not in case.arrays:
+        pytest.skip("this case has no greedy continuation")
+    expected = case.arrays["greedy_ids"].tolist()
+    assert greedy(case.model, case.arrays["greedy_prompt"].tolist(), len(expected)) == expected
+
+
+def test_hidden(case: Case) -> None:
+    got = hidden(case.model, case.ids)
+    if "hidden" in case.arrays:
+        expected, got = case.arrays["hidden"], got[:, case.arrays["hidden_pos"]]
+    elif "hidden.0" in case.arrays:
+        depths = [key for key in case.arrays if key.startswith("hidden.")]
+        expected = np.concatenate([case.arrays[f"hidden.{i}"] for i in range(len(depths))])
+        got = got[: len(depths)]
+    else:
+        pytest.skip("this case has no hidden states")
+    assert distance(got, expected) <= TOLERANCE

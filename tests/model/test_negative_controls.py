@@ -1,0 +1,102 @@
+"""Each ingredient done wrong must show: the reference vectors would catch it.
+
+Every control breaks one thing the way ports of this model are known to break it, and asks for a
+logit error above 1e-2, a hundred times what the golden tests allow.
+"""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from dsv4_tp.model import hyper_connections, model
+from dsv4_tp.model.hyper_connections import Mix
+from dsv4_tp.model.rope import Rope, _extended  # pyright: ignore[reportPrivateUsage]
+from tests.model.golden import Case, distance, load_case, run
+
+VISIBLE = 1e-2
+
+
+def error(case: Case, chunks: list[int] | None = None) -> float:
+    """The largest logit error of the case as it stands."""
+    chunks = chunks or [case.ids.shape[1]]
+    return distance(run(case.model, case.ids, chunks), case.arrays["logits"])
+
+
+@pytest.fixture
+def case() -> Case:
+    """Batch of two, active clamp, short YaRN context: every control can bite."""
+    loaded = load_case("public/a2_clamp_batch")
+    assert error(loaded) <= 1e-4
+    return loaded
+
+
+def test_sinks_of_other_heads(case: Case) -> None:
+    shift = case.model.spec.heads_per_group
+    for layer in case.model.layers:
+        layer.attn.attn_sink = mx.roll(layer.attn.attn_sink, shift)
+    assert error(case) > VISIBLE
+
+
+def test_comb_transposed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def transposed(x: mx.array, streams: mx.array, mix: Mix) -> mx.array:
+        wrong = Mix(mix.post, mix.comb.swapaxes(-1, -2))
+        return hyper_connections.write_back(x, streams, wrong)
+
+    monkeypatch.setattr(model, "write_back", transposed)
+    assert error(case) > VISIBLE
+
+
+def test_inverse_rope_left_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = Rope.__call__
+
+    def forward_only(
+        rope: Rope, x: mx.array, start: int, *, stride: int = 1, inverse: bool = False
+    ) -> mx.array:
+        return x if inverse else turn(rope, x, start, stride=stride)
+
+    monkeypatch.setattr(Rope, "__call__", forward_only)
+    assert error(case) > VISIBLE
+
+
+def test_overlap_lost_between_chunks(case: Case) -> None:
+    cache, pieces = case.model.make_cache(), []
+    for piece in np.array_split(case.ids, 5, axis=1):
+        pieces.append(np.array(case.model(mx.array(piece), cache)))
+        for layer in cache:
+            for pool in (layer.pool, layer.index_pool):
+                pool.last_kv = pool.last_score = None
+    assert distance(np.concatenate(pieces, axis=1), case.arrays["logits"]) > VISIBLE
+
+
+def test_shared_expert_unclamped(case: Case) -> None:
+    for layer in case.model.layers:
+        layer.ffn.shared_experts.limit = float("inf")
+    assert error(case) > VISIBLE
+
+
+def test_yarn_on_window_layers(case: Case) -> None:
+    spec = case.model.spec
+    assert spec.yarn is not None
+    plain = [1 / period for period in case.model.layers[0].attn.rope.periods.tolist()]
+    stretched = [1 / f for f in _extended(plain, spec.yarn, spec.rope_theta)]
+    case.model.layers[0].attn.rope.periods = mx.array(stretched)
+    assert error(case) > VISIBLE
+
+
+def test_gate_bias_in_the_weights(case: Case) -> None:
+    gate = case.model.layers[-1].ffn.gate
+    scores = type(gate)._scores
+    case.model.layers[-1].ffn.gate._scores = lambda logits: scores(gate, logits) + gate.bias
+    assert error(case) > VISIBLE
+
+
+def test_compressed_rows_at_wrong_positions(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = Rope.__call__
+
+    def window_number(
+        rope: Rope, x: mx.array, start: int, *, stride: int = 1, inverse: bool = False
+    ) -> mx.array:
+        return turn(rope, x, start, stride=1, inverse=inverse)
+
+    monkeypatch.setattr(Rope, "__call__", window_number)
+    assert error(case) > VISIBLE

@@ -1,0 +1,64 @@
+"""Rotary tables and hyper-connections against plain numpy, and their invariants."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+
+from dsv4_tp.model.hyper_connections import sinkhorn
+from dsv4_tp.model.rope import Rope
+from dsv4_tp.modelspec import Yarn
+from tests.model.tiny import tiny_spec
+
+
+def test_rope_turns_the_trailing_pairs() -> None:
+    spec = tiny_spec()
+    x = np.random.default_rng(0).standard_normal((1, 3, spec.head_dim)).astype(np.float32)
+    got = np.array(Rope(spec, compressed=False)(mx.array(x), 7, stride=4))
+    width, keep = spec.qk_rope_head_dim, spec.head_dim - spec.qk_rope_head_dim
+    angles = (7 + np.arange(3))[:, None] * 4 * spec.rope_theta ** (-np.arange(0, width, 2) / width)
+    pairs = (x[0, :, keep::2] + 1j * x[0, :, keep + 1 :: 2]) * np.exp(1j * angles)
+    np.testing.assert_allclose(got[0, :, keep::2], pairs.real, atol=1e-5)
+    np.testing.assert_allclose(got[0, :, keep + 1 :: 2], pairs.imag, atol=1e-5)
+    np.testing.assert_array_equal(got[..., :keep], x[..., :keep])
+
+
+def test_inverse_rope_turns_back() -> None:
+    rope = Rope(tiny_spec(), compressed=True)
+    x = mx.random.normal((2, 5, 32), key=mx.random.key(0))
+    assert mx.allclose(rope(rope(x, 1000), 1000, inverse=True), x, atol=1e-5).item()
+
+
+def test_yarn_of_the_released_models() -> None:
+    yarn = Yarn(factor=16, original_positions=65536, beta_fast=32, beta_slow=1)
+    spec = tiny_spec(qk_rope_head_dim=64, head_dim=512, compress_rope_theta=160000.0, yarn=yarn)
+    stretched = np.array(Rope(spec, compressed=True).periods)
+    plain = 160000.0 ** (np.arange(0, 64, 2) / 64)
+    # Pairs up to 15 turn fast enough to be kept; from 25 on all are stretched by the factor.
+    np.testing.assert_allclose(stretched[:16], plain[:16], rtol=1e-6)
+    np.testing.assert_allclose(stretched[25:], 16 * plain[25:], rtol=1e-6)
+    ramp = (20 - 15) / 10
+    np.testing.assert_allclose(1 / stretched[20], ((1 - ramp) + ramp / 16) / plain[20], rtol=1e-6)
+
+
+def test_window_layers_know_no_yarn() -> None:
+    spec = tiny_spec()
+    plain = spec.rope_theta ** (np.arange(0, spec.qk_rope_head_dim, 2) / spec.qk_rope_head_dim)
+    np.testing.assert_allclose(np.array(Rope(spec, compressed=False).periods), plain, rtol=1e-6)
+
+
+def test_sinkhorn_by_hand() -> None:
+    scores = np.random.default_rng(1).standard_normal((3, 4, 4))
+    comb = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True) + 0.02
+    comb /= comb.sum(-2, keepdims=True) + 0.02
+    for _ in range(2):
+        comb /= comb.sum(-1, keepdims=True) + 0.02
+        comb /= comb.sum(-2, keepdims=True) + 0.02
+    got = sinkhorn(mx.array(scores.astype(np.float32)), iters=3, eps=0.02)
+    np.testing.assert_allclose(np.array(got), comb, rtol=1e-5)
+
+
+def test_sinkhorn_is_doubly_stochastic() -> None:
+    comb = sinkhorn(mx.random.normal((64, 4, 4), key=mx.random.key(5)), iters=20, eps=1e-6)
+    for axis in (-1, -2):
+        assert math.isclose(mx.abs(comb.sum(axis=axis) - 1).max().item(), 0, abs_tol=1e-3)
