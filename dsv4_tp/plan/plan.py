@@ -1,0 +1,82 @@
+"""A plan: which part of the model each rank holds, and what that weighs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsv4_tp.core import DType, ExpertSplit, Part
+from dsv4_tp.errors import PlanError
+from dsv4_tp.layouts import Catalog
+from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.plan.memory import RankBytes, rank_bytes
+from dsv4_tp.plan.partition import Granules, partition
+from dsv4_tp.rules import Split, rule_of
+
+MOST_RANKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is decided before a process starts; rank r holds `parts[r]`."""
+
+    spec: ModelSpec
+    parts: tuple[Part, ...]
+    expert_split: ExpertSplit
+    rank_bytes: tuple[RankBytes, ...]
+
+
+def make_plan(
+    spec: ModelSpec,
+    catalog: Catalog,
+    weights: Sequence[int],
+    *,
+    expert_split: ExpertSplit,
+    dtype: DType | None = None,
+) -> Plan:
+    """Share the model out over `len(weights)` ranks in proportion to `weights`.
+
+    Bytes are those of unquantised weights held as `dtype` (None: as stored).
+
+    Raises:
+        PlanError: too many ranks, a weight that is not positive, or a rank left with nothing.
+    """
+    if not 1 <= len(weights) <= MOST_RANKS:
+        raise PlanError(f"{len(weights)} ranks; a model is split over 1 to {MOST_RANKS}")
+    if min(weights) <= 0:
+        raise PlanError(f"split {_ratio(weights)}: every rank's share must be positive")
+    parts = partition(spec, granules(catalog), weights, expert_split)
+    idle = [rank for rank, part in enumerate(parts) if _holds_nothing(part)]
+    if idle:
+        raise PlanError(
+            f"split {_ratio(weights)}: rank {idle[0]} of {len(weights)} would hold nothing of "
+            f"{spec.num_attention_heads} heads, {spec.n_routed_experts} experts of width "
+            f"{spec.moe_intermediate_size}, {spec.vocab_size} words; take fewer or more equal ranks"
+        )
+    held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
+    return Plan(spec, parts, expert_split, held)
+
+
+def granules(catalog: Catalog) -> Granules:
+    """At which columns this catalog's tensors may be cut, from the formats they have."""
+    return Granules(
+        wo_a=_granule(catalog, Split.GROUP_BLOCKS),
+        wo_b=_granule(catalog, Split.GROUP_COLUMNS),
+        experts=_granule(catalog, Split.EXPERT_COLUMNS),
+        shared=_granule(catalog, Split.SHARED_COLUMNS),
+    )
+
+
+def _granule(catalog: Catalog, split: Split) -> int:
+    return max(
+        source.format.value.granule
+        for source in catalog.sources
+        if rule_of(source.tensor.name).split is split
+    )
+
+
+def _holds_nothing(part: Part) -> bool:
+    experts = len(part.experts) * len(part.expert_width)
+    return not any((len(part.heads), experts, len(part.shared_width), len(part.vocab)))
+
+
+def _ratio(weights: Sequence[int]) -> str:
+    return ":".join(str(weight) for weight in weights)
