@@ -1,0 +1,109 @@
+"""A rank's model, ready to run: the single-device model built for a part, filled with its cuts.
+
+Owns the marriage of names (rules), bytes (checkpoint) and modules (model). Knows no group, no
+process: the collective arrives as a callable.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
+
+from dsv4_tp.checkpoint import Load, plan_loads, read_group
+from dsv4_tp.core import DType, Part
+from dsv4_tp.layouts import GROUP, Catalog, Format, catalog, read_headers
+from dsv4_tp.model import AllSum, Model, identity
+from dsv4_tp.modelspec import ModelSpec, read_spec
+from dsv4_tp.rules import cuts
+
+OnBytes = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with all its weights in memory, and what that took."""
+
+    model: Model
+    spec: ModelSpec
+    weight_bytes: int  # held in memory
+    bytes_read: int  # from the files, headers not counted
+    notes: tuple[str, ...]  # what the user should know about the files
+
+
+def load_rank(
+    model_dir: Path,
+    part: Part | None,
+    *,
+    dtype: DType,
+    mtp: bool = False,
+    all_sum: AllSum | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Loaded:
+    """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
+
+    Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
+    Memory at its peak: the weights, and once more those of the largest layer.
+
+    Raises:
+        ModelError: config.json is no DeepSeek-V4 model's.
+        CheckpointError: the files are missing, damaged, or not that model's.
+    """
+    spec = read_spec(model_dir)
+    found = catalog(spec, read_headers(model_dir), mtp=mtp)
+    part = part or spec.whole
+    model = Model(spec, part, all_sum=all_sum or identity, mtp=mtp)
+    quantise_as_stored(model, found)
+    groups = plan_loads(found, part, spec)
+    weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
+    bytes_read = sum(load.span_bytes for group in groups for load in group)
+    return Loaded(model, spec, weight_bytes, bytes_read, found.notes)
+
+
+def quantise_as_stored(model: Model, catalog: Catalog) -> None:
+    """Swap each linear whose weights `catalog` has in FP8 or FP4 for its quantised twin.
+
+    The twins' own weights are never evaluated; they wait to be replaced.
+    """
+    formats = {
+        cut.name: source.format
+        for source in catalog.sources
+        for cut in cuts(source.tensor, model.part, model.spec)
+    }
+
+    def settings(path: str, _: nn.Module) -> dict[str, object] | bool:
+        form = formats.get(f"{path}.weight", Format.PLAIN)
+        if not form.quantised:
+            return False
+        return {"group_size": GROUP, "bits": form.value.bits, "mode": form.value.mode}
+
+    nn.quantize(model, class_predicate=settings)
+
+
+def _fill(model: Model, groups: Sequence[Sequence[Load]], dtype: DType, on_bytes: OnBytes) -> int:
+    """Replace every parameter of the model by what the files hold; the bytes they take."""
+    waiting = {name: array.shape for name, array in _parameters(model).items()}
+    total = sum(load.span_bytes for group in groups for load in group)
+    done, held = 0, 0
+    for group in groups:
+        ready = read_group(group, dtype)
+        for name, array in ready.items():
+            shape = waiting.pop(name, None)
+            assert shape == array.shape, f"{name}: rules say {array.shape}, the model {shape}"
+        model.load_weights(list(ready.items()), strict=False)
+        held += sum(array.nbytes for array in ready.values())
+        done += sum(load.span_bytes for load in group)
+        on_bytes(done, total)
+    assert not waiting, f"no rule fills {', '.join(waiting)}"
+    return held
+
+
+def _parameters(model: Model) -> dict[str, mx.array]:
+    return dict(cast(list[tuple[str, mx.array]], tree_flatten(model.parameters())))
+
+
+def _ignore(_done: int, _total: int) -> None:
+    pass
