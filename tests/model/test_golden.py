@@ -41,13 +41,16 @@ def test_chunked(case: Case) -> None:
 
 def test_each_row_alone(case: Case) -> None:
     length = case.ids.shape[1]
+    if case.ids.shape[0] == 1:
+        pytest.skip("this case has one row")
     rows = [run(case.model, case.ids[b : b + 1], [length]) for b in range(case.ids.shape[0])]
     assert distance(np.concatenate(rows), case.arrays["logits"]) <= TOLERANCE
 
 
 def test_prefixes(case: Case) -> None:
-    lengths = case.arrays.get("prefix_lengths", np.array([1, 3, 4, 5, 16, 17, 127, 128, 129]))
-    for length in lengths.tolist():
+    if "prefix_lengths" not in case.arrays:
+        pytest.skip("this case has no prefixes")
+    for length in case.arrays["prefix_lengths"].tolist():
         logits = run(case.model, case.ids[:, :length], [length])
         assert distance(logits, case.arrays["logits"][:, :length]) <= TOLERANCE, length
 
@@ -56,10 +59,9 @@ def test_mtp(case: Case) -> None:
     if "mtp_logits" not in case.arrays:
         assert case.model.spec.num_nextn_predict_layers == 0
         return
-    length = case.ids.shape[1]
-    for chunks in ([length], [9] + [1] * (length - 9)):
-        logits = run_mtp(case.model, case.ids, chunks)
-        assert distance(logits, case.arrays["mtp_logits"]) <= TOLERANCE
+    steps = [1] * 40  # more than its window
+    chunks = [9, *steps, case.ids.shape[1] - 9 - len(steps)]
+    assert distance(run_mtp(case.model, case.ids, chunks), case.arrays["mtp_logits"]) <= TOLERANCE
 
 
 def test_greedy(case: Case) -> None:
@@ -76,7 +78,7 @@ def test_hidden(case: Case) -> None:
     elif "hidden.0" in case.arrays:
         depths = [key for key in case.arrays if key.startswith("hidden.")]
         expected = np.concatenate([case.arrays[f"hidden.{i}"] for i in range(len(depths))])
-        got = got[: len(depths)]
+        got = got[1:]  # these start after the first layer
     else:
         pytest.skip("this case has no hidden states")
     assert distance(got, expected) <= TOLERANCE
