@@ -4,7 +4,7 @@ Frozen data without behaviour beyond simple arithmetic. Nothing here knows MLX, 
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class FinishEvent:
     collectives: int  # during the decode steps
     wire_bytes: int  # payload this rank sent during the decode steps, one way
     error: str = ""  # not empty: the rank refused the request, and why
+    decode_steps: int = 0  # one token fed and the next chosen; the first comes with the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +168,13 @@ class RankReport:
     active_bytes: int = 0  # memory MLX holds
     peak_bytes: int = 0
     pid: int = field(default=0)
+
+
+class Loss(IntEnum):
+    """How a rank was lost. Where several are lost at once, the greatest names the culprit."""
+
+    STALLED = 1  # no progress within its deadline; it may only have waited for another rank
+    STOPPED = 2  # found stopped by a signal
+    EXITED = 3  # ended unasked; it may have failed because another rank was gone
+    HOST = 4  # its host, or the agent there, is gone
+    KILLED = 5  # by a signal, its own crash included

@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.model.cache import Pool
-from dsv4_tp.model.layers import float_matmul, linear
+from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.modelspec import ModelSpec
 
@@ -29,8 +29,9 @@ class Compressor(nn.Module):
 
     def __call__(self, x: mx.array, start: int, pool: Pool, rope: Rope) -> None:
         """Appends the tokens x [B, L, D] at position `start`, and the rows they complete."""
-        kv = float_matmul(x, self.wkv.weight)
-        score = float_matmul(x, self.wgate.weight) + self._position_bias(start, x.shape[1])
+        precise = x.astype(mx.float32)
+        kv, score = self.wkv(precise), self.wgate(precise)
+        score = score + self._position_bias(start, x.shape[1])
         windows = self._complete_windows(kv, score, pool)
         if windows is None:
             return

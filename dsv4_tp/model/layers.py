@@ -22,11 +22,6 @@ def linear(in_width: int, out_width: int) -> nn.Linear:
     return nn.Linear(in_width, out_width, bias=False)
 
 
-def float_matmul(x: mx.array, weight: mx.array) -> mx.array:
-    """`x @ weight.T` in float32, whatever both are stored as."""
-    return x.astype(mx.float32) @ weight.astype(mx.float32).T
-
-
 class GroupedLinear(nn.Module):
     """Block-diagonal projection: group g of the input through its own matrix.
 
@@ -55,19 +50,25 @@ class QuantizedGroupedLinear(nn.Module):
         super().__init__()
         self.groups = plain.groups
         self.group_size, self.bits, self.mode = group_size, bits, mode
-        self.weight, self.scales, *_ = mx.quantize(plain.weight, group_size, bits, mode=mode)
+        self.weight, self.scales, *biases = mx.quantize(plain.weight, group_size, bits, mode=mode)
+        # Affine formats only; an absent parameter is no parameter.
+        self.biases = biases[0] if biases else None
 
     def __call__(self, x: mx.array) -> mx.array:
         """[B, groups, L, in_width] -> [B, groups, L, out_width]."""
         return mx.quantized_matmul(
             x,
-            self.weight.reshape(self.groups, -1, self.weight.shape[-1]),
-            self.scales.reshape(self.groups, -1, self.scales.shape[-1]),
+            self._by_group(self.weight),
+            self._by_group(self.scales),
+            None if self.biases is None else self._by_group(self.biases),
             transpose=True,
             group_size=self.group_size,
             bits=self.bits,
             mode=self.mode,
         )
+
+    def _by_group(self, packed: mx.array) -> mx.array:
+        return packed.reshape(self.groups, -1, packed.shape[-1])
 
 
 class ExpertLinear(nn.Module):
@@ -100,7 +101,9 @@ class QuantizedExpertLinear(nn.Module):
     def __init__(self, plain: ExpertLinear, *, group_size: int, bits: int, mode: str) -> None:
         super().__init__()
         self.group_size, self.bits, self.mode = group_size, bits, mode
-        self.weight, self.scales, *_ = mx.quantize(plain.weight, group_size, bits, mode=mode)
+        self.weight, self.scales, *biases = mx.quantize(plain.weight, group_size, bits, mode=mode)
+        # Affine formats only; an absent parameter is no parameter.
+        self.biases = biases[0] if biases else None
 
     def __call__(self, x: mx.array, experts: mx.array, *, sorted_rows: bool) -> mx.array:
         """[..., 1, in_width] with experts [...] -> [..., 1, out_width]."""
@@ -108,6 +111,7 @@ class QuantizedExpertLinear(nn.Module):
             x,
             self.weight,
             self.scales,
+            self.biases,
             rhs_indices=experts,
             transpose=True,
             group_size=self.group_size,

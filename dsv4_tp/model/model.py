@@ -7,7 +7,7 @@ from dsv4_tp.core import Part
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import Cache, LayerCache
 from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead, write_back
-from dsv4_tp.model.layers import AllSum, float_matmul, identity, linear
+from dsv4_tp.model.layers import AllSum, identity, linear
 from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.modelspec import ModelSpec
@@ -150,4 +150,4 @@ class Model(nn.Module):
     def _head(self, x: mx.array) -> mx.array:
         if "head" not in self:
             return mx.zeros((*x.shape[:2], 0), dtype=mx.float32)
-        return float_matmul(x, self.head.weight)
+        return self.head(x.astype(mx.float32))

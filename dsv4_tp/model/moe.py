@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.core import Part, Span
-from dsv4_tp.model.layers import ExpertLinear, float_matmul, linear
+from dsv4_tp.model.layers import ExpertLinear, linear
 from dsv4_tp.modelspec import ModelSpec
 
 # From this many rows on, sorting them by expert pays for itself.
@@ -30,7 +30,7 @@ class Gate(nn.Module):
 
     def __call__(self, x: mx.array, ids: mx.array) -> tuple[mx.array, mx.array]:
         """Tokens x [M, D] with ids [M] -> experts [M, topk] and float32 weights [M, topk]."""
-        scores = self._scores(float_matmul(x, self.weight))
+        scores = self._scores(x.astype(mx.float32) @ self.weight.T)
         experts = self.tid2eid[ids] if "tid2eid" in self else self._best(scores + self.bias)
         weights = mx.take_along_axis(scores, experts, axis=-1)
         if self.normalise:

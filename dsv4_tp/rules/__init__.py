@@ -1,6 +1,6 @@
 """The sharding rules: which piece of each tensor a rank holds, as one total table."""
 
-from dsv4_tp.rules.cuts import Cut, cut_shape, cuts, whole_part
+from dsv4_tp.rules.cuts import Cut, cut_shape, cuts
 from dsv4_tp.rules.heads import HeadRun, head_runs, touched_groups
 from dsv4_tp.rules.table import RULES, Rule, Split, rule_of
 
@@ -15,5 +15,4 @@ __all__ = [
     "head_runs",
     "rule_of",
     "touched_groups",
-    "whole_part",
 ]

@@ -22,17 +22,6 @@ class Cut:
     columns: Span | None = None
 
 
-def whole_part(spec: ModelSpec) -> Part:
-    """The part of a rank that holds the whole model."""
-    return Part(
-        heads=Span(0, spec.num_attention_heads),
-        experts=Span(0, spec.n_routed_experts),
-        expert_width=Span(0, spec.moe_intermediate_size),
-        shared_width=Span(0, spec.shared_width),
-        vocab=Span(0, spec.vocab_size),
-    )
-
-
 def cuts(tensor: Tensor, part: Part, spec: ModelSpec) -> tuple[Cut, ...]:
     """The parameters that a rank with this part makes of a tensor; none where a span is empty.
 
@@ -57,26 +46,19 @@ def cut_shape(cut: Cut, whole: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _piece(name: str, split: Split, part: Part, spec: ModelSpec) -> Cut:
-    match split:
-        case Split.HEAD_VALUES:
-            return Cut(name, rows=part.heads)
-        case Split.HEAD_ROWS:
-            return Cut(name, rows=_scaled(part.heads, spec.head_dim))
-        case Split.GROUP_COLUMNS:
-            groups = touched_groups(part.heads, spec)
-            return Cut(name, columns=_scaled(groups, spec.o_lora_rank))
-        case Split.EXPERT_ROWS:
-            return Cut(name, experts=part.experts, rows=part.expert_width)
-        case Split.EXPERT_COLUMNS:
-            return Cut(name, experts=part.experts, columns=part.expert_width)
-        case Split.SHARED_ROWS:
-            return Cut(name, rows=part.shared_width)
-        case Split.SHARED_COLUMNS:
-            return Cut(name, columns=part.shared_width)
-        case Split.VOCAB_ROWS:
-            return Cut(name, rows=part.vocab)
-        case Split.ALL | Split.GROUP_BLOCKS:
-            return Cut(name)
+    groups = touched_groups(part.heads, spec)
+    spans: dict[Split, dict[str, Span]] = {
+        Split.ALL: {},
+        Split.HEAD_VALUES: {"rows": part.heads},
+        Split.HEAD_ROWS: {"rows": _scaled(part.heads, spec.head_dim)},
+        Split.GROUP_COLUMNS: {"columns": _scaled(groups, spec.o_lora_rank)},
+        Split.EXPERT_ROWS: {"experts": part.experts, "rows": part.expert_width},
+        Split.EXPERT_COLUMNS: {"experts": part.experts, "columns": part.expert_width},
+        Split.SHARED_ROWS: {"rows": part.shared_width},
+        Split.SHARED_COLUMNS: {"columns": part.shared_width},
+        Split.VOCAB_ROWS: {"rows": part.vocab},
+    }
+    return Cut(name, **spans[split])
 
 
 def _group_blocks(name: str, heads: Span, spec: ModelSpec) -> Iterator[Cut]:

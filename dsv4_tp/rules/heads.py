@@ -1,4 +1,4 @@
-"""A span of attention heads seen as output groups: which groups it touches, and with how many heads.
+"""A span of attention heads seen as output groups: which it touches, and with how many heads.
 
 Heads of one output group are consecutive, so a span is at most a partial group, whole groups, and
 another partial group.
