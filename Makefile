@@ -1,0 +1,59 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/dsv4_tp/v1/*.proto)
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -Iprotos --python_out=$(1) --grpc_python_out=$(1) \
+	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11
+DEMO_PROMPT := Several machines, one model:
+
+.PHONY: setup demo test lint types protos protos-diff check soak bench help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(VENV)/.ready ## make .venv with the locked dependencies and the dsv4-tp command
+
+demo: setup ## two ranks on this machine generate with a tiny random model
+	$(BIN)/dsv4-tp launch --hosts localhost,localhost --model demo \
+		--prompt "$(DEMO_PROMPT)" --max-tokens 48
+
+test: setup ## the whole test suite
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## style, formatting, import layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: setup ## pyright, strict
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+protos: setup ## generate dsv4_tp/v1 from protos/
+	$(call PROTOC,.)
+
+protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
+	rm -rf build/protos && mkdir -p build/protos
+	$(call PROTOC,build/protos)
+	diff -r -x __init__.py -x __pycache__ build/protos/dsv4_tp/v1 dsv4_tp/v1
+
+check: lint types protos-diff test ## all that CI asks for
+
+soak: setup ## repeat the tests with real processes: make soak ROUNDS=20
+	for round in $$(seq $(or $(ROUNDS),5)); do \
+		echo "round $$round" && $(BIN)/pytest -m "ranks or cluster or hosts" || exit 1; done
+
+bench: setup ## operations, collectives and bytes per token, counted
+	$(BIN)/python benchmarks/counts.py
+
+$(VENV)/.ready: pyproject.toml uv.lock dsv4_tp/native/yield_shim.c | $(BIN)/uv
+	$(BIN)/uv sync --locked --quiet
+	$(BIN)/python -m dsv4_tp.native || echo "no yield shim: ranks beyond the cores will be slow"
+	touch $@
+
+# uv is itself locked: the one that pip brings only has to read the lock.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("$(OLD_PYTHON)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

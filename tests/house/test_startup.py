@@ -1,0 +1,43 @@
+"""What must be instant, or run where MLX is not installed, does not even import it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dsv4_tp import demo
+
+CHILD = """
+import sys
+sys.argv = ["dsv4-tp", *sys.argv[1:]]
+try:
+    from dsv4_tp.cli.main import main
+    main()
+finally:
+    heavy = {"mlx", "mlx_lm", "transformers", "grpc", "numpy", "tokenizers"}
+    print("imported:", *sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def imported(*arguments: str) -> list[str]:
+    """The heavy packages that a command has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stderr.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["launch", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments: list[str]):
+    assert imported(*arguments) == []
+
+
+def test_plan_runs_without_mlx(tmp_path_factory: pytest.TempPathFactory):
+    model = demo.ensure(tmp_path_factory.mktemp("cache"))
+    loaded = imported("plan", "--model", str(model), "--ranks", "2")
+    assert "mlx" not in loaded
+    assert "grpc" not in loaded
