@@ -1,0 +1,41 @@
+"""What a user asks for (cluster.yaml, --hosts), and what this machine's environment says."""
+
+from dsv4_tp.config.cluster import (
+    DEMO,
+    LOCALHOST,
+    MAX_RANKS,
+    PREFILL_CHUNK,
+    ClusterConfig,
+    Host,
+    ModelConfig,
+    Ports,
+    Rank,
+    Timeouts,
+)
+from dsv4_tp.config.parse import (
+    DTypeChoice,
+    check_name,
+    cluster_of_hosts,
+    model_path,
+    parse_weights,
+    read_cluster,
+)
+
+__all__ = [
+    "DEMO",
+    "LOCALHOST",
+    "MAX_RANKS",
+    "PREFILL_CHUNK",
+    "ClusterConfig",
+    "DTypeChoice",
+    "Host",
+    "ModelConfig",
+    "Ports",
+    "Rank",
+    "Timeouts",
+    "check_name",
+    "cluster_of_hosts",
+    "model_path",
+    "parse_weights",
+    "read_cluster",
+]

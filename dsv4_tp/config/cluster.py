@@ -1,0 +1,113 @@
+"""ClusterConfig: what a user asks for, checked and frozen. Intent only, nothing observed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.errors import ConfigError
+
+MAX_RANKS = 16
+PREFILL_CHUNK = 512
+LOCALHOST = "localhost"
+DEMO = "demo"  # as a model's path: the bundled model
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine. Paths are as this machine sees them."""
+
+    name: str  # in logs and tables
+    ssh: str  # ssh destination; LOCALHOST: this machine, no ssh
+    address: str | None  # IPv4 the other hosts reach it at; None: found at launch
+    python: str  # interpreter that has dsv4_tp
+    workdir: str | None  # None: where ssh arrives, or the current directory
+    model_path: str | None  # None: the path in `model`
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the machine that launches."""
+        return self.ssh == LOCALHOST
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One process: where it runs and how large its share of the model is."""
+
+    host: Host
+    weight: int = 1  # shares are in proportion
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which checkpoint, and the dtype of its activations."""
+
+    path: str  # directory, or DEMO
+    dtype: DType | None = None  # None: by backend, float32 on CPU, else the checkpoint's
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Pinned TCP ports; None: free ones are taken."""
+
+    control: int | None = None  # the coordinator's
+    data: int | None = None  # rank r listens on data + r
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each wait may last, in seconds."""
+
+    fence_s: float = 10.0  # an agent without its coordinator stops its ranks
+    beat_s: float = 0.5  # between two beats of a lease
+    join_s: float = 45.0  # ranks meeting each other
+    load_s: float = 60.0  # loading without any progress
+    step_s: float = 30.0  # one prefill chunk or decode step
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """One cluster. `ranks[r].host` is one of `hosts`, which are all different machines."""
+
+    hosts: tuple[Host, ...]
+    ranks: tuple[Rank, ...]
+    model: ModelConfig
+    name: str | None = None  # None: a free one is taken
+    experts: ExpertSplit = ExpertSplit.WIDTH
+    ports: Ports = Ports()
+    timeouts: Timeouts = Timeouts()
+    prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """The ranks' weights, by rank."""
+        return tuple(rank.weight for rank in self.ranks)
+
+    def ranks_on(self, host: Host) -> tuple[int, ...]:
+        """The numbers of the ranks that run on `host`."""
+        return tuple(number for number, rank in enumerate(self.ranks) if rank.host == host)
+
+    def model_path_on(self, host: Host) -> Path:
+        """Where `host` has the checkpoint."""
+        return Path(host.model_path or self.model.path)
+
+
+def check_ranks(ranks: tuple[Rank, ...], where: str) -> tuple[Host, ...]:
+    """The different hosts of `ranks`, in order of first mention.
+
+    Raises:
+        ConfigError: no ranks, too many, or a host listed twice that is not this machine;
+            `where` says who listed them.
+    """
+    if not 1 <= len(ranks) <= MAX_RANKS:
+        raise ConfigError(f"{where}: {len(ranks)} ranks; a cluster has 1 to {MAX_RANKS}")
+    hosts: dict[str, Host] = {}
+    for rank in ranks:
+        host = hosts.setdefault(rank.host.ssh, rank.host)
+        if host is not rank.host and not host.is_local:
+            raise ConfigError(f"{where}: {host.ssh} is listed twice; only localhost may be")
+        if host != rank.host:
+            raise ConfigError(f"{where}: localhost is described in two ways; one agent serves it")
+    names = [host.name for host in hosts.values()]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{where}: two hosts have one name; names are {', '.join(names)}")
+    return tuple(hosts.values())

@@ -1,0 +1,7 @@
+"""Words to token ids and back, by the checkpoint's own tokenizer. Knows no request, no model."""
+
+from dsv4_tp.text.defaults import Defaults, read_defaults
+from dsv4_tp.text.detokenizer import Detokenizer
+from dsv4_tp.text.text import Text
+
+__all__ = ["Defaults", "Detokenizer", "Text", "read_defaults"]

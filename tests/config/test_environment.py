@@ -1,0 +1,78 @@
+"""The environment: directories, and what a rank's process gets."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsv4_tp.config import environment
+from dsv4_tp.errors import ConfigError
+
+
+def test_our_own_variables_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DSV4TP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(tmp_path / "cache"))
+    assert environment.state_dir() == tmp_path / "state"
+    assert environment.cache_dir() == tmp_path / "cache"
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has its own places")
+def test_xdg_comes_next_if_it_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DSV4TP_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert environment.cache_dir() == tmp_path / "xdg/dsv4-tp"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert environment.cache_dir() == tmp_path / ".cache/dsv4-tp"
+
+
+def test_macos_keeps_them_in_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DSV4TP_STATE_DIR", raising=False)
+    assert environment.state_dir() == tmp_path / "Library/Application Support/dsv4-tp"
+
+
+def test_a_directory_that_cannot_be_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DSV4TP_STATE_DIR", str(tmp_path / "file/state"))
+    with pytest.raises(ConfigError, match="set DSV4TP_STATE_DIR"):
+        environment.state_dir()
+
+
+def test_a_worker_inherits_all_but_the_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLX_RANK", "7")
+    monkeypatch.setenv("MLX_HOSTFILE", "/elsewhere")
+    monkeypatch.setenv("KEPT", "yes")
+    built = environment.worker_environment(tmp_path)
+    assert not {"MLX_RANK", "MLX_HOSTFILE"} & built.keys()
+    assert (built["KEPT"], built["TMPDIR"]) == ("yes", str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="preloading is for Linux")
+def test_preloads_join_what_is_there_and_can_be_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shim = tmp_path / "shim.so"
+    monkeypatch.delenv("DSV4TP_PRELOAD", raising=False)
+    monkeypatch.setattr(environment, "shim_path", lambda: shim)
+    monkeypatch.setenv("LD_PRELOAD", "/other.so")
+    words = environment.worker_environment(tmp_path)["LD_PRELOAD"].split()
+    assert words[-2:] == [str(shim), "/other.so"]
+    monkeypatch.setenv("LD_PRELOAD", " ".join(words))
+    assert environment.worker_environment(tmp_path)["LD_PRELOAD"].split() == words
+    monkeypatch.setenv("DSV4TP_PRELOAD", "off")
+    monkeypatch.setenv("LD_PRELOAD", "/other.so")
+    assert environment.worker_environment(tmp_path)["LD_PRELOAD"] == "/other.so"
+
+
+def test_the_ring_is_set_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLX_RANK", "0")
+    monkeypatch.setenv("MLX_HOSTFILE", "")
+    environment.set_ring(rank=3, hostfile=tmp_path / "hosts.json")
+    assert os.environ["MLX_RANK"] == "3"
+    assert os.environ["MLX_HOSTFILE"] == str(tmp_path / "hosts.json")

@@ -1,0 +1,35 @@
+"""The cluster files that the repository ships say what their comments promise."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dsv4_tp.config import PREFILL_CHUNK, Timeouts, read_cluster
+from dsv4_tp.core import ExpertSplit
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = (ROOT / "cluster.yaml", *sorted((ROOT / "launch").glob("*.yaml")))
+
+
+@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
+def test_a_sample_can_be_read(file: Path):
+    assert len(read_cluster(file).ranks) >= 2
+
+
+def test_the_first_one_runs_on_one_machine():
+    config = read_cluster(ROOT / "cluster.yaml")
+    assert all(host.is_local for host in config.hosts)
+    assert config.model.path == "demo"
+
+
+def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_path: Path):
+    text = (ROOT / "cluster.yaml").read_text()
+    shown, count = re.subn(r"^( *)# ( *(?:- )?\w+:)", r"\1\2", text, flags=re.MULTILINE)
+    file = tmp_path / "cluster.yaml"
+    file.write_text(shown)
+    config = read_cluster(file)
+    assert count > 20
+    assert (config.model.dtype, config.experts) == (None, ExpertSplit.WIDTH)
+    assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
+    assert config.weights == (1, 1, 1)
