@@ -34,10 +34,14 @@ class _LossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Loss.ValueType],
     """found stopped by a signal"""
     LOSS_EXITED: _Loss.ValueType  # 3
     """ended without being asked to"""
+    LOSS_HOST: _Loss.ValueType  # 4
+    """its host is gone; no agent says this"""
+    LOSS_KILLED: _Loss.ValueType  # 5
+    """by a signal"""
 
 class Loss(_Loss, metaclass=_LossEnumTypeWrapper):
     """How a rank was lost, the better evidence last: where several ranks are lost at once, the
-    greatest one names the culprit, for a stalled rank may only have waited for another.
+    greatest one names the culprit, for the others may only have missed it.
     """
 
 LOSS_UNSPECIFIED: Loss.ValueType  # 0
@@ -47,6 +51,10 @@ LOSS_STOPPED: Loss.ValueType  # 2
 """found stopped by a signal"""
 LOSS_EXITED: Loss.ValueType  # 3
 """ended without being asked to"""
+LOSS_HOST: Loss.ValueType  # 4
+"""its host is gone; no agent says this"""
+LOSS_KILLED: Loss.ValueType  # 5
+"""by a signal"""
 Global___Loss: _TypeAlias = Loss  # noqa: Y015
 
 @_typing.final

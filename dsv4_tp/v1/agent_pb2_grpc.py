@@ -63,7 +63,7 @@ class AgentServiceServicer:
 
     def Session(self, request_iterator, context):
         """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-        events and verdicts come up. A second session with a higher generation replaces the first.
+        events and verdicts come up. One session at a time, each of a higher generation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

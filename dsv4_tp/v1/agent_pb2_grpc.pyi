@@ -35,7 +35,7 @@ class AgentServiceStub:
     """What the host is and whether it could run a plan."""
     Session: _grpc.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-    events and verdicts come up. A second session with a higher generation replaces the first.
+    events and verdicts come up. One session at a time, each of a higher generation.
     """
     Shutdown: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ShutdownRequest, _agent_pb2.ShutdownResponse]
     """Stops all ranks and ends the agent."""
@@ -47,7 +47,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """What the host is and whether it could run a plan."""
     Session: _aio.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]  # type: ignore[assignment]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-    events and verdicts come up. A second session with a higher generation replaces the first.
+    events and verdicts come up. One session at a time, each of a higher generation.
     """
     Shutdown: _aio.UnaryUnaryMultiCallable[_agent_pb2.ShutdownRequest, _agent_pb2.ShutdownResponse]  # type: ignore[assignment]
     """Stops all ranks and ends the agent."""
@@ -68,7 +68,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.SessionResponse], _abc.AsyncIterator[_agent_pb2.SessionResponse]]:
         """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-        events and verdicts come up. A second session with a higher generation replaces the first.
+        events and verdicts come up. One session at a time, each of a higher generation.
         """
 
     @_abc_1.abstractmethod

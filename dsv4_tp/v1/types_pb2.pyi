@@ -358,6 +358,7 @@ class FinishEvent(_message.Message):
     COLLECTIVES_FIELD_NUMBER: _builtins.int
     WIRE_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    DECODE_STEPS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     reason: Global___FinishReason.ValueType
     prompt_tokens: _builtins.int
@@ -370,6 +371,8 @@ class FinishEvent(_message.Message):
     """payload this rank sent in the decode steps, one way"""
     error: _builtins.str
     """not empty: refused, and why"""
+    decode_steps: _builtins.int
+    """the first token comes with the prompt, without one"""
     def __init__(
         self,
         *,
@@ -382,10 +385,11 @@ class FinishEvent(_message.Message):
         collectives: _builtins.int = ...,
         wire_bytes: _builtins.int = ...,
         error: _builtins.str = ...,
+        decode_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectives", b"collectives", "decode_s", b"decode_s", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

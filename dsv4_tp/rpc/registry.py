@@ -1,0 +1,101 @@
+"""State files of running clusters: how a client on this machine finds one by its name.
+
+One file `NAME.json` for each in the state directory, for its user only. A file whose process
+is gone, such as after a kill -9, counts as none and is written over.
+"""
+
+import json
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+
+import psutil
+
+from dsv4_tp.errors import PreflightError
+
+_FIRST_NAME = "dsv4"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One running cluster."""
+
+    name: str
+    address: str  # HOST:PORT of its ClusterService
+    pid: int  # of the coordinator
+    started_s: float  # of that process, since numbers are given again
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its coordinator still is that process."""
+        try:
+            return psutil.Process(self.pid).create_time() == self.started_s
+        except psutil.NoSuchProcess:
+            return False
+
+
+def running(folder: Path) -> tuple[Entry, ...]:
+    """The clusters that run on this machine, by name; `folder` is the state directory."""
+    entries = (_read(file) for file in sorted(folder.glob("*.json")))
+    return tuple(entry for entry in entries if entry and entry.is_running)
+
+
+@contextmanager
+def registered(folder: Path, *, name: str | None, address: str) -> Generator[Entry]:
+    """This process has a state file under `name` until the end; None takes a free name.
+
+    Raises:
+        PreflightError: a cluster of that name is running.
+    """
+    entry = _register(folder, name, address)
+    try:
+        yield entry
+    finally:
+        if _read(_file(folder, entry.name)) == entry:
+            _file(folder, entry.name).unlink(missing_ok=True)
+
+
+def _register(folder: Path, name: str | None, address: str) -> Entry:
+    started_s = psutil.Process().create_time()
+    for candidate in (name,) if name else _names():
+        entry = Entry(candidate, address, os.getpid(), started_s)
+        if _write(folder, entry):
+            return entry
+    advice = f"give another name, or end it: dsv4-tp down --name {name}"
+    raise PreflightError(f"a cluster named {name} is running; {advice}")
+
+
+def _names() -> Iterator[str]:
+    return (_FIRST_NAME if number == 1 else f"{_FIRST_NAME}-{number}" for number in count(1))
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _read(file: Path) -> Entry | None:
+    """The entry in a file; None if there is none, or the file is not ours."""
+    try:
+        return Entry(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(folder: Path, entry: Entry) -> bool:
+    """Claim the name; False if a running cluster has it."""
+    file = _file(folder, entry.name)
+    old = _read(file)
+    if old and old.is_running:
+        return False
+    file.unlink(missing_ok=True)
+    try:
+        # Of two that start at once, one creates the file.
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as stream:
+        json.dump(asdict(entry), stream)
+    return True

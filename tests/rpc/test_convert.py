@@ -1,0 +1,88 @@
+"""Messages of types.proto carry every field of the shared nouns, both ways."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsv4_tp import core
+from dsv4_tp.errors import PreflightError
+from dsv4_tp.rpc import convert
+from dsv4_tp.v1 import types_pb2 as pb
+
+ids = st.integers(0, 2**31)
+counts = st.integers(0, 2**40)
+numbers = st.floats(0, 1e6)
+spans = st.tuples(ids, ids).map(lambda ends: core.Span(min(ends), max(ends)))
+parts = st.builds(core.Part, spans, spans, spans, spans, spans)
+samplings = st.builds(core.Sampling, numbers, numbers, ids, st.integers(0, 2**64 - 1))
+rows = st.lists(ids, max_size=4).map(tuple)
+requests = st.builds(core.Request, st.text(), rows, ids, samplings, rows)
+scores = st.builds(
+    core.ScoreRequest, st.text(), st.lists(rows, max_size=3).map(tuple), ids, st.booleans()
+)
+actions = (
+    st.builds(core.Submit, requests | scores)
+    | st.builds(core.Cancel, st.text())
+    | st.just(core.Drain())
+)
+commands = st.builds(core.Command, st.integers(1, 2**60), actions)
+tokens = st.builds(core.TokenEvent, st.text(), ids, ids)
+finishes = st.builds(
+    core.FinishEvent,
+    request_id=st.text(),
+    reason=st.sampled_from(core.FinishReason),
+    prompt_tokens=ids,
+    generated_tokens=ids,
+    prefill_s=numbers,
+    decode_s=numbers,
+    collectives=counts,
+    wire_bytes=counts,
+    error=st.text(),
+    decode_steps=ids,
+)
+pieces = st.builds(
+    core.ScoreEvent,
+    st.text(),
+    ids,
+    st.binary(),
+    ids,
+    st.lists(numbers, max_size=3).map(tuple),
+    st.booleans(),
+)
+phases = ("starting", "joining", "loading", "ready", "prefill", "decode", "leaving")
+reports = st.builds(
+    core.RankReport, ids, st.sampled_from(phases), counts, counts, counts, counts, counts, counts
+)
+
+
+@given(parts)
+def test_parts_come_back(part: core.Part):
+    assert convert.part_from_proto(convert.part_to_proto(part)) == part
+
+
+@given(commands)
+def test_commands_come_back(command: core.Command):
+    assert convert.command_from_proto(convert.command_to_proto(command)) == command
+
+
+@given(tokens | finishes | pieces)
+def test_events_come_back(event: core.Event):
+    assert convert.event_from_proto(convert.event_to_proto(event)) == event
+
+
+@given(reports)
+def test_reports_come_back(report: core.RankReport):
+    assert convert.report_from_proto(convert.report_to_proto(report)) == report
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: convert.command_from_proto(pb.Command(number=7)),
+        lambda: convert.event_from_proto(pb.Event()),
+        lambda: convert.reason_from_proto(pb.FINISH_REASON_UNSPECIFIED),
+    ],
+)
+def test_a_message_of_another_version_is_refused(read):
+    with pytest.raises(PreflightError, match="same dsv4-tp"):
+        read()
