@@ -1,0 +1,28 @@
+"""The data plane of one rank: the ring, the choice of tokens, scoring and the lockstep loop.
+
+The only home of `mx.distributed`. It knows no gRPC, no file of a checkpoint and no user.
+"""
+
+from dsv4_tp.engine.collectives import Collectives, Group, Ledger, Payload, Traffic
+from dsv4_tp.engine.group import check_addresses, join
+from dsv4_tp.engine.loop import Engine, Inbox, Progress
+from dsv4_tp.engine.refusal import Limits, refusal
+from dsv4_tp.engine.scoring import score_rows
+from dsv4_tp.engine.team import Team
+
+__all__ = [
+    "Collectives",
+    "Engine",
+    "Group",
+    "Inbox",
+    "Ledger",
+    "Limits",
+    "Payload",
+    "Progress",
+    "Team",
+    "Traffic",
+    "check_addresses",
+    "join",
+    "refusal",
+    "score_rows",
+]

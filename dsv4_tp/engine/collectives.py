@@ -1,0 +1,122 @@
+"""The few collectives this project uses, chained and counted.
+
+The only callers of `mx.distributed` beside `group`. They know arrays and ranks; what is
+exchanged, and why, is their callers' business. In a group of one they do nothing and count
+nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import mlx.core as mx
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """This process among the ranks of its epoch; `handle` is None for a group of one."""
+
+    rank: int = 0
+    size: int = 1
+    handle: mx.distributed.Group | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How many collectives ran, and the payload bytes this rank put into them, one way."""
+
+    collectives: int = 0
+    wire_bytes: int = 0
+
+    def __sub__(self, earlier: "Traffic") -> "Traffic":
+        """What came since `earlier`."""
+        return Traffic(self.collectives - earlier.collectives, self.wire_bytes - earlier.wire_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What one rank puts into one collective."""
+
+    kind: str  # all_sum, all_min or all_gather
+    dtype: str
+    elements: int
+    nbytes: int
+
+
+class Ledger:
+    """Counts every collective by what it carries."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[Payload] = Counter()
+
+    def note(self, kind: str, x: mx.array) -> None:
+        """One more collective of this kind carries `x`."""
+        dtype = str(x.dtype).removeprefix("mlx.core.")
+        self.calls[Payload(kind, dtype, x.size, x.nbytes)] += 1
+
+    @property
+    def traffic(self) -> Traffic:
+        """Everything counted so far."""
+        return Traffic(
+            collectives=self.calls.total(),
+            wire_bytes=sum(payload.nbytes * count for payload, count in self.calls.items()),
+        )
+
+
+class Collectives:
+    """The collectives of one group, in the order they are called.
+
+    All ranks must call the same ones in the same order with equal shapes. Call them outside
+    compiled functions only.
+    """
+
+    def __init__(self, group: Group | None = None) -> None:
+        self.group = group or Group()
+        self.ledger = Ledger()
+        self._last: mx.array | None = None
+
+    @property
+    def rank(self) -> int:
+        """This process, counted from 0."""
+        return self.group.rank
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are."""
+        return self.group.size
+
+    def all_sum(self, x: mx.array) -> mx.array:
+        """The sum of all ranks' `x`, in its dtype; bit-identical on all ranks."""
+        return x if self.size == 1 else self._run("all_sum", mx.distributed.all_sum, x)
+
+    def gather(self, x: mx.array) -> mx.array:
+        """All ranks' `x` stacked by rank: [size, *x.shape]."""
+        if self.size == 1:
+            return x[None]
+        return self._run("all_gather", mx.distributed.all_gather, x[None])
+
+    def gather_columns(self, x: mx.array, widths: Sequence[int]) -> mx.array:
+        """All ranks' `x` [..., widths[rank]] joined along the last axis: [..., sum(widths)]."""
+        # Ranks must exchange equal shapes.
+        missing = max(widths) - x.shape[-1]
+        pieces = self.gather(mx.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]))
+        held = [pieces[rank, ..., :width] for rank, width in enumerate(widths)]
+        return mx.concatenate(held, axis=-1)
+
+    def agree(self, number: int) -> int:
+        """The lowest of all ranks' numbers; waits for them."""
+        if self.size == 1:
+            return number
+        mine = mx.array([number], dtype=mx.int32)
+        lowest = self._run("all_min", mx.distributed.all_min, mine)
+        return np.array(lowest, dtype=np.int32).item()
+
+    def _run(self, kind: str, collective: Callable[..., mx.array], x: mx.array) -> mx.array:
+        self.ledger.note(kind, x)
+        if self._last is not None:
+            # Lazy evaluation may reorder what does not depend on each other.
+            x = cast(mx.array, mx.depends(x, self._last))
+        self._last = collective(x, group=self.group.handle)
+        return self._last

@@ -1,0 +1,98 @@
+"""Joining the ring: check the addresses, meet the other ranks, make sure all run the same.
+
+MLX's own join crashes or hangs on a bad list of addresses, takes any TCP client for its peer
+and never gives up; hence the checks before, the deadline around, the canary after.
+"""
+
+import ipaddress
+import json
+import signal
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+
+from dsv4_tp.config.environment import set_ring
+from dsv4_tp.engine.canary import check_agreement
+from dsv4_tp.engine.collectives import Collectives, Group
+from dsv4_tp.errors import PreflightError, RankFailure
+
+
+def join(
+    addresses: Sequence[str], *, rank: int, deadline_s: float, facts: Mapping[str, str]
+) -> Collectives:
+    """Meets the other ranks and returns the collectives that join them.
+
+    The process is ended by SIGALRM if that takes longer than `deadline_s`: while MLX connects
+    nothing else could end it. Must be called on the main thread.
+
+    Args:
+        addresses: "ip:port" of every rank, by rank; none, or one, for a group of one.
+        rank: this process.
+        deadline_s: for meeting and for comparing `facts`.
+        facts: what all ranks must hold alike, by name.
+
+    Raises:
+        PreflightError: an address is malformed or taken, or the ranks' facts differ.
+        RankFailure: another rank could not be reached.
+    """
+    if len(addresses) <= 1:
+        return Collectives()
+    check_addresses(addresses, rank=rank)
+    with _ended_after(deadline_s):
+        collectives = Collectives(Group(rank, len(addresses), _connect(addresses, rank)))
+        check_agreement(collectives, facts)
+    return collectives
+
+
+def check_addresses(addresses: Sequence[str], *, rank: int) -> None:
+    """Raises PreflightError unless these are different "ipv4:port" and `rank` is one of them."""
+    if not 0 <= rank < len(addresses):
+        raise PreflightError(f"rank {rank} is not among {len(addresses)} ranks")
+    for address in addresses:
+        _check_address(address)
+    repeated = sorted({address for address in addresses if addresses.count(address) > 1})
+    if repeated:
+        raise PreflightError(f"ring address {repeated[0]} is listed twice; give each rank its own")
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError as error:
+        raise PreflightError(f"ring address {address!r}: needs ip:port with an IPv4") from error
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise PreflightError(f"ring address {address!r}: {port!r} is not a port (1 to 65535)")
+
+
+def _connect(addresses: Sequence[str], rank: int) -> mx.distributed.Group:
+    with tempfile.TemporaryDirectory(prefix="dsv4-tp-ring-") as private:
+        hostfile = Path(private) / "ring.json"
+        hostfile.write_text(json.dumps([[address] for address in addresses]))
+        set_ring(rank=rank, hostfile=hostfile)
+        try:
+            return mx.distributed.init(strict=True, backend="ring")
+        except RuntimeError as error:
+            raise _explained(error, addresses[rank], rank) from error
+
+
+def _explained(error: RuntimeError, address: str, rank: int) -> PreflightError | RankFailure:
+    if "bind" in str(error):
+        return PreflightError(
+            f"rank {rank} cannot use {address} ({error}); is the port in use, the ip this host's?"
+        )
+    return RankFailure(f"rank {rank} at {address} did not meet the other ranks ({error})")
+
+
+@contextmanager
+def _ended_after(deadline_s: float) -> Generator[None]:
+    # MLX holds the GIL while it connects, so a Python handler would never run.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

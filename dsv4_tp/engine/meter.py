@@ -1,0 +1,67 @@
+"""What a request cost on this rank: times, decode steps, collectives and bytes."""
+
+import time
+
+from dsv4_tp.core import FinishEvent, Request
+from dsv4_tp.engine.collectives import Ledger, Traffic
+from dsv4_tp.engine.lockstep import Ended
+
+_NOTHING = Traffic()
+
+
+class Meter:
+    """Measures one request from its first step on."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._started_s = time.monotonic()
+        self._decoding_since_s: float | None = None
+        self._before_decode = _NOTHING
+        self._decode_steps = 0
+
+    def prefill_done(self) -> None:
+        """The prompt is fed and its first token chosen."""
+        self._decoding_since_s = time.monotonic()
+        self._before_decode = self._ledger.traffic
+
+    def decoded(self) -> None:
+        """One more token was fed and the next one chosen."""
+        self._decode_steps += 1
+
+    def finish(self, ended: Ended) -> FinishEvent:
+        """The request is over."""
+        now_s = time.monotonic()
+        prefill_end_s = now_s if self._decoding_since_s is None else self._decoding_since_s
+        spent = self._ledger.traffic - self._before_decode if self._decode_steps else _NOTHING
+        return finish_event(
+            ended,
+            prefill_s=prefill_end_s - self._started_s,
+            decode_s=now_s - prefill_end_s,
+            decode_steps=self._decode_steps,
+            spent=spent,
+        )
+
+
+def finish_event(
+    ended: Ended,
+    *,
+    prefill_s: float = 0.0,
+    decode_s: float = 0.0,
+    decode_steps: int = 0,
+    spent: Traffic = _NOTHING,
+) -> FinishEvent:
+    """The event of a request that ended; one that never had its turn cost nothing."""
+    request = ended.request
+    prompts = (request.prompt,) if isinstance(request, Request) else request.rows
+    return FinishEvent(
+        request.id,
+        ended.reason,
+        prompt_tokens=sum(map(len, prompts)),
+        generated_tokens=ended.generated,
+        prefill_s=prefill_s,
+        decode_s=decode_s,
+        collectives=spent.collectives,
+        wire_bytes=spent.wire_bytes,
+        error=ended.error,
+        decode_steps=decode_steps,
+    )

@@ -1,0 +1,72 @@
+"""Which requests a model cannot serve, and the words that say so."""
+
+import math
+from dataclasses import dataclass
+
+from dsv4_tp.core import Request, Sampling, ScoreRequest
+from dsv4_tp.modelspec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds every request."""
+
+    vocab_size: int
+    context: int  # most tokens of a sequence, prompt and generated
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Limits":
+        """The limits of a model."""
+        return cls(spec.vocab_size, spec.max_position_embeddings)
+
+
+def refusal(request: Request | ScoreRequest, limits: Limits) -> str:
+    """Why the request is impossible; empty if it is not."""
+    if isinstance(request, Request):
+        return _generation(request, limits)
+    return _scoring(request, limits)
+
+
+def _generation(request: Request, limits: Limits) -> str:
+    if not request.prompt:
+        return "the prompt is empty; give at least one token"
+    if len(request.prompt) >= limits.context:
+        return (
+            f"the prompt has {len(request.prompt)} tokens and the model's context is "
+            f"{limits.context}; shorten it so that room for an answer is left"
+        )
+    if request.max_tokens < 1:
+        return f"max_tokens is {request.max_tokens}; ask for at least 1"
+    return _ids(request.prompt, limits) or _sampling(request.sampling)
+
+
+def _scoring(request: ScoreRequest, limits: Limits) -> str:
+    lengths = sorted({len(row) for row in request.rows})
+    if len(lengths) != 1:
+        return f"rows must be equally long, and at least one; their lengths are {lengths}"
+    if lengths[0] < 2:
+        return "a row needs at least 2 tokens: the first one is never predicted"
+    if lengths[0] > limits.context:
+        return f"a row has {lengths[0]} tokens and the model's context is {limits.context}"
+    if request.chunk < 0:
+        return f"chunk is {request.chunk}; it must be positive, or 0 for no chunks"
+    return next(filter(None, (_ids(row, limits) for row in request.rows)), "")
+
+
+def _ids(ids: tuple[int, ...], limits: Limits) -> str:
+    odd = next((token for token in ids if not 0 <= token < limits.vocab_size), None)
+    if odd is None:
+        return ""
+    return f"token {odd} is not in the vocabulary (0 to {limits.vocab_size - 1})"
+
+
+def _sampling(sampling: Sampling) -> str:
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        return f"temperature is {sampling.temperature}; it must be 0 or more"
+    if not 0 < sampling.top_p <= 1:
+        return f"top_p is {sampling.top_p}; it must be above 0 and at most 1"
+    if sampling.top_k < 0:
+        return f"top_k is {sampling.top_k}; it must be positive, or 0 for off"
+    if not 0 <= sampling.seed < 2**64:
+        return f"seed is {sampling.seed}; it must fit in 64 bits, unsigned"
+    return ""

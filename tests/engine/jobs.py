@@ -1,0 +1,120 @@
+"""What the ranks of a test ring do: `python -m tests.engine.jobs JOB RANK OUT ADDRESSES PARAMS`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from dsv4_tp.core import DType, ExpertSplit, Part, Sampling, ScoreRequest
+from dsv4_tp.engine import Collectives, Team, join
+from dsv4_tp.layouts import catalog, read_headers
+from dsv4_tp.model import Model
+from dsv4_tp.modelspec import read_spec
+from dsv4_tp.parallel import load_rank
+from dsv4_tp.plan import make_plan
+from tests.engine.drive import answer, finish, request, scores, tokens
+from tests.model.golden import ROOT
+
+PREFILL, ANSWER = 40, 12
+WAYS = {
+    "greedy": Sampling(temperature=0),
+    "drawn": Sampling(temperature=1.0, seed=2**63 + 5),
+    "nucleus": Sampling(temperature=0.8, top_p=0.9, seed=4),
+    "top": Sampling(temperature=1.3, top_k=7, top_p=0.7, seed=9),
+}
+
+
+def agree(collectives: Collectives, out: Path) -> None:
+    """Every collective once, and many independent ones in one evaluation."""
+    rank, size = collectives.rank, collectives.size
+    results = {
+        "sum": collectives.all_sum(mx.array([1.5 * rank, 2.0])),
+        "gathered": collectives.gather(mx.array([[rank, 7]])),
+        "columns": collectives.gather_columns(mx.full([2, rank], rank), list(range(size))),
+        "agreed": mx.array(collectives.agree(10 - rank)),
+    }
+    # Asked for in another order on every rank, and still sent in the order of the calls.
+    chain = [collectives.all_sum(mx.array([float(number)])) for number in range(20)]
+    mx.eval(chain[:: 1 if rank % 2 else -1])
+    results["chain"] = mx.concatenate(chain)
+    traffic = collectives.ledger.traffic
+    results["traffic"] = mx.array([traffic.collectives, traffic.wire_bytes])
+    np.savez(out / f"{rank}.npz", **{key: np.array(value) for key, value in results.items()})
+
+
+def measure(
+    collectives: Collectives,
+    out: Path,
+    *,
+    folder: str,
+    steps: int,
+    split: str = "width",
+    weights: list[int] | None = None,
+    deaf: int | None = None,
+) -> None:
+    """What this rank's model says in `measurements`; rank `deaf` keeps its own partial sums."""
+    parts = parts_of(ROOT / folder, weights or [1] * collectives.size, ExpertSplit(split))
+
+    def all_sum(x: mx.array) -> mx.array:
+        total = collectives.all_sum(x)
+        # The sum still runs, or the others would wait for ever.
+        return mx.depends([x], [total])[0] if collectives.rank == deaf else total
+
+    loaded = load_rank(ROOT / folder, parts[collectives.rank], dtype=DType.FLOAT32, all_sum=all_sum)
+    team = Team(collectives, tuple(part.vocab for part in parts))
+    np.savez(out / f"{collectives.rank}.npz", **measurements(loaded.model, team, steps))
+
+
+def parts_of(folder: Path, weights: list[int], split: ExpertSplit) -> tuple[Part, ...]:
+    spec = read_spec(folder)
+    found = catalog(spec, read_headers(folder), mtp=False)
+    return make_plan(spec, found, weights, expert_split=split).parts
+
+
+def measurements(model: Model, team: Team, steps: int) -> dict[str, np.ndarray]:
+    """Logits of a prefill and then single steps, answers by every way to choose, a score."""
+    length, vocab = PREFILL + steps, model.spec.vocab_size
+    ids = np.random.default_rng(3).integers(0, vocab, (1, length), dtype=np.int32)
+    prompt = ids[0, :PREFILL].tolist()
+    asked = [request(name, prompt, ANSWER, sampling=way) for name, way in WAYS.items()]
+    rows = ScoreRequest("score", tuple(map(tuple, ids.tolist())), chunk=50)
+    events = answer(model, *asked, rows, team=team)
+    ends = [finish(events, name) for name in WAYS]
+    return {
+        "logits": forced_logits(model, team, ids),
+        "nll": np.array([event.nll for event in scores(events)]),
+        "decode": np.array([[end.collectives, end.decode_steps] for end in ends]),
+        **{name: np.array(tokens(events, name)) for name in WAYS},
+    }
+
+
+def forced_logits(model: Model, team: Team, ids: np.ndarray) -> np.ndarray:
+    """Logits [L, V] of a prefill and then one token after the other, through one cache."""
+    cache, rows = model.make_cache(), []
+    for start, stop in [(0, PREFILL), *((at, at + 1) for at in range(PREFILL, ids.shape[1]))]:
+        whole = team.whole(model(mx.array(ids[:, start:stop]), cache))
+        mx.eval(whole, cache.arrays())
+        rows.append(np.array(whole)[0])
+    return np.concatenate(rows)
+
+
+def nothing(collectives: Collectives, out: Path) -> None:
+    """Only meets the others."""
+
+
+JOBS: dict[str, Callable[..., None]] = {"agree": agree, "measure": measure, "nothing": nothing}
+
+
+def main() -> None:
+    job, rank, out, addresses, params = sys.argv[1:]
+    rest = json.loads(params)
+    facts, deadline_s = rest.pop("facts", {}), rest.pop("deadline_s", 30)
+    collectives = join(json.loads(addresses), rank=int(rank), deadline_s=deadline_s, facts=facts)
+    JOBS[job](collectives, Path(out), **rest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The engine of one rank on a small random model."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from dsv4_tp.core import Cancel, FinishReason, Sampling, ScoreRequest
+from dsv4_tp.engine import Team, score_rows
+from dsv4_tp.errors import RequestError
+from tests.engine.drive import Script, answer, finish, log, play, request, scores, tokens
+from tests.model.golden import greedy
+from tests.model.tiny import random_ids, tiny_model
+
+PROMPT = (5, 17, 3, 60, 44, 8, 9, 21, 13, 70, 2, 35, 31, 77, 50, 6, 1, 12, 19)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.mark.parametrize("prefill_chunk", [1, 7, 512])
+def test_greedy_follows_the_model(model, prefill_chunk):
+    events = answer(model, request("a", PROMPT, 6), prefill_chunk=prefill_chunk)
+    assert tokens(events, "a") == greedy(model, list(PROMPT), 6)
+    end = finish(events, "a")
+    assert end.reason is FinishReason.LENGTH
+    assert (end.prompt_tokens, end.generated_tokens, end.decode_steps) == (len(PROMPT), 6, 5)
+    assert (end.collectives, end.wire_bytes, end.error) == (0, 0, "")
+
+
+def test_a_stop_token_is_not_emitted(model):
+    first = greedy(model, list(PROMPT), 6)
+    stop = next(token for token in first[1:] if token != first[0])
+    events = answer(model, request("a", PROMPT, 6, stop_ids=(stop,)))
+    assert tokens(events, "a") == first[: first.index(stop)]
+    assert finish(events, "a").reason is FinishReason.STOP
+
+
+def test_requests_do_not_disturb_each_other(model):
+    both = answer(model, request("a", PROMPT, 4), request("b", PROMPT[:5], 4))
+    assert tokens(both, "b") == greedy(model, list(PROMPT[:5]), 4)
+
+
+def test_a_seed_is_replayed(model):
+    def sample(seed: int) -> list[int]:
+        setting = Sampling(temperature=1.5, top_p=0.9, seed=seed)
+        return tokens(answer(model, request("a", PROMPT, 12, sampling=setting)), "a")
+
+    assert sample(1) == sample(1)
+    assert sample(1) != sample(2)
+
+
+def test_a_cancel_ends_the_active_request_between_steps(model):
+    submit, cancel = log(request("a", PROMPT, 50), Cancel("a"))
+    batches = [[submit], [], [], [], [], [cancel]]
+    events, record = play(model, Script(*batches))
+    end = finish(events, "a")
+    assert end.reason is FinishReason.CANCELLED
+    assert 0 < end.generated_tokens == len(tokens(events, "a")) < 6
+    assert record.phases[-2:] == ["ready", "leaving"]
+
+
+def test_a_cancel_during_prefill_generates_nothing(model):
+    submit, cancel = log(request("a", PROMPT, 50), Cancel("a"))
+    events, record = play(model, Script([submit], [], [cancel]), prefill_chunk=4)
+    assert finish(events, "a").generated_tokens == 0
+    assert 0 < record.prefill_tokens < len(PROMPT)
+
+
+def test_progress_counts_every_step(model):
+    _, record = play(model, Script(log(request("a", PROMPT, 5))), prefill_chunk=4)
+    assert (record.prefill_tokens, record.decode_steps) == (len(PROMPT), 4)
+    assert record.phases == ["ready", "prefill", "decode", "ready", "leaving"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count", "words"),
+    [
+        ((), 5, "prompt is empty"),
+        ((1, 80), 5, "token 80"),
+        ((1,), 0, "max_tokens"),
+    ],
+)
+def test_impossible_requests_are_told_why(model, prompt, count, words):
+    events = answer(model, request("bad", prompt, count), request("good", PROMPT, 1))
+    assert words in finish(events, "bad").error
+    assert len(tokens(events, "good")) == 1
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [Sampling(temperature=-1), Sampling(top_p=0), Sampling(top_p=1.1), Sampling(top_k=-1)],
+)
+def test_impossible_settings_are_told_why(model, setting):
+    events = answer(model, request("bad", PROMPT, 1, sampling=setting))
+    assert "; it must be" in finish(events, "bad").error
+
+
+def test_a_prompt_that_fills_the_context_is_refused():
+    short = tiny_model(max_position_embeddings=19)
+    events = answer(short, request("full", PROMPT, 5), request("one", PROMPT[1:], 5))
+    assert "context is 19" in finish(events, "full").error
+    assert finish(events, "one").generated_tokens == 1
+
+
+def plain_nll(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    wide = logits[:, :-1].astype(np.float64)
+    log_sum = np.log(np.exp(wide).sum(-1))
+    hit = np.take_along_axis(wide, ids[:, 1:, None], axis=-1)[..., 0]
+    return (log_sum - hit).mean(-1)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 13, 400])
+def test_scores_match_the_models_logits(model, chunk):
+    ids = np.array(random_ids(2, 50, 80))
+    asked = ScoreRequest("s", tuple(map(tuple, ids.tolist())), chunk, want_logits=True)
+    events = list(score_rows(model, asked, piece_tokens=20))
+    expected = np.array(model(mx.array(ids)))
+    logits = [np.frombuffer(e.logits, np.float32).reshape(2, e.count, 80) for e in events]
+    np.testing.assert_allclose(np.concatenate(logits, axis=1), expected, atol=1e-4)
+    np.testing.assert_allclose(events[-1].nll, plain_nll(expected, ids), atol=1e-5)
+    starts = np.cumsum([0, *(e.count for e in events)])
+    assert [e.start for e in events] == starts[:-1].tolist()
+    assert [e.last for e in events] == [False] * (len(events) - 1) + [True]
+
+
+def test_the_engine_tells_only_the_end_of_a_score(model):
+    asked = ScoreRequest("s", ((1, 2, 3, 4),), chunk=2)
+    events = answer(model, asked)
+    (score,) = scores(events)
+    assert score == list(score_rows(model, asked))[-1]
+    assert finish(events, "s").reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ((), "at least one"),
+        (((1, 2), (1,)), "equally long"),
+        (((1,),), "2 tokens"),
+        (((1, 99),), "token 99"),
+    ],
+)
+def test_impossible_rows_are_refused(model, rows, words):
+    with pytest.raises(RequestError, match=words):
+        score_rows(model, ScoreRequest("s", rows))
+    assert words in finish(answer(model, ScoreRequest("s", rows)), "s").error
+
+
+def test_a_team_of_one_counts_no_collectives(model):
+    team = Team.of_one(model.part)
+    answer(model, request("a", PROMPT, 3), team=team)
+    assert not team.collectives.ledger.calls

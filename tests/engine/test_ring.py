@@ -1,0 +1,74 @@
+"""Joining a real ring, its collectives, and what happens when ranks do not fit together."""
+
+import signal
+import socket
+
+import numpy as np
+import pytest
+
+from dsv4_tp.engine import check_addresses
+from dsv4_tp.errors import PreflightError
+from tests.engine.ring import free_addresses, run_processes, run_ranks
+
+pytestmark = pytest.mark.ranks
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_collectives(tmp_path, size):
+    run_ranks("agree", size, tmp_path)
+    for rank in range(size):
+        got = np.load(tmp_path / f"{rank}.npz")
+        total = size * (size - 1) / 2
+        np.testing.assert_array_equal(got["sum"], [1.5 * total, 2.0 * size])
+        np.testing.assert_array_equal(got["gathered"], [[[r, 7]] for r in range(size)])
+        columns = [r for r in range(size) for _ in range(r)]
+        np.testing.assert_array_equal(got["columns"], [columns, columns])
+        assert got["agreed"] == 10 - (size - 1)
+        np.testing.assert_array_equal(got["chain"], size * np.arange(20.0))
+        # The canary, a sum, gathers of a pair and of the widest columns, a number, the chain.
+        payload = 256 + 8 + 8 + 8 * (size - 1) + 4 + 20 * 4
+        assert got["traffic"].tolist() == [25, payload]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "rank", "words"),
+    [
+        (["127.0.0.1:5000", "127.0.0.1:5001"], 2, "rank 2 is not among 2"),
+        (["127.0.0.1:5000", "127.0.0.1:5000"], 0, "listed twice"),
+        (["localhost:5000", "127.0.0.1:5001"], 0, "IPv4"),
+        (["[::1]:5000", "127.0.0.1:5001"], 0, "IPv4"),
+        (["127.0.0.1", "127.0.0.1:5001"], 0, "IPv4"),
+        (["127.0.0.1:0", "127.0.0.1:5001"], 0, "'0' is not a port"),
+        (["127.0.0.1:x", "127.0.0.1:5001"], 0, "'x' is not a port"),
+        (["127.0.0.1:70000", "127.0.0.1:5001"], 0, "'70000' is not a port"),
+    ],
+)
+def test_bad_addresses_never_reach_mlx(addresses, rank, words):
+    with pytest.raises(PreflightError, match=words):
+        check_addresses(addresses, rank=rank)
+
+
+def test_ranks_that_would_run_different_things_refuse(tmp_path):
+    addresses = free_addresses(3)
+    facts = [{"version": "1", "dtype": dtype} for dtype in ("float32", "float32", "bfloat16")]
+    ranks = [("nothing", rank, addresses, {"facts": facts[rank]}) for rank in range(3)]
+    for rank, done in enumerate(run_processes(ranks, tmp_path, 60)):
+        assert done.code == 1
+        assert "PreflightError: the ranks do not agree on the dtype: ranks [2]" in done.stderr
+        assert f"rank {rank} has {facts[rank]['dtype']}" in done.stderr
+
+
+def test_a_rank_whose_peer_never_comes_is_ended_by_the_deadline(tmp_path):
+    ranks = [("nothing", 0, free_addresses(2), {"deadline_s": 2})]
+    (done,) = run_processes(ranks, tmp_path, 30)
+    assert done.code == -signal.SIGALRM
+
+
+def test_an_address_in_use_is_refused(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ranks = [("nothing", 0, [address, *free_addresses(1)], {})]
+        (done,) = run_processes(ranks, tmp_path, 30)
+    assert f"PreflightError: rank 0 cannot use {address}" in done.stderr

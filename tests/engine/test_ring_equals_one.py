@@ -1,0 +1,69 @@
+"""N processes on a real ring say what one process says, through prefill and 300 decode steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsv4_tp.core import DType
+from dsv4_tp.engine import Team
+from dsv4_tp.modelspec import read_spec
+from dsv4_tp.parallel import load_rank
+from tests.engine.jobs import ANSWER, WAYS, measurements
+from tests.engine.ring import run_ranks
+from tests.model.golden import ROOT
+
+pytestmark = pytest.mark.ranks
+
+PLAIN = "public/a6_odd_scalars"  # all kinds of layers
+OFFICIAL = "layouts/a_official_fp8_fp4"
+
+
+@pytest.fixture(scope="module")
+def one():
+    """What one rank says of a model, by its folder."""
+    known: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+
+    def measured(folder: str, steps: int) -> dict[str, np.ndarray]:
+        if (folder, steps) not in known:
+            model = load_rank(ROOT / folder, None, dtype=DType.FLOAT32).model
+            known[folder, steps] = measurements(model, Team.of_one(model.part), steps)
+        return known[folder, steps]
+
+    return measured
+
+
+def off(got: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, in standard deviations of the expected logits."""
+    return float(np.abs(got - expected).max() / expected.std())
+
+
+@pytest.mark.parametrize(
+    ("size", "steps", "how"),
+    [
+        (2, 300, {"folder": PLAIN, "split": "width"}),
+        (3, 300, {"folder": PLAIN, "split": "whole"}),
+        (4, 300, {"folder": PLAIN, "split": "width"}),
+        (2, 30, {"folder": OFFICIAL, "split": "whole", "weights": [3, 5]}),
+    ],
+    ids=["two", "three", "four", "official-3:5"],
+)
+def test_ring_equals_one(tmp_path: Path, one, size, steps, how):
+    run_ranks("measure", size, tmp_path, deadline_s=200, steps=steps, **how)
+    expected = one(how["folder"], steps)
+    per_token = 2 * read_spec(ROOT / how["folder"]).num_hidden_layers + 1
+    decode = [[(ANSWER - 1) * per_token, ANSWER - 1]] * len(WAYS)
+    for rank in range(size):
+        got = np.load(tmp_path / f"{rank}.npz")
+        assert off(got["logits"], expected["logits"]) <= 1e-5
+        np.testing.assert_array_equal(got["decode"], decode)
+    lead = np.load(tmp_path / "0.npz")
+    np.testing.assert_allclose(lead["nll"], expected["nll"], atol=1e-6)
+    for name in WAYS:
+        assert lead[name].tolist() == expected[name].tolist()
+
+
+def test_a_rank_that_drops_its_sums_is_noticed(tmp_path: Path, one):
+    run_ranks("measure", 2, tmp_path, folder=PLAIN, steps=2, deaf=1)
+    got = np.load(tmp_path / "0.npz")["logits"]
+    assert np.abs(got - one(PLAIN, 300)["logits"][: len(got)]).max() > 1e-2
