@@ -42,6 +42,9 @@ class State:
     active: Active | None = None
     draining: bool = False
 
+    def __post_init__(self) -> None:
+        assert self.prefill_chunk > 0, "a chunk of no tokens never ends"
+
     @property
     def received(self) -> int:
         """The number of the last command this rank has received."""

@@ -56,6 +56,7 @@ def test_ring_equals_one(tmp_path: Path, one, size, steps, how):
     for rank in range(size):
         got = np.load(tmp_path / f"{rank}.npz")
         assert off(got["logits"], expected["logits"]) <= 1e-5
+        np.testing.assert_array_equal(*(each["logits"].argmax(-1) for each in (got, expected)))
         np.testing.assert_array_equal(got["decode"], decode)
     lead = np.load(tmp_path / "0.npz")
     np.testing.assert_allclose(lead["nll"], expected["nll"], atol=1e-6)

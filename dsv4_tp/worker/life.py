@@ -1,0 +1,125 @@
+"""The life of a rank: be told what to be, meet the others, load, serve, leave.
+
+All of MLX happens here, on the main thread. No handler for SIGTERM is installed: stuck in a
+collective, it would never run, and its default action ends the process at once.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import mlx.core as mx
+
+from dsv4_tp import __version__
+from dsv4_tp.core import DType, Part
+from dsv4_tp.engine import Collectives, Engine, Team, join
+from dsv4_tp.errors import InputError
+from dsv4_tp.modelspec import read_spec
+from dsv4_tp.parallel import Loaded, load_rank
+from dsv4_tp.rpc.convert import part_from_proto
+from dsv4_tp.rpc.progress import ProgressPage
+from dsv4_tp.v1.worker_pb2 import Joined, Ready, Refused, RunResponse, StartRank
+from dsv4_tp.worker.service import AgentLink
+
+_START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The progress page, with MLX's memory noted at every step."""
+
+    page: ProgressPage
+
+    def phase(self, phase: str) -> None:
+        """Enter a phase."""
+        self.page.phase(phase)
+
+    def loaded(self, done_bytes: int, total_bytes: int) -> None:
+        """So much of the rank's part is in memory."""
+        self.page.loaded(done_bytes, total_bytes)
+        self._memory()
+
+    def prefilled(self, tokens: int) -> None:
+        """So many more given tokens were fed."""
+        self.page.prefilled(tokens)
+        self._memory()
+
+    def decoded(self) -> None:
+        """One more decode step is done."""
+        self.page.decoded()
+        self._memory()
+
+    def _memory(self) -> None:
+        self.page.memory(mx.get_active_memory(), mx.get_peak_memory())
+
+
+def live(*, socket: Path, progress: Path) -> None:
+    """Be one rank until its log says to drain; see `main.run`."""
+    counters = Counters(ProgressPage(progress, pid=os.getpid()))
+    link = AgentLink(socket)
+    try:
+        _serve(link.start(deadline_s=_START_S), link, counters)
+    except InputError as error:
+        link.say(RunResponse(refused=Refused(message=str(error))))
+        raise
+    finally:
+        link.close()
+
+
+def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
+    parts = tuple(map(part_from_proto, start.parts))
+    counters.phase("joining")
+    collectives = join(
+        tuple(start.ring),
+        rank=start.rank,
+        deadline_s=start.join_timeout_s,
+        facts=_facts(start, parts),
+    )
+    link.say(RunResponse(joined=Joined()))
+    counters.phase("loading")
+    loaded = _load(start, parts[start.rank], link, collectives, counters)
+    Engine(
+        loaded.model,
+        Team(collectives, tuple(part.vocab for part in parts)),
+        prefill_chunk=start.prefill_chunk,
+        inbox=link,
+        progress=counters,
+        emit=link.emit,
+    ).run()
+
+
+def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
+    """What all ranks must hold alike, or their collectives would not fit together."""
+    return {
+        "version of dsv4-tp": __version__,
+        "version of MLX": metadata.version("mlx"),
+        "epoch": str(start.epoch),
+        "dtype": start.dtype,
+        "prefill chunk": str(start.prefill_chunk),
+        "model": repr(read_spec(Path(start.model_path))),
+        "plan": repr(parts),
+    }
+
+
+def _load(
+    start: StartRank, part: Part, link: AgentLink, collectives: Collectives, counters: Counters
+) -> Loaded:
+    began_s = time.monotonic()
+    loaded = load_rank(
+        Path(start.model_path),
+        part,
+        dtype=DType(start.dtype),
+        all_sum=collectives.all_sum,
+        on_bytes=counters.loaded,
+    )
+    ready = Ready(
+        weight_bytes=loaded.weight_bytes,
+        load_s=time.monotonic() - began_s,
+        bytes_read=loaded.bytes_read,
+        notes=loaded.notes,
+    )
+    link.say(RunResponse(ready=ready))
+    return loaded
