@@ -32,7 +32,9 @@ class Entry:
     def is_running(self) -> bool:
         """Whether its coordinator still is that process."""
         try:
-            return psutil.Process(self.pid).create_time() == self.started_s
+            process = psutil.Process(self.pid)
+            dead = process.status() == psutil.STATUS_ZOMBIE
+            return not dead and process.create_time() == self.started_s
         except psutil.NoSuchProcess:
             return False
 

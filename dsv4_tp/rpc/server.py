@@ -28,7 +28,7 @@ class _Guard(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
+    ) -> "Handler | None":
         """The handler itself, or one of ours around it."""
         handler = await continuation(handler_call_details)
         # An unknown method has no handler; gRPC answers it.

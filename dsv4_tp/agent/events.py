@@ -1,0 +1,164 @@
+"""What an agent's state machine hears and what it orders: frozen data, no behaviour."""
+
+from dataclasses import dataclass
+
+from dsv4_tp.core import Loss, RankReport
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a rank may show no progress."""
+
+    join_s: float  # to start, and again to meet the other ranks
+    load_s: float
+    step_s: float  # in a prefill chunk or a decode step
+
+    def of(self, phase: str) -> float:
+        """The deadline of a phase."""
+        if phase in ("starting", "joining"):
+            return self.join_s
+        return self.load_s if phase == "loading" else self.step_s
+
+
+# Events.
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """A coordinator opened a session."""
+
+    now_s: float
+    fence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """The coordinator gave a sign of life."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The coordinator wants these ranks of an epoch to run here."""
+
+    now_s: float
+    epoch: int
+    ranks: tuple[int, ...]
+    deadlines: Deadlines
+
+
+@dataclass(frozen=True, slots=True)
+class Tasked:
+    """All ranks were given a request."""
+
+    now_s: float
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A rank is done with a request."""
+
+    rank: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The ranks were told to finish their work and leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The epoch is to end now: the coordinator asked, or a rank cannot run as asked."""
+
+    stopped: frozenset[int] = frozenset()  # ranks whose process is stopped by a signal
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """A rank ended its control stream but its process lives on."""
+
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process of a rank is gone."""
+
+    report: RankReport  # its last one
+    exit_code: int  # negative: the signal
+    last_stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A look at the clock and at the progress pages."""
+
+    now_s: float
+    reports: tuple[RankReport, ...]
+    stopped: frozenset[int]  # ranks whose process is stopped by a signal
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """The agent itself is to end."""
+
+    reason: str
+
+
+Event = (
+    Greeted
+    | Beaten
+    | Started
+    | Tasked
+    | Finished
+    | Drained
+    | Halted
+    | Muted
+    | Exited
+    | Sampled
+    | Dismissed
+)
+
+# Actions.
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the process of a rank."""
+
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the process of a rank, by force if need be."""
+
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLost:
+    """Tell the coordinator that a rank is lost."""
+
+    rank: int
+    loss: Loss
+    cause: str
+    last_stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStopped:
+    """Tell the coordinator that no process of the epoch is left here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the agent."""
+
+    reason: str
+
+
+Action = Spawn | Kill | ReportLost | ReportStopped | Leave

@@ -1,0 +1,92 @@
+"""What this host is, and whether it could run a plan. Looks, changes nothing."""
+
+import hashlib
+import platform
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+import dsv4_tp
+from dsv4_tp.config.precision import mlx_device
+from dsv4_tp.v1.agent_pb2 import InspectRequest, InspectResponse
+
+
+def inspect(request: InspectRequest) -> InspectResponse:
+    """The facts of this host; `problems` names what speaks against running `request` here."""
+    memory = psutil.virtual_memory()
+    model_dir = Path(request.model_path) if request.model_path else None
+    problems = [*_port_problems(request.ring), *_model_problems(model_dir)]
+    readable = model_dir is not None and not problems
+    return InspectResponse(
+        hostname=socket.gethostname(),
+        version=dsv4_tp.__version__,
+        mlx_version=_version("mlx"),
+        python_version=platform.python_version(),
+        platform=platform.platform(),
+        memory_bytes=memory.total,
+        available_bytes=memory.available,
+        free_ports=free_ports(request.free_ports),
+        problems=problems,
+        model_digest=_digest(model_dir) if model_dir and readable else b"",
+        device=mlx_device(),
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _port_problems(ring: Iterable[str]) -> list[str]:
+    """One line for each of the addresses that a rank could not bind."""
+    problems: list[str] = []
+    for address in ring:
+        host, _, port = address.rpartition(":")
+        with socket.socket() as probe:
+            # A connection of the last launch that is still closing does not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, int(port)))
+            except OSError as error:
+                problems.append(f"cannot listen on {address}: {error.strerror}")
+    return problems
+
+
+def _model_problems(model_dir: Path | None) -> list[str]:
+    if model_dir is None:
+        return []
+    try:
+        with (model_dir / "config.json").open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return [f"cannot read {model_dir / 'config.json'}: {error.strerror}"]
+    return []
+
+
+def _digest(model_dir: Path) -> bytes:
+    """sha256 of the JSON files and of the names and sizes of the shards.
+
+    Two copies of a checkpoint agree in it unless a shard of the right size has other bytes.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(model_dir.glob("*.json")):
+        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    for file in sorted(model_dir.glob("*.safetensors")):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+    return digest.digest()
+
+
+def _version(package: str) -> str:
+    """The installed version; empty if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,127 @@
+"""The agent's process: start, announce, serve, stop.
+
+The secret comes as the first line of stdin. When the agent serves, it writes one line of JSON
+to stdout, {"port", "pid", "address", "launcher"}, and logs to a file in its directory.
+`address` is where this host was reached by ssh, `launcher` from where; null without ssh.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsv4_tp.agent.guard import Guard
+from dsv4_tp.agent.service import AgentService
+from dsv4_tp.agent.supervisor import Supervisor
+from dsv4_tp.config.environment import ssh_addresses
+from dsv4_tp.errors import DeadlineError, PreflightError
+from dsv4_tp.rpc.health import Health
+from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.v1.agent_pb2_grpc import add_AgentServiceServicer_to_server
+
+WORKER_ARGV = (sys.executable, "-m", "dsv4_tp", "worker")
+_ANNOUNCE_S = 20.0
+_GRACE_S = 1.0  # for answers on their way when the agent ends
+_LOOPBACK = "127.0.0.1"
+
+
+def run(
+    *,
+    bind_host: str | None,
+    port: int,
+    state_dir: Path | None,
+    detach: bool,
+    worker_argv: Sequence[str] = WORKER_ARGV,
+) -> None:
+    """Be the agent of this host until it is dismissed.
+
+    Args:
+        bind_host: the address to listen on; None: where ssh reached us, else loopback.
+        port: 0 takes a free one.
+        state_dir: a directory of its own; None makes one. It is removed at the end.
+        detach: start the agent in a session of its own, and return when it serves.
+        worker_argv: the command of a rank's process.
+
+    Raises:
+        PreflightError: it cannot listen there, or no secret came.
+        DeadlineError: the detached agent did not serve in time.
+    """
+    token = sys.stdin.readline().strip()
+    if not token:
+        raise PreflightError("an agent is started by `dsv4-tp launch`, with a secret on stdin")
+    if detach:
+        _detach(token, _options(bind_host, port, state_dir))
+        return
+    folder = state_dir or Path(tempfile.mkdtemp(prefix="dsv4-tp-"))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        asyncio.run(_serve(token, bind_host, port, folder, worker_argv))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _options(bind_host: str | None, port: int, state_dir: Path | None) -> list[str]:
+    given = {"--bind": bind_host, "--port": port, "--state-dir": state_dir}
+    return [f"{option}={value}" for option, value in given.items() if value is not None]
+
+
+def _detach(token: str, options: Sequence[str]) -> None:
+    """Start the same agent without --detach; pass on its announcement, or its failure."""
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "dsv4_tp", "agent", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        announcement, _ = agent.communicate(f"{token}\n", timeout=_ANNOUNCE_S)
+    except subprocess.TimeoutExpired as error:
+        agent.kill()
+        raise DeadlineError(f"the agent did not serve within {_ANNOUNCE_S:g} s") from error
+    if not announcement:
+        sys.exit(agent.wait())
+    sys.stdout.write(announcement)
+
+
+async def _serve(
+    token: str, bind_host: str | None, port: int, folder: Path, worker_argv: Sequence[str]
+) -> None:
+    """Serve until the supervisor has left."""
+    address, launcher = ssh_addresses() or (None, None)
+    server = make_server(token=token)
+    port = bind(server, bind_host or address or _LOOPBACK, port)
+    guard = Guard()
+    supervisor = Supervisor(worker_argv=worker_argv, folder=folder, guard=guard)
+    add_AgentServiceServicer_to_server(AgentService(supervisor), server)
+    health = Health(server, "dsv4_tp.v1.AgentService")
+    _end_on_signals(supervisor)
+    await health.set(serving=True)
+    await server.start()
+    words = {"port": port, "pid": os.getpid(), "address": address, "launcher": launcher}
+    _announce(json.dumps(words), folder / "log")
+    await supervisor.run()
+    await asyncio.to_thread(guard.close)
+    await server.stop(_GRACE_S)
+
+
+def _end_on_signals(supervisor: Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.dismiss, f"ended by {number.name}")
+
+
+def _announce(words: str, log_file: Path) -> None:
+    """Say one line, then leave stdout and stderr, so that no ssh is kept waiting for them."""
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

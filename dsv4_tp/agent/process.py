@@ -1,0 +1,143 @@
+"""The process of one rank as its agent handles it: start it, speak with it, look at it, end it.
+
+Owns the process, its private directory and its control stream; whether the rank is well is
+decided in `state`.
+"""
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+
+from dsv4_tp.config.environment import worker_environment
+from dsv4_tp.core import RankReport
+from dsv4_tp.log import log
+from dsv4_tp.rpc.channel import open_local_channel
+from dsv4_tp.rpc.progress import read_report
+from dsv4_tp.v1.types_pb2 import Command
+from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
+from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceStub
+
+_TAIL_BYTES = 4096  # of stderr, for the verdict
+_LAST_WORDS_S = 1.0  # to read what a process wrote before it ended
+_MUTE_S = 2.0  # between the end of the control stream and that of the process
+_LADDER = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 3.0))  # and how long to wait after each
+
+
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """What a rank's process calls back."""
+
+    said: Callable[[RunResponse], None]
+    muted: Callable[[], None]  # the control stream ended, the process did not
+    exited: Callable[[int, str], None]  # exit code, the last of stderr; after all it said
+
+
+class RankProcess:
+    """One rank: `run` lives as long as its process."""
+
+    def __init__(self, start: StartRank, *, argv: Sequence[str], folder: Path, ears: Ears) -> None:
+        folder.mkdir()
+        self._start = start
+        self._socket = folder / "socket"
+        self._progress = folder / "progress"
+        self._folder = folder
+        self._argv = (*argv, "--socket", str(self._socket), "--progress", str(self._progress))
+        self._ears = ears
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._process: Process | None = None
+        self._started = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._tail = b""
+
+    def command(self, command: Command) -> None:
+        """Pass on a line of the command log."""
+        self._commands.put_nowait(command)
+
+    def report(self) -> RankReport:
+        """The progress page as it is now."""
+        return read_report(self._progress, rank=self._start.rank)
+
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped the process."""
+        if self._process is None or self._gone.is_set():
+            return False
+        try:
+            return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+    async def run(self, watch: Callable[[int], None], forget: Callable[[int], None]) -> None:
+        """Start the process, relay until it is gone, and tell so; `watch` and `forget` its pid."""
+        process = await asyncio.create_subprocess_exec(
+            *self._argv,
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            env=worker_environment(self._folder),
+            start_new_session=True,  # its own process group: killed with all it started
+        )
+        watch(process.pid)
+        log("rank-started", rank=self._start.rank, pid=process.pid)
+        self._process = process
+        self._started.set()
+        relays = {asyncio.create_task(self._talk()), asyncio.create_task(self._listen(process))}
+        exit_code = await process.wait()
+        self._signal(signal.SIGKILL)  # whatever it started, such as a compiler
+        forget(process.pid)
+        self._gone.set()
+        _, late = await asyncio.wait(relays, timeout=_LAST_WORDS_S)
+        for relay in late:
+            relay.cancel()
+        log("rank-gone", rank=self._start.rank, exit_code=exit_code)
+        self._ears.exited(exit_code, self._tail.decode(errors="replace").strip())
+
+    async def kill(self) -> bool:
+        """Ask the process to end, then make it; whether it is gone."""
+        await self._started.wait()
+        for number, patience_s in _LADDER:
+            self._signal(number)
+            if await self._is_gone(within_s=patience_s):
+                return True
+        log("rank-unkillable", rank=self._start.rank)
+        return False
+
+    async def _is_gone(self, *, within_s: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._gone.wait(), within_s)
+        return self._gone.is_set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    async def _talk(self) -> None:
+        """The control stream. A worker that is not up in time is caught by its deadline."""
+        async with open_local_channel(self._socket) as channel:
+            call = WorkerServiceStub(channel).Run(self._requests(), wait_for_ready=True)
+            try:
+                async for response in call:
+                    self._ears.said(response)
+            except grpc.aio.AioRpcError as error:
+                log("stream-broken", rank=self._start.rank, details=error.details())
+        if not await self._is_gone(within_s=_MUTE_S):
+            self._ears.muted()
+
+    async def _requests(self) -> AsyncIterator[RunRequest]:
+        yield RunRequest(start=self._start)
+        while True:
+            yield RunRequest(command=await self._commands.get())
+
+    async def _listen(self, process: Process) -> None:
+        """Keep the last of stderr."""
+        assert process.stderr is not None
+        while chunk := await process.stderr.read(_TAIL_BYTES):
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]

@@ -1,0 +1,195 @@
+"""The agent's one loop of deciding and doing: events go through `state`, actions are done here.
+
+Owns the processes of the epoch, their guard and the queue of what the coordinator is told.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dsv4_tp.agent import events
+from dsv4_tp.agent.guard import Guard
+from dsv4_tp.agent.process import Ears, RankProcess
+from dsv4_tp.agent.state import HostState, step
+from dsv4_tp.core import RankReport
+from dsv4_tp.errors import PreflightError
+from dsv4_tp.log import log
+from dsv4_tp.rpc.convert import loss_to_proto, report_to_proto
+from dsv4_tp.v1 import agent_pb2 as pb
+from dsv4_tp.v1.worker_pb2 import RunResponse, StartRank
+
+FIRST_SESSION_S = 30.0  # an agent that no coordinator speaks to ends by itself
+_BEAT_S = 0.5  # until a coordinator says otherwise
+
+
+class Supervisor:
+    """Runs the ranks of one host. `outbox` is for the coordinator; None is its end."""
+
+    def __init__(self, *, worker_argv: Sequence[str], folder: Path, guard: Guard) -> None:
+        self._worker_argv = worker_argv
+        self._folder = folder
+        self._guard = guard
+        self._state = HostState(
+            lease_ends_s=time.monotonic() + FIRST_SESSION_S, fence_s=FIRST_SESSION_S
+        )
+        self._beat_s = _BEAT_S
+        self._starts: dict[int, StartRank] = {}
+        self._ranks: dict[int, RankProcess] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.outbox: asyncio.Queue[pb.SessionResponse | None] = asyncio.Queue()
+        self.left = asyncio.Event()
+
+    def greet(self, hello: pb.Hello) -> None:
+        """A session begins."""
+        self._beat_s = hello.beat_s
+        self._feed(events.Greeted(time.monotonic(), hello.fence_s))
+
+    def beat(self) -> None:
+        """The coordinator lives."""
+        self._feed(events.Beaten(time.monotonic()))
+
+    def start(self, message: pb.StartEpoch) -> None:
+        """Start the epoch's ranks; PreflightError if the epoch is stale or another one runs."""
+        ranks = tuple(start.rank for start in message.ranks)
+        self._starts = {start.rank: start for start in message.ranks}
+        deadlines = message.deadlines
+        limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s)
+        self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits))
+        if self._state.epoch != message.epoch:
+            raise PreflightError(f"epoch {message.epoch} comes after {self._state.epoch}")
+
+    def command(self, message: pb.EpochCommand) -> None:
+        """Pass a command on to all ranks of its epoch; one of another epoch is too late."""
+        if message.epoch != self._state.epoch:
+            return
+        match message.command.WhichOneof("action"):
+            case "generate":
+                self._feed(events.Tasked(time.monotonic(), message.command.generate.id))
+            case "score":
+                self._feed(events.Tasked(time.monotonic(), message.command.score.id))
+            case "drain":
+                self._feed(events.Drained())
+            case _:
+                pass
+        for process in self._ranks.values():
+            process.command(message.command)
+
+    def halt(self, epoch: int) -> None:
+        """End the epoch, if it still is the current one."""
+        if epoch == self._state.epoch:
+            self._feed(events.Halted(self._stopped()))
+
+    def dismiss(self, reason: str) -> None:
+        """End the epoch and the agent."""
+        self._feed(events.Dismissed(reason))
+
+    async def run(self) -> None:
+        """Look at the ranks and the clock at every beat until the agent is to end."""
+        while not self.left.is_set():
+            self._sample()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.left.wait(), self._beat_s)
+
+    def _sample(self) -> None:
+        """One look, told to the coordinator; the guard hears that we are not stuck."""
+        reports = tuple(process.report() for process in self._ranks.values())
+        self._guard.beat(self._state.fence_s)
+        self._tell(beat=pb.HostBeat(ranks=map(report_to_proto, reports)))
+        self._feed(events.Sampled(time.monotonic(), reports, self._stopped()))
+
+    def _feed(self, event: events.Event) -> None:
+        self._state, actions = step(self._state, event)
+        for action in actions:
+            self._do(action)
+
+    def _do(self, action: events.Action) -> None:
+        match action:
+            case events.Spawn(rank=rank):
+                self._spawn(rank)
+            case events.Kill(rank=rank):
+                self._task(self._kill(rank))
+            case events.ReportLost():
+                self._report(action)
+            case events.ReportStopped():
+                self._tell(stopped=pb.EpochStopped())
+            case events.Leave(reason=reason):
+                self._leave(reason)
+
+    def _spawn(self, rank: int) -> None:
+        epoch = self._state.epoch
+        process = RankProcess(
+            self._starts[rank],
+            argv=self._worker_argv,
+            folder=self._folder / f"epoch-{epoch}-rank-{rank}",
+            ears=Ears(
+                said=partial(self._said, rank),
+                muted=lambda: self._feed(events.Muted(rank)),
+                exited=partial(self._exited, rank),
+            ),
+        )
+        self._ranks[rank] = process
+        self._task(process.run(self._guard.watch, self._guard.forget))
+
+    async def _kill(self, rank: int) -> None:
+        """End a rank. An agent that is to end does not wait for one that no signal kills."""
+        if not await self._ranks[rank].kill() and self._state.leaving:
+            self._leave(f"rank {rank} outlived SIGKILL")
+
+    def _leave(self, reason: str) -> None:
+        log("agent-leaves", reason=reason)
+        self.outbox.put_nowait(None)
+        self.left.set()
+
+    def _said(self, rank: int, response: RunResponse) -> None:
+        """Pass on what a rank says."""
+        match response.WhichOneof("kind"):
+            case "joined":
+                self._tell(joined=pb.RankJoined(rank=rank))
+            case "ready":
+                self._tell(ready=pb.RankReady(rank=rank, ready=response.ready))
+            case "event":
+                if response.event.HasField("finish"):
+                    self._feed(events.Finished(rank, response.event.finish.request_id))
+                self._tell(event=pb.RankEvent(rank=rank, event=response.event))
+            case "refused":
+                message = response.refused.message
+                self._tell(refused=pb.RankRefused(rank=rank, message=message))
+                self.halt(self._state.epoch)
+            case None:
+                log("unknown-words", rank=rank)
+
+    def _exited(self, rank: int, exit_code: int, last_stderr: str) -> None:
+        report: RankReport = self._ranks.pop(rank).report()
+        self._feed(events.Exited(report, exit_code, last_stderr))
+
+    def _report(self, lost: events.ReportLost) -> None:
+        log("rank-lost", rank=lost.rank, cause=lost.cause)
+        exited = pb.RankExited(
+            rank=lost.rank,
+            loss=loss_to_proto(lost.loss),
+            cause=lost.cause,
+            last_stderr=lost.last_stderr,
+        )
+        self._tell(exited=exited)
+
+    def _tell(self, **kind: Any) -> None:
+        self.outbox.put_nowait(pb.SessionResponse(epoch=self._state.epoch, **kind))
+
+    def _stopped(self) -> frozenset[int]:
+        return frozenset(rank for rank, process in self._ranks.items() if process.is_stopped())
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else; a bug in it ends the agent."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log("agent-bug", error=repr(error))
+            self.dismiss(f"a bug: {error!r}")

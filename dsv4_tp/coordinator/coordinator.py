@@ -1,0 +1,147 @@
+"""The coordinator's one loop of deciding and doing: events go through `state`, actions are done.
+
+Owns the streams of open requests and the fleet; services and launcher speak to it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from dsv4_tp import core
+from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.fleet import Fleet
+from dsv4_tp.coordinator.setup import Setup
+from dsv4_tp.coordinator.state import ClusterState, Phase, first_state, step, verdict
+from dsv4_tp.errors import Dsv4Error, RankFailure
+from dsv4_tp.log import log
+
+EPOCH = 1  # a restart would count on from here
+_TICK_S = 0.25
+_DRAIN_S = 45.0
+
+_Stream = asyncio.Queue[core.Event | Dsv4Error]
+
+
+class Coordinator:
+    """One cluster, from its agents' first words to their end."""
+
+    def __init__(
+        self, setup: Setup, *, on_serve: Callable[[bool], None], reap: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`on_serve` is told when requests are taken, and when no more.
+
+        `reap` waits for the processes of agents that were told to end.
+        """
+        self.setup = setup
+        self.state: ClusterState = first_state(
+            setup.hosts,
+            beat_s=setup.timeouts.beat_s,
+            drain_s=_DRAIN_S,
+            now_s=time.monotonic(),
+        )
+        self.ready = asyncio.Event()
+        self.gone = asyncio.Event()  # no agent and no rank is left
+        self._on_serve = on_serve
+        self._reap = reap
+        self._fleet = Fleet(setup, epoch=EPOCH, hear=self.hear)
+        self._streams: dict[str, _Stream] = {}
+        self._settled: asyncio.Future[Dsv4Error | None] = asyncio.Future()
+
+    async def run(self) -> None:
+        """Run the cluster until it has ended; raises what it failed of."""
+        sessions = asyncio.create_task(self._fleet.run())
+        ticking = asyncio.create_task(self._tick())
+        try:
+            error = await self._settled
+            hosts = self.state.hosts.items()
+            await self._fleet.shut_down(lost={name for name, host in hosts if host.lost})
+            await self._reap()
+        finally:
+            ticking.cancel()
+            sessions.cancel()
+            await self._fleet.close()
+            self.gone.set()
+        if error:
+            raise error
+
+    def dismiss(self, *, now: bool) -> None:
+        """End the cluster: when its work is done, or at once."""
+        self.hear(events.Dismissed(now))
+
+    async def serve(self, request: core.Request | core.ScoreRequest) -> AsyncIterator[core.Event]:
+        """The events of one request, the last of them a FinishEvent.
+
+        Raises RankFailure if the cluster fails, Dsv4Error if it does not take requests or ends.
+        """
+        self._admit()
+        stream: _Stream = asyncio.Queue()
+        self._streams[request.id] = stream
+        self.hear(events.Asked(request))
+        try:
+            async for event in _until_finished(stream):
+                yield event
+        finally:
+            del self._streams[request.id]
+            self.hear(events.Abandoned(request.id))
+
+    def hear(self, event: events.Event) -> None:
+        """Decide about an event, and do what follows."""
+        self.state, actions = step(self.state, event, time.monotonic())
+        for action in actions:
+            self._do(action)
+
+    def _admit(self) -> None:
+        if fault := verdict(self.state):
+            raise RankFailure(fault.message)
+        if self.state.phase is not Phase.READY:
+            raise Dsv4Error(f"the cluster takes no requests: it is {self.state.phase}")
+
+    def _do(self, action: events.Action) -> None:
+        match action:
+            case events.StartEpoch():
+                self._fleet.start_epoch()
+            case events.StopEpoch():
+                self._explain()
+                self._fleet.stop_epoch()
+            case events.Broadcast(command=command):
+                self._fleet.broadcast(command)
+            case events.Deliver(event=event):
+                self._deliver(event)
+            case events.Serve(ready=ready):
+                self._on_serve(ready)
+                if ready:
+                    self.ready.set()
+            case events.Settle(error=error):
+                self._settle(error)
+
+    def _explain(self) -> None:
+        """The first evidence in full, for whoever reads the log."""
+        for fault in self.state.faults:
+            log("rank-lost", cause=fault.message)
+            for line in fault.last_stderr.splitlines():
+                log("stderr", line=line)
+
+    def _deliver(self, event: core.Event) -> None:
+        # The client may have gone before it knew how its request ended.
+        if stream := self._streams.get(event.request_id):
+            stream.put_nowait(event)
+
+    def _settle(self, error: Dsv4Error | None) -> None:
+        for stream in self._streams.values():
+            stream.put_nowait(error or Dsv4Error("the cluster was stopped"))
+        self._settled.set_result(error)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.hear(events.Ticked())
+
+
+async def _until_finished(stream: _Stream) -> AsyncIterator[core.Event]:
+    while True:
+        event = await stream.get()
+        if isinstance(event, Dsv4Error):
+            raise event
+        yield event
+        if isinstance(event, core.FinishEvent):
+            return

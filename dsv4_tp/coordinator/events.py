@@ -1,0 +1,157 @@
+"""What the coordinator's state machine hears and what it orders: frozen data, no behaviour."""
+
+from dataclasses import dataclass
+
+from dsv4_tp import core
+from dsv4_tp.errors import Dsv4Error
+
+# Events.
+
+
+@dataclass(frozen=True, slots=True)
+class HostBeat:
+    """An agent lives, and its ranks are so far."""
+
+    host: str
+    reports: tuple[core.RankReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A rank has met all others."""
+
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A rank waits for work; `weight_bytes` is what its weights take."""
+
+    rank: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A rank tells of a request."""
+
+    rank: int
+    event: core.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A rank cannot run as asked."""
+
+    rank: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A rank is gone, or as good as gone."""
+
+    rank: int
+    loss: core.Loss
+    cause: str
+    last_stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostLost:
+    """The session with an agent ended before it was to."""
+
+    host: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostStopped:
+    """No process of the epoch is left on a host."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client wants this request served."""
+
+    request: core.Request | core.ScoreRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The client of a request went away."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """The cluster is to end: when its work is done, or, if `now`, at once."""
+
+    now: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Some time has passed."""
+
+
+Event = (
+    HostBeat
+    | Joined
+    | Loaded
+    | Said
+    | Refused
+    | Lost
+    | HostLost
+    | HostStopped
+    | Asked
+    | Abandoned
+    | Dismissed
+    | Ticked
+)
+
+# Actions.
+
+
+@dataclass(frozen=True, slots=True)
+class StartEpoch:
+    """Every agent is to start its ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopEpoch:
+    """Every agent is to kill its ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A line of the command log, for every rank."""
+
+    command: core.Command
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """What a rank told, for the client of its request."""
+
+    event: core.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """The cluster takes requests from now on, or no more."""
+
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """It is over; `error` is what the cluster failed of, if it did."""
+
+    error: Dsv4Error | None
+
+
+Action = StartEpoch | StopEpoch | Broadcast | Deliver | Serve | Settle

@@ -1,0 +1,122 @@
+"""The session with one agent: its lease is kept, orders go down, words come up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import grpc
+
+from dsv4_tp.config import Timeouts
+from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.setup import AgentSetup
+from dsv4_tp.errors import Dsv4Error
+from dsv4_tp.log import log
+from dsv4_tp.rpc.auth import bearer
+from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.convert import event_from_proto, loss_from_proto, report_from_proto
+from dsv4_tp.rpc.status import calling
+from dsv4_tp.v1 import agent_pb2 as pb
+from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
+
+_SHUTDOWN_S = 10.0  # for an agent to kill its ranks and answer
+_EXIT_S = 5.0  # and then to end
+
+Hear = Callable[[events.Event], None]
+
+
+class Link:
+    """One agent. `run` lives as long as the session; what the agent says goes to `hear`."""
+
+    def __init__(self, agent: AgentSetup, *, token: str, timeouts: Timeouts, hear: Hear) -> None:
+        self._agent = agent
+        self._timeouts = timeouts
+        self._metadata = bearer(token)
+        self._hear = hear
+        self._peer = f"the agent on {agent.host}"
+        self._orders: asyncio.Queue[pb.SessionRequest] = asyncio.Queue()
+        self._channel = open_channel(agent.address)
+        self._stub = AgentServiceStub(self._channel)
+
+    def order(self, request: pb.SessionRequest) -> None:
+        """Send this when everything before it is sent."""
+        self._orders.put_nowait(request)
+
+    async def run(self, generation: int) -> None:
+        """Hold the session until either side ends it, then say that the host is lost."""
+        try:
+            with calling(self._peer):
+                requests = self._requests(generation)
+                async for response in self._stub.Session(requests, metadata=self._metadata):
+                    self._pass_on(response)
+            cause = "its agent has ended"
+        except Dsv4Error as error:
+            cause = f"its agent is gone ({error})"
+        self._hear(events.HostLost(self._agent.host, cause))
+
+    async def shut_down(self) -> None:
+        """End the agent and wait until it is gone; one that does not answer ends by its fence."""
+        try:
+            with calling(self._peer):
+                await self._stub.Shutdown(
+                    pb.ShutdownRequest(), timeout=_SHUTDOWN_S, metadata=self._metadata
+                )
+            await asyncio.wait_for(self._disconnected(), _EXIT_S)
+        except (Dsv4Error, TimeoutError) as error:
+            log("agent-not-ended", host=self._agent.host, error=error)
+
+    async def close(self) -> None:
+        """Leave the agent alone."""
+        await self._channel.close()
+
+    async def _disconnected(self) -> None:
+        """The agent's process has closed its port."""
+        while (state := self._channel.get_state()) is grpc.ChannelConnectivity.READY:
+            await self._channel.wait_for_state_change(state)
+
+    async def _requests(self, generation: int) -> AsyncIterator[pb.SessionRequest]:
+        """The greeting, then orders, and a beat whenever there was none for a while."""
+        times = self._timeouts
+        hello = pb.Hello(generation=generation, fence_s=times.fence_s, beat_s=times.beat_s)
+        yield pb.SessionRequest(hello=hello)
+        while True:
+            request = pb.SessionRequest(beat=pb.Beat())
+            with suppress(TimeoutError):
+                request = await asyncio.wait_for(self._orders.get(), times.beat_s)
+            yield request
+
+    def _pass_on(self, response: pb.SessionResponse) -> None:
+        for event in _heard(self._agent.host, response):
+            self._hear(event)
+
+
+def _heard(host: str, response: pb.SessionResponse) -> list[events.Event]:
+    """What an agent's message means; nothing, for words of a later version."""
+    match response.WhichOneof("kind"):
+        case "beat":
+            reports = tuple(map(report_from_proto, response.beat.ranks))
+            return [events.HostBeat(host, reports)]
+        case "joined":
+            return [events.Joined(response.joined.rank)]
+        case "ready":
+            ready = response.ready
+            for note in ready.ready.notes:
+                log("note", rank=ready.rank, note=note)
+            return [events.Loaded(ready.rank, ready.ready.weight_bytes)]
+        case "event":
+            return [events.Said(response.event.rank, event_from_proto(response.event.event))]
+        case _:
+            return _heard_end(host, response)
+
+
+def _heard_end(host: str, response: pb.SessionResponse) -> list[events.Event]:
+    match response.WhichOneof("kind"):
+        case "refused":
+            return [events.Refused(response.refused.rank, response.refused.message)]
+        case "exited":
+            lost = response.exited
+            loss = loss_from_proto(lost.loss)
+            return [events.Lost(lost.rank, loss, lost.cause, lost.last_stderr)]
+        case "stopped":
+            return [events.HostStopped(host)]
+        case _:
+            return []

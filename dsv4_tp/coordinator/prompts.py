@@ -1,0 +1,73 @@
+"""From what a client asks to what the ranks are told; whether it is possible, they decide."""
+
+import secrets
+from pathlib import Path
+
+from dsv4_tp.core import Request, Sampling, ScoreRequest
+from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.text import Detokenizer, Text, read_defaults
+from dsv4_tp.v1 import cluster_pb2 as pb
+
+_MAX_TOKENS = 256  # where a client does not say
+_SEED_BITS = 64
+
+
+class Prompts:
+    """The words of one checkpoint.
+
+    A checkpoint without a tokenizer is good for token ids; a request with text then raises
+    ModelError, and what is generated comes as ids alone.
+    """
+
+    def __init__(self, model_dir: Path, spec: ModelSpec) -> None:
+        self._model_dir = model_dir
+        self._spec = spec
+        self._defaults = read_defaults(model_dir)
+        has_words = (model_dir / "tokenizer.json").is_file()
+        self._text = Text.load(model_dir) if has_words else None
+
+    def request(self, asked: pb.GenerateRequest) -> Request:
+        """The request in full: ids, sampling and when to stop."""
+        prompt = self._ids(asked)
+        room = self._spec.max_position_embeddings - len(prompt)
+        most = asked.max_tokens if asked.HasField("max_tokens") else _MAX_TOKENS
+        return Request(
+            id=_new_id(),
+            prompt=prompt,
+            max_tokens=max(1, min(most, room)) if most else 0,
+            sampling=self._sampling(asked),
+            stop_ids=self._defaults.eos_ids or self._spec.eos_token_ids,
+        )
+
+    def detokenizer(self) -> Detokenizer | None:
+        """For one text."""
+        return self._text.stream() if self._text else None
+
+    def _ids(self, asked: pb.GenerateRequest) -> tuple[int, ...]:
+        if asked.WhichOneof("input") == "ids":
+            return tuple(asked.ids.ids)
+        text = self._text or Text.load(self._model_dir)  # which says what is missing
+        if asked.WhichOneof("input") == "user":
+            return text.chat_ids(asked.user)
+        return text.prompt_ids(asked.text)
+
+    def _sampling(self, asked: pb.GenerateRequest) -> Sampling:
+        """What the client says, else what the checkpoint's makers recommend."""
+        default = self._defaults
+        has = asked.HasField
+        return Sampling(
+            temperature=asked.temperature if has("temperature") else default.temperature,
+            top_p=asked.top_p if has("top_p") else default.top_p,
+            top_k=asked.top_k if has("top_k") else default.top_k,
+            seed=asked.seed if has("seed") else secrets.randbits(_SEED_BITS),
+        )
+
+
+def score_request(asked: pb.ScoreRequest) -> ScoreRequest:
+    """The request to score these rows."""
+    rows = tuple(tuple(row.ids) for row in asked.rows)
+    return ScoreRequest(_new_id(), rows, asked.chunk, asked.want_logits)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)

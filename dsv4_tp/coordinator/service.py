@@ -1,0 +1,118 @@
+"""ClusterService: what a client calls."""
+
+import time
+from collections.abc import AsyncIterator
+
+from dsv4_tp import __version__
+from dsv4_tp.coordinator.coordinator import EPOCH, Coordinator
+from dsv4_tp.coordinator.prompts import Prompts, score_request
+from dsv4_tp.coordinator.setup import AgentSetup
+from dsv4_tp.coordinator.state import verdict
+from dsv4_tp.core import FinishEvent, ScoreEvent, TokenEvent
+from dsv4_tp.errors import RequestError
+from dsv4_tp.rpc.auth import Context
+from dsv4_tp.rpc.convert import reason_to_proto, report_to_proto
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
+
+
+class ClusterService(ClusterServiceServicer):
+    """Serves the clients of one coordinator."""
+
+    def __init__(self, coordinator: Coordinator, prompts: Prompts) -> None:
+        self._coordinator = coordinator
+        self._prompts = prompts
+
+    async def Generate(  # noqa: N802
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Tokens and their text as they come; a client that leaves cancels."""
+        words = self._prompts.detokenizer()
+        async for event in self._coordinator.serve(self._prompts.request(request)):
+            match event:
+                case TokenEvent(token=token):
+                    yield pb.GenerateResponse(
+                        tokens=[token], text=words.add([token]) if words else ""
+                    )
+                case FinishEvent():
+                    _check(event)
+                    yield pb.GenerateResponse(
+                        text=words.finish() if words else "", finish=_finish(event)
+                    )
+                case ScoreEvent():
+                    pass
+
+    async def Score(  # noqa: N802
+        self, request: pb.ScoreRequest, context: Context
+    ) -> AsyncIterator[pb.ScoreResponse]:
+        """Pieces of a score as they come."""
+        async for event in self._coordinator.serve(score_request(request)):
+            match event:
+                case ScoreEvent():
+                    yield pb.ScoreResponse(
+                        start=event.start, logits=event.logits, count=event.count, nll=event.nll
+                    )
+                case FinishEvent():
+                    _check(event)
+                case TokenEvent():
+                    pass
+
+    async def Status(  # noqa: N802
+        self, request: pb.StatusRequest, context: Context
+    ) -> pb.StatusResponse:
+        """What is known of hosts and ranks."""
+        setup, state = self._coordinator.setup, self._coordinator.state
+        fault = verdict(state)
+        return pb.StatusResponse(
+            name=setup.name,
+            phase=state.phase.value,
+            epoch=EPOCH,
+            model_path=str(setup.model_path),
+            dtype=setup.dtype.value,
+            hosts=[self._host(agent) for agent in setup.agents],
+            version=__version__,
+            failure=state.refusal or (fault.message if fault else ""),
+        )
+
+    async def Down(  # noqa: N802
+        self, request: pb.DownRequest, context: Context
+    ) -> pb.DownResponse:
+        """Finish what runs, end everything, answer."""
+        self._coordinator.dismiss(now=False)
+        await self._coordinator.gone.wait()
+        return pb.DownResponse()
+
+    def _host(self, agent: AgentSetup) -> pb.HostStatus:
+        seen_s = self._coordinator.state.hosts[agent.host].seen_s
+        return pb.HostStatus(
+            name=agent.host,
+            ranks=[self._rank(rank) for rank in agent.ranks],
+            beat_age_s=time.monotonic() - seen_s,
+        )
+
+    def _rank(self, number: int) -> pb.RankStatus:
+        rank = self._coordinator.state.ranks[number]
+        return pb.RankStatus(
+            report=report_to_proto(rank.report),
+            planned_bytes=self._coordinator.setup.planned_bytes[number],
+            weight_bytes=rank.weight_bytes or 0,
+        )
+
+
+def _check(event: FinishEvent) -> None:
+    if event.error:
+        raise RequestError(event.error)
+
+
+def _finish(event: FinishEvent) -> pb.Finish:
+    steps = event.decode_steps
+    stats = pb.Stats(
+        prompt_tokens=event.prompt_tokens,
+        generated_tokens=event.generated_tokens,
+        prefill_s=event.prefill_s,
+        decode_s=event.decode_s,
+        tokens_per_s=steps / event.decode_s if event.decode_s else 0.0,
+        collectives_per_token=event.collectives / steps if steps else 0.0,
+        wire_bytes_per_token=event.wire_bytes / steps if steps else 0.0,
+    )
+    return pb.Finish(reason=reason_to_proto(event.reason), stats=stats)

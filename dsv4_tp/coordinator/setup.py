@@ -1,0 +1,40 @@
+"""What a coordinator is given: a cluster that was planned and inspected, and its agents."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsv4_tp.config import Timeouts
+from dsv4_tp.core import DType, Part
+from dsv4_tp.modelspec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSetup:
+    """One running agent and the ranks it is to run."""
+
+    host: str  # its name
+    address: str  # HOST:PORT of its service
+    ranks: tuple[int, ...]
+    model_path: Path  # on that host
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything about a cluster that does not change while it lives."""
+
+    name: str
+    agents: tuple[AgentSetup, ...]
+    token: str  # of the agents
+    spec: ModelSpec
+    model_path: Path  # here: tokenizer and defaults
+    dtype: DType
+    parts: tuple[Part, ...]  # by rank
+    planned_bytes: tuple[int, ...]  # of weights, by rank
+    ring: tuple[str, ...]  # "ip:port" by rank; empty for one rank
+    prefill_chunk: int
+    timeouts: Timeouts
+
+    @property
+    def hosts(self) -> dict[int, str]:
+        """The name of each rank's host."""
+        return {rank: agent.host for agent in self.agents for rank in agent.ranks}

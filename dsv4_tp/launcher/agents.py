@@ -1,0 +1,199 @@
+"""Agents: started by ssh or as a plain process, inspected, and ended if nobody else did it.
+
+A remote agent detaches itself, so that no ssh stays open for it; one on this machine is our
+child. Either way the secret goes over stdin.
+"""
+
+import asyncio
+import json
+import shlex
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+from dsv4_tp.config import Host
+from dsv4_tp.errors import Dsv4Error, PreflightError
+from dsv4_tp.rpc.auth import bearer
+from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.status import calling
+from dsv4_tp.v1 import agent_pb2 as pb
+from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
+
+LOOPBACK = "127.0.0.1"
+_START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
+_INSPECT_S = 15.0
+_END_S = 8.0  # for an agent that was dismissed to be gone
+_SSH_FAILED = 255  # ssh's own failures, not those of the remote command
+_MOST_LINES = 50  # of what a login shell may say before the agent does
+_SSH = (
+    "ssh",
+    "-4",  # the ring knows IPv4 only, and takes the address we came by
+    "-T",
+    *("-o", "BatchMode=yes"),
+    *("-o", "ConnectTimeout=8"),
+    *("-o", "ServerAliveInterval=2"),
+    *("-o", "ServerAliveCountMax=3"),
+)
+
+
+class _Announcement(TypedDict):
+    """What an agent says when it serves."""
+
+    port: int
+    pid: int
+    address: str | None  # where ssh reached it
+    launcher: str | None  # from where
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A running agent."""
+
+    host: Host
+    address: str  # HOST:PORT of its service
+    data_ip: str | None  # where its ranks listen; None: this machine, wherever others reach it
+    launcher_ip: str | None  # where this host reaches us; None on this machine
+    token: str
+    process: Process | None  # our child; None: not on this machine
+
+    async def inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
+        """The facts of its host; PreflightError if it does not answer."""
+        try:
+            with calling(f"the agent on {self.host.name}"):
+                async with open_channel(self.address) as channel:
+                    return await AgentServiceStub(channel).Inspect(
+                        request, timeout=_INSPECT_S, metadata=bearer(self.token)
+                    )
+        except Dsv4Error as error:
+            advice = f"does a firewall close {self.address}?"
+            raise PreflightError(f"{error}; {advice}") from error
+
+    async def end(self) -> None:
+        """End it and what it started; one that does not answer ends by its fence."""
+        with suppress(Dsv4Error), calling(self.host.name):
+            async with open_channel(self.address) as channel:
+                await AgentServiceStub(channel).Shutdown(
+                    pb.ShutdownRequest(), timeout=_END_S, metadata=bearer(self.token)
+                )
+        await self.reap()
+
+    async def reap(self) -> None:
+        """See that a dismissed agent is gone, if it is our child."""
+        if self.process is not None:
+            await _end_process(self.process)
+
+
+async def start_agents(hosts: Iterable[Host], token: str) -> list[Agent]:
+    """Start an agent on every host at once; on failure none is left.
+
+    Raises:
+        PreflightError: one could not be started; names the host and what to try.
+    """
+    starts = [asyncio.create_task(_start(host, token)) for host in hosts]
+    try:
+        # All of them, since one that is just starting could not be told to end.
+        await asyncio.wait(starts)
+        return [start.result() for start in starts]
+    except BaseException:
+        for start in starts:
+            start.cancel()
+        results = await asyncio.gather(*starts, return_exceptions=True)
+        await end_agents(result for result in results if isinstance(result, Agent))
+        raise
+
+
+async def end_agents(agents: Iterable[Agent]) -> None:
+    """End all of them at once."""
+    await asyncio.gather(*(agent.end() for agent in agents))
+
+
+def command_line(host: Host) -> list[str]:
+    """The command that starts the agent of `host`."""
+    own = [host.python, "-m", "dsv4_tp", "agent", "--port=0"]
+    if host.is_local:
+        return [*own, f"--bind={LOOPBACK}"]
+    place = [f"--bind={host.address}"] if host.address else []
+    remote = shlex.join([*own, *place, "--detach"])
+    if host.workdir:
+        remote = f"cd {shlex.quote(host.workdir)} && {remote}"
+    return [*_SSH, "--", host.ssh, remote]
+
+
+async def _start(host: Host, token: str) -> Agent:
+    process = await _spawn(host)
+    try:
+        words = await asyncio.wait_for(_introduce(host, process, token), _START_S)
+    except TimeoutError as error:
+        await _end_process(process)
+        raise PreflightError(f"{host.name}: no agent there within {_START_S:g} s") from error
+    except BaseException:
+        await _end_process(process)
+        raise
+    if not host.is_local:
+        await _end_process(process)  # the ssh, which has done its work
+    ip = host.address or words["address"]
+    return Agent(
+        host=host,
+        address=f"{LOOPBACK if host.is_local else ip}:{words['port']}",
+        data_ip=host.address if host.is_local else ip,
+        launcher_ip=None if host.is_local else words["launcher"],
+        token=token,
+        process=process if host.is_local else None,
+    )
+
+
+async def _spawn(host: Host) -> Process:
+    command = command_line(host)
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd=host.workdir if host.is_local else None,
+            start_new_session=True,  # a terminal's Ctrl-C is for us alone
+        )
+    except OSError as error:
+        raise PreflightError(f"{host.name}: {error.filename}: {error.strerror}") from error
+
+
+async def _introduce(host: Host, process: Process, token: str) -> _Announcement:
+    """Give the agent its secret and wait until it serves."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(ConnectionError):  # it has ended; its stderr says why
+        process.stdin.write(f"{token}\n".encode())
+        await process.stdin.drain()
+        process.stdin.close()
+    for _ in range(_MOST_LINES):
+        line = await process.stdout.readline()
+        if line.startswith(b"{"):
+            return cast(_Announcement, json.loads(line))
+        if not line:
+            break
+    raise await _no_agent(host, process)
+
+
+async def _no_agent(host: Host, process: Process) -> PreflightError:
+    """Why there is none, in the words of ssh or of the agent."""
+    assert process.stderr is not None
+    lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
+    said = lines[-1].strip() if lines else "it said nothing"
+    if await process.wait() == _SSH_FAILED and not host.is_local:
+        advice = f"try: ssh -o BatchMode=yes {host.ssh} true"
+        return PreflightError(f"{host.name}: cannot be reached by ssh: {said}; {advice}")
+    advice = f"try there: {shlex.join([host.python, '-m', 'dsv4_tp', '--version'])}"
+    return PreflightError(f"{host.name}: the agent did not start: {said}; {advice}")
+
+
+async def _end_process(process: Process) -> None:
+    """Wait until the process has ended; help if it does not."""
+    for patience_s, push in ((5.0, process.terminate), (2.0, process.kill)):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), patience_s)
+            return
+        with suppress(ProcessLookupError):
+            push()
+    await process.wait()

@@ -1,0 +1,142 @@
+"""The whole life of a cluster, in the order it happens."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from dsv4_tp.config import ClusterConfig
+from dsv4_tp.config.environment import state_dir
+from dsv4_tp.coordinator.coordinator import Coordinator
+from dsv4_tp.coordinator.prompts import Prompts
+from dsv4_tp.coordinator.setup import AgentSetup, Setup
+from dsv4_tp.core import DType
+from dsv4_tp.launcher.agents import LOOPBACK, Agent, end_agents, start_agents
+from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of, inspect_hosts, ring_of
+from dsv4_tp.launcher.serve import Job, Tell, run_beside, served
+from dsv4_tp.layouts import Catalog
+from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.plan import Plan, make_plan
+from dsv4_tp.rpc.auth import new_token
+from dsv4_tp.rpc.registry import registered
+from dsv4_tp.rpc.server import bind, make_server
+
+_T = TypeVar("_T")
+Reap = Callable[[], Awaitable[None]]
+
+
+def launch(
+    config: ClusterConfig,
+    spec: ModelSpec,
+    catalog: Catalog,
+    *,
+    job: Job[_T] | None = None,
+    tell: Tell,
+) -> _T | None:
+    """Run a cluster for as long as `job` takes; see the package for the whole promise."""
+    try:
+        return asyncio.run(_Launch(config, spec, catalog, tell).run(job))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+class _Launch:
+    """One launch: what several of its steps need."""
+
+    def __init__(
+        self, config: ClusterConfig, spec: ModelSpec, catalog: Catalog, tell: Tell
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._catalog = catalog
+        self._tell = tell
+        self._coordinator: Coordinator | None = None
+        self._interrupted = False
+
+    async def run(self, job: Job[_T] | None) -> _T | None:
+        """What can be refused without a host is refused before any is touched."""
+        self._catch_signals()
+        self._plan(None)
+        prompts = Prompts(Path(self._config.model.path), self._spec)
+        server = make_server(token=None)
+        address = f"{LOOPBACK}:{bind(server, LOOPBACK, self._config.ports.control or 0)}"
+        with registered(state_dir(), name=self._config.name, address=address) as entry:
+            async with (
+                self._agents(entry.name) as (setup, reap),
+                served(server, setup, prompts, reap) as self._coordinator,
+            ):
+                self._tell(f"{entry.name} at {address}: {_summary(setup)}")
+                return await run_beside(self._coordinator, job, address, self._tell)
+
+    @asynccontextmanager
+    async def _agents(self, name: str) -> AsyncGenerator[tuple[Setup, Reap]]:
+        """Agents on all hosts, found fit. The coordinator ends them; `reap` waits for that."""
+        token = new_token()
+        agents = await start_agents(self._config.hosts, token)
+        try:
+            setup = await self._prepare(agents, name, token)
+        except BaseException:
+            await end_agents(agents)
+            raise
+
+        async def reap() -> None:
+            await asyncio.gather(*(agent.reap() for agent in agents))
+
+        try:
+            yield setup, reap
+        finally:
+            await reap()
+
+    async def _prepare(self, agents: Sequence[Agent], name: str, token: str) -> Setup:
+        """Preflight, and what it settles: dtype, ports, the plan in bytes."""
+        config = self._config
+        facts = await inspect_hosts(agents, config)
+        dtype = dtype_of(config, facts, torch_dtype=self._spec.torch_dtype)
+        plan = self._plan(dtype)
+        check_hosts(config, facts, plan)
+        return Setup(
+            name=name,
+            agents=tuple(self._agent_setup(agent) for agent in agents),
+            token=token,
+            spec=self._spec,
+            model_path=Path(config.model.path),
+            dtype=dtype,
+            parts=plan.parts,
+            planned_bytes=tuple(held.total for held in plan.rank_bytes),
+            ring=ring_of(config, facts, data_ips(agents)),
+            prefill_chunk=config.prefill_chunk,
+            timeouts=config.timeouts,
+        )
+
+    def _plan(self, dtype: DType | None) -> Plan:
+        config = self._config
+        return make_plan(
+            self._spec, self._catalog, config.weights, expert_split=config.experts, dtype=dtype
+        )
+
+    def _agent_setup(self, agent: Agent) -> AgentSetup:
+        config, host = self._config, agent.host
+        return AgentSetup(
+            host.name, agent.address, config.ranks_on(host), config.model_path_on(host)
+        )
+
+    def _catch_signals(self) -> None:
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        assert main is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt, main)
+
+    def _interrupt(self, main: "asyncio.Task[object]") -> None:
+        """The first signal lets running work finish, the next one does not."""
+        if not self._interrupted:
+            self._interrupted = True
+            main.cancel()
+        elif self._coordinator is not None:
+            self._coordinator.dismiss(now=True)
+
+
+def _summary(setup: Setup) -> str:
+    hosts = ", ".join(setup.hosts[rank] for rank in sorted(setup.hosts))
+    return f"{len(setup.parts)} ranks in {setup.dtype} on {hosts}"

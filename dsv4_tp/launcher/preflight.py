@@ -1,0 +1,113 @@
+"""Is every host fit to run its ranks? Asked of all before any rank starts, decided here."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from dsv4_tp import __version__
+from dsv4_tp.config import ClusterConfig, Host
+from dsv4_tp.config.precision import settle_dtype
+from dsv4_tp.core import DType
+from dsv4_tp.errors import PreflightError
+from dsv4_tp.launcher.agents import LOOPBACK, Agent
+from dsv4_tp.plan import Plan
+from dsv4_tp.v1 import agent_pb2 as pb
+
+_GB = 1e9
+
+Facts = Mapping[str, pb.InspectResponse]  # by the host's name
+
+
+async def inspect_hosts(agents: Sequence[Agent], config: ClusterConfig) -> Facts:
+    """The facts of all hosts; each is asked about the ports its ranks would use."""
+    ips = data_ips(agents)
+    requests = (_question(agent.host, ips[agent.host.name], config) for agent in agents)
+    asked = (agent.inspect(request) for agent, request in zip(agents, requests, strict=True))
+    answers = await asyncio.gather(*asked)
+    return {agent.host.name: answer for agent, answer in zip(agents, answers, strict=True)}
+
+
+def data_ips(agents: Sequence[Agent]) -> dict[str, str]:
+    """Where the ranks of each host listen, by the host's name.
+
+    This machine's address is the one that another host sees us at; alone it needs none.
+    """
+    ours = next((agent.launcher_ip for agent in agents if agent.launcher_ip), LOOPBACK)
+    return {agent.host.name: agent.data_ip or ours for agent in agents}
+
+
+def ring_of(config: ClusterConfig, facts: Facts, ips: Mapping[str, str]) -> tuple[str, ...]:
+    """ "ip:port" by rank, pinned or free; a single rank needs none."""
+    if len(config.ranks) == 1:
+        return ()
+    free = {name: iter(answer.free_ports) for name, answer in facts.items()}
+    hosts = [rank.host.name for rank in config.ranks]
+    first = config.ports.data
+    ports = (first + rank if first else next(free[host]) for rank, host in enumerate(hosts))
+    return tuple(f"{ips[host]}:{port}" for host, port in zip(hosts, ports, strict=True))
+
+
+def dtype_of(config: ClusterConfig, facts: Facts, *, torch_dtype: str) -> DType:
+    """One dtype for all ranks: what the slowest kind of device among them needs."""
+    devices = {answer.device for answer in facts.values()}
+    device = "cpu" if "cpu" in devices else devices.pop()
+    return settle_dtype(config.model.dtype, device=device, torch_dtype=torch_dtype)
+
+
+def check_hosts(config: ClusterConfig, facts: Facts, plan: Plan) -> None:
+    """Raises PreflightError, which names every host that is not fit, and why."""
+    problems = [
+        *(f"{name}: {line}" for name, answer in facts.items() for line in answer.problems),
+        *_version_problems(facts),
+        *_model_problems(facts),
+        *(line for host in config.hosts for line in _memory_problems(config, host, facts, plan)),
+    ]
+    if problems:
+        raise PreflightError("; ".join(problems))
+
+
+def _question(host: Host, ip: str, config: ClusterConfig) -> pb.InspectRequest:
+    ranks = config.ranks_on(host)
+    pinned = config.ports.data
+    return pb.InspectRequest(
+        model_path=str(config.model_path_on(host)),
+        ring=[f"{ip}:{pinned + rank}" for rank in ranks] if pinned else [],
+        free_ports=0 if pinned else len(ranks),
+    )
+
+
+def _version_problems(facts: Facts) -> Iterable[str]:
+    """Ranks must run the same code: each host is compared with the first one, ours included."""
+    first, reference = next(iter(facts.items()))
+    wanted = _versions(reference) | {"dsv4-tp": __version__}
+    for name, answer in facts.items():
+        for package, version in _versions(answer).items():
+            if version != wanted[package]:
+                whose = "here" if package == "dsv4-tp" else f"on {first}"
+                found = version or "none"
+                yield f"{name} has {package} {found}, {wanted[package]} is {whose}; install that"
+
+
+def _versions(answer: pb.InspectResponse) -> dict[str, str]:
+    python = ".".join(answer.python_version.split(".")[:2])
+    return {"dsv4-tp": answer.version, "mlx": answer.mlx_version, "python": python}
+
+
+def _model_problems(facts: Facts) -> Iterable[str]:
+    digests = {name: answer.model_digest for name, answer in facts.items() if answer.model_digest}
+    first = next(iter(digests), "")
+    for name, digest in digests.items():
+        if digest != digests[first]:
+            yield f"{name} has another checkpoint than {first}: copy the files again"
+
+
+def _memory_problems(config: ClusterConfig, host: Host, facts: Facts, plan: Plan) -> Iterable[str]:
+    ranks = config.ranks_on(host)
+    needed = sum(plan.rank_bytes[rank].total for rank in ranks)
+    answer = facts[host.name]
+    if needed > answer.available_bytes:
+        which = ", ".join(map(str, ranks))
+        yield (
+            f"{host.name}: the weights of ranks {which} need {needed / _GB:.1f} GB, "
+            f"{answer.available_bytes / _GB:.1f} of {answer.memory_bytes / _GB:.1f} GB are free; "
+            "give it a smaller weight, or more hosts"
+        )

@@ -1,0 +1,77 @@
+"""A coordinator at work: its service is up, people are told, and a job runs beside it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import grpc
+
+from dsv4_tp.coordinator.coordinator import Coordinator
+from dsv4_tp.coordinator.prompts import Prompts
+from dsv4_tp.coordinator.service import ClusterService
+from dsv4_tp.coordinator.setup import Setup
+from dsv4_tp.launcher.report import report
+from dsv4_tp.rpc.health import Health
+from dsv4_tp.v1.cluster_pb2_grpc import add_ClusterServiceServicer_to_server
+
+_SERVICE = "dsv4_tp.v1.ClusterService"
+_GRACE_S = 1.0  # for last answers to clients
+
+_T = TypeVar("_T")
+Job = Callable[[str], Awaitable[_T]]  # of the cluster's address
+Tell = Callable[[str], None]
+
+
+@asynccontextmanager
+async def served(
+    server: grpc.aio.Server, setup: Setup, prompts: Prompts, reap: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[Coordinator]:
+    """A coordinator whose service answers, and whose health is told as it changes."""
+    health = Health(server, _SERVICE)
+    changes = set[asyncio.Task[None]]()  # kept, for the loop holds tasks only weakly
+
+    def on_serve(ready: bool) -> None:
+        changes.add(asyncio.create_task(health.set(serving=ready)))
+
+    coordinator = Coordinator(setup, on_serve=on_serve, reap=reap)
+    add_ClusterServiceServicer_to_server(ClusterService(coordinator, prompts), server)
+    await health.set(serving=False)
+    await server.start()
+    try:
+        yield coordinator
+    finally:
+        await server.stop(_GRACE_S)
+
+
+async def run_beside(
+    coordinator: Coordinator, job: Job[_T] | None, address: str, tell: Tell
+) -> _T | None:
+    """Run the cluster, and `job` when it is ready; end the cluster when either has ended.
+
+    Raises what the cluster failed of, else what the job raised. None if the cluster was ended
+    before the job was done, or if there is no job.
+    """
+    running = asyncio.create_task(coordinator.run())
+    working = asyncio.create_task(_work(coordinator, job, address))
+    telling = asyncio.create_task(report(coordinator, tell))
+    try:
+        await asyncio.wait({running, working}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        # The job's own requests are cancelled first, so that nothing waits for them.
+        await asyncio.wait({working})
+        coordinator.dismiss(now=False)
+        try:
+            await running
+        finally:
+            telling.cancel()
+
+
+async def _work(coordinator: Coordinator, job: Job[_T] | None, address: str) -> _T | None:
+    await coordinator.ready.wait()
+    if job is not None:
+        return await job(address)
+    await coordinator.gone.wait()
+    return None

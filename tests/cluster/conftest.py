@@ -1,0 +1,52 @@
+import json
+import sys
+
+import pytest
+
+from dsv4_tp import demo
+from tests.cluster import clusters
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    return demo.ensure(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture
+def start(tmp_path, model_dir):
+    """Launches clusters; all are gone at the end of the test."""
+    started = []
+
+    def start(*arguments, **options):
+        state_dir = tmp_path / "state"
+        state_dir.mkdir(exist_ok=True)
+        cluster = clusters.launch(*arguments, state_dir=state_dir, **options)
+        started.append(cluster)
+        return cluster
+
+    yield start
+    for cluster in started:
+        clusters.sweep(cluster)
+
+
+@pytest.fixture
+def standins(start, tmp_path, model_dir):
+    """Launches a cluster of two stand-ins on this host, which behave as `script` says."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\nexec {sys.executable} {clusters.HERE / 'standin_python.py'} \"$@\"\n"
+    )
+    python.chmod(0o755)
+
+    def launch(*arguments, script=None, ports=None, **timeouts):
+        (tmp_path / "script.json").write_text(json.dumps(script or {}))
+        host = f"  - {{name: localhost, python: {python}}}\n"
+        words = {"fence_s": 10.0, **timeouts}
+        (tmp_path / "cluster.yaml").write_text(
+            f"version: 1\nmodel: {{path: {model_dir}}}\nhosts:\n{host}{host}"
+            f"timeouts: {json.dumps(words)}\nports: {json.dumps(ports or {})}\n"
+        )
+        env = {"STANDIN": str(tmp_path / "script.json")}
+        return start("-f", tmp_path / "cluster.yaml", *arguments, env=env)
+
+    return launch

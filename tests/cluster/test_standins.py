@@ -1,0 +1,205 @@
+"""Faults of ranks, agents and the coordinator, with ranks that cost nothing. See standin.py."""
+
+import json
+import signal
+import socket
+import subprocess
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.cluster.clusters import is_alive
+
+pytestmark = pytest.mark.cluster
+
+FOREVER = ("--prompt", "Hello", "--max-tokens", 100000)
+SLOW = {"all": {"token_s": 0.05}}
+
+
+def decoding(cluster):
+    """Wait until every rank has decoded something."""
+
+    def steps():
+        hosts = cluster.status().get("hosts", [])
+        return [rank["report"]["decode_steps"] for host in hosts for rank in host["ranks"]]
+
+    cluster.wait_for(lambda: len(steps()) == 2 and min(steps()) > 2, what="decoding")
+    cluster.look()
+    return cluster
+
+
+def test_generates_once_and_leaves(standins):
+    cluster = standins("--prompt", "Hello", "--max-tokens", 5, "--json")
+    code, out, err = cluster.finish()
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["tokens"] == [100, 101, 102, 103, 104]
+    assert cluster.entry() is None
+
+
+def test_serves_until_it_is_told_to_stop(standins):
+    cluster = standins().wait_ready(ranks=2)
+    assert is_serving(cluster)
+    text = cluster.run("generate", "--prompt", "Hello", "--max-tokens", 3, "--json")
+    assert json.loads(text.stdout)["tokens"] == [100, 101, 102], text.stderr
+    assert cluster.run("down").returncode == 0
+    # Everything but the launch itself is gone when `down` returns.
+    assert [pid for pid in cluster.leftovers()[0] if pid != cluster.process.pid] == []
+    assert cluster.finish()[0] == 0
+    cluster.wait_gone(within_s=1)
+
+
+def test_a_client_that_leaves_frees_the_ranks(standins):
+    cluster = standins(script=SLOW).wait_ready(ranks=2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        cluster.run("generate", "--prompt", "Hello", "--max-tokens", 100000, timeout_s=5)
+    text = cluster.run("generate", "--prompt", "Hello", "--max-tokens", 2, "--json")
+    assert json.loads(text.stdout)["tokens"] == [100, 101], text.stderr
+
+
+def test_a_killed_rank_ends_everything_and_is_named(standins):
+    cluster = decoding(standins(*FOREVER, script=SLOW))
+    cluster.kill(cluster.workers()[1])
+    cluster.wait_gone(within_s=5)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 1 on localhost: killed by SIGKILL while decoding" in err
+
+
+def test_clients_of_a_failed_cluster_are_told(standins):
+    cluster = standins(script=SLOW).wait_ready(ranks=2)
+    with cluster.popen("generate", *FOREVER) as client:
+        decoding(cluster).kill(cluster.workers()[0])
+        _, err = client.communicate(timeout=20)
+    assert client.returncode == 5
+    assert "rank 0 on localhost: killed by SIGKILL while decoding" in err
+
+
+@pytest.mark.parametrize("phase", ["joining", "loading", "ready", "decode"])
+def test_a_rank_that_leaves_unasked_is_named_with_its_last_words(standins, phase):
+    cluster = standins(*FOREVER, script={"1": {"exit": phase}})
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 1 on localhost: exited with code 3 while" in err
+    assert "Oops: as the script says" in err
+
+
+def test_a_rank_that_hangs_is_found_by_its_progress(standins):
+    cluster = standins(*FOREVER, script={"1": {"hang": "decode"}}, step_s=1.5)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 1 on localhost: no progress for 1.5 s while decoding" in err
+
+
+def test_a_rank_that_never_joins_is_found(standins):
+    cluster = standins(script={"0": {"hang": "joining"}}, join_s=5)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 0 on localhost: no progress for 5 s while joining" in err
+
+
+def test_a_stopped_rank_is_found_and_named(standins):
+    cluster = decoding(standins(*FOREVER, script=SLOW, step_s=1.5))
+    cluster.kill(cluster.workers()[1], signal.SIGSTOP)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 1 on localhost: stopped by a signal while decoding" in err
+    cluster.wait_gone(within_s=1)
+
+
+def test_a_rank_stopped_while_idle_is_found_by_the_next_request(standins):
+    cluster = standins(step_s=2).wait_ready(ranks=2)
+    cluster.kill(cluster.workers()[1], signal.SIGSTOP)
+    cluster.run("generate", "--prompt", "Hello", "--max-tokens", 2)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 1 on localhost: stopped by a signal while taking a request" in err
+
+
+def test_what_a_rank_refuses_is_bad_input(standins):
+    cluster = standins(script={"1": {"refuse": "model.safetensors: cut short"}})
+    code, _, err = cluster.finish()
+    assert code == 2
+    assert "rank 1 on localhost: model.safetensors: cut short" in err
+
+
+def test_ranks_that_ignore_sigterm_are_killed(standins):
+    cluster = standins(script={"all": {"stubborn": True, "hang": "decode"}}, step_s=1)
+    cluster.wait_ready(ranks=2)
+    assert cluster.run("generate", "--prompt", "Hello").returncode == 5
+    cluster.wait_gone(within_s=8)
+
+
+def test_a_killed_agent_takes_its_ranks_with_it(standins):
+    cluster = decoding(standins(*FOREVER, script=SLOW))
+    cluster.kill(cluster.agents()[0])
+    cluster.wait_gone(within_s=5)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "ranks 0, 1 on localhost: its agent is gone" in err
+
+
+def test_a_stopped_agent_loses_its_ranks_to_their_guard(standins):
+    cluster = decoding(standins(*FOREVER, script=SLOW, fence_s=2.0))
+    (agent,) = cluster.agents()
+    workers = cluster.workers()
+    cluster.kill(agent, signal.SIGSTOP)
+    cluster.wait_for(lambda: not any(is_alive(worker.pid) for worker in workers), within_s=7)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "error: ranks 0, 1 on localhost: " in err
+
+
+def test_a_killed_coordinator_is_fenced(standins):
+    cluster = decoding(standins(*FOREVER, script=SLOW, fence_s=2.0))
+    cluster.kill(cluster.process)
+    cluster.wait_gone(within_s=7)
+    assert "no cluster is running" in cluster.run("status").stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_everything(standins, number):
+    cluster = standins(script=SLOW).wait_ready(ranks=2)
+    cluster.process.send_signal(number)
+    assert cluster.finish()[0] == 130
+    assert cluster.leftovers() == ([], set())
+
+
+def test_an_interrupt_while_starting_stops_everything(standins):
+    cluster = standins(script={"all": {"hang": "loading"}})
+    cluster.wait_for(lambda: cluster.status().get("phase") == "loading")
+    cluster.look()
+    cluster.process.send_signal(signal.SIGINT)
+    assert cluster.finish()[0] == 130
+    assert cluster.leftovers() == ([], set())
+
+
+def test_the_second_interrupt_waits_for_nobody(standins):
+    cluster = standins(script=SLOW).wait_ready(ranks=2)
+    with cluster.popen("generate", *FOREVER) as client:
+        decoding(cluster).process.send_signal(signal.SIGINT)
+        cluster.wait_for(lambda: cluster.status()["phase"] == "draining")
+        assert not is_serving(cluster)
+        cluster.process.send_signal(signal.SIGINT)
+        assert cluster.finish(timeout_s=15)[0] == 130
+        _, err = client.communicate(timeout=10)
+    assert client.returncode == 1
+    assert "the cluster was stopped" in err
+    assert cluster.leftovers() == ([], set())
+
+
+def test_a_pinned_port_in_use_is_refused(standins):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        cluster = standins(ports={"data": port - 1})
+        code, _, err = cluster.finish()
+    assert code == 2
+    assert f"localhost: cannot listen on 127.0.0.1:{port}: Address already in use" in err
+
+
+def is_serving(cluster):
+    with grpc.insecure_channel(cluster.entry()["address"]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="dsv4_tp.v1.ClusterService")
+        response = stub.Check(request, timeout=5)
+    return response.status == health_pb2.HealthCheckResponse.SERVING
