@@ -1,5 +1,6 @@
 """The cluster files that the repository ships say what their comments promise."""
 
+import plistlib
 import re
 from pathlib import Path
 
@@ -33,3 +34,11 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert (config.model.dtype, config.experts) == (None, ExpertSplit.WIDTH)
     assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
     assert config.weights == (1, 1, 1)
+
+
+def test_the_plist_is_one_and_launches_a_sample():
+    plist = plistlib.loads((ROOT / "launch/dsv4-tp.plist").read_bytes())
+    program, command, option, file = plist["ProgramArguments"]
+    assert (Path(program).name, command, option) == ("dsv4-tp", "launch", "-f")
+    assert Path(file).name in {sample.name for sample in SAMPLES}
+    assert plist["Label"] == "dsv4-tp"

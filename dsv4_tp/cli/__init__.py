@@ -1,0 +1,1 @@
+"""The command `dsv4-tp`: words in, words out. It decides nothing that a library could."""

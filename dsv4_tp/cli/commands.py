@@ -1,0 +1,146 @@
+"""The commands and their options. What does the work is imported only when a command runs.
+
+So every help page is instant, and `plan` runs where MLX is not installed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsv4_tp import __version__
+from dsv4_tp.cli import options
+from dsv4_tp.cli.exits import exit_table
+from dsv4_tp.cli.processes import PROCESSES
+
+_PATH = click.Path(path_type=Path)
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they are written here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"Exit codes: {exit_table()}.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """DeepSeek-V4 over several Macs as one machine."""
+
+
+for _process in PROCESSES:
+    cli.add_command(_process)
+
+
+@cli.command()
+@options.model
+@options.hosts
+@options.file
+@options.dtype
+@click.option("--name", help="Of the cluster, to tell it from others.")
+@options.prompt(required=False)
+@options.sampling
+@options.as_json
+def launch(**given: Any) -> None:
+    """Start a cluster and serve it, or generate once.
+
+    It serves until `dsv4-tp down` or Ctrl-C; with --prompt it generates once and leaves.
+    Without --hosts and -f it reads ./cluster.yaml.
+    """
+    from dsv4_tp.cli.launch import run
+
+    run(**given)
+
+
+@cli.command()
+@click.option("--model", metavar="PATH", help="Checkpoint, bare config.json, or `demo`.")
+@click.option("--ranks", type=click.IntRange(1), metavar="N", help="N equal ranks.")
+@click.option("--split", metavar="3:5", help="Ranks with shares in this proportion.")
+@options.hosts
+@options.file
+@options.as_json
+def plan(**given: Any) -> None:
+    """Show what each rank will hold, in bytes.
+
+    Without --hosts, the model or the ranks that are not given come from ./cluster.yaml.
+    """
+    from dsv4_tp.cli.plan import run
+
+    run(**given)
+
+
+@cli.command()
+@options.name
+@options.address
+@options.prompt(required=True)
+@options.sampling
+@options.as_json
+def generate(**given: Any) -> None:
+    """Continue a text on a running cluster.
+
+    What is not given is taken from the checkpoint's generation_config.json.
+    """
+    from dsv4_tp.cli.generate import run
+
+    run(**given)
+
+
+@cli.command()
+@options.model
+@click.option(
+    "--tokens",
+    metavar="FILE.json",
+    required=True,
+    type=_PATH,
+    help="JSON list of equally long lists of token ids, used as given.",
+)
+@click.option("--chunk", type=click.IntRange(1), metavar="N", help="Feed so many tokens at a time.")
+@click.option(
+    "--logits", metavar="OUT.npz", type=_PATH, help="Write `logits` [B, L, vocabulary] there."
+)
+@options.hosts
+@options.file
+@options.dtype
+def score(**given: Any) -> None:
+    """Print log-probabilities of given token ids.
+
+    One JSON line with `nll`: for each row the mean over its ids but the first, in nats per
+    token. Without --hosts and -f it runs in this process, on one device.
+    """
+    from dsv4_tp.cli.score import run
+
+    run(**given)
+
+
+@cli.command()
+@options.name
+@options.address
+@options.as_json
+def status(**given: Any) -> None:
+    """Show a running cluster.
+
+    Hosts, ranks, phases, memory against the plan, and what has been counted.
+    """
+    from dsv4_tp.cli.status import run
+
+    run(**given)
+
+
+@cli.command()
+@options.name
+@options.address
+def down(**given: Any) -> None:
+    """Stop a running cluster.
+
+    Returns when its ranks and agents are gone; a text that is being made is finished first.
+    """
+    from dsv4_tp.cli.down import run
+
+    run(**given)

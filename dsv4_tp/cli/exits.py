@@ -1,0 +1,19 @@
+"""The exit codes, in one table. Errors carry theirs; see `dsv4_tp.errors`."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What the command's exit status means."""
+
+    DONE = 0
+    FAILED = 1
+    REFUSED = 2  # input or preflight
+    RANK_FAILED = 5
+    TIMED_OUT = 6
+    INTERRUPTED = 130
+
+
+def exit_table() -> str:
+    """One line for the help page."""
+    return ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in Exit)

@@ -1,0 +1,93 @@
+"""From options to what the libraries take: which cluster, which model."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dsv4_tp.config import (
+    DEMO,
+    ClusterConfig,
+    DTypeChoice,
+    ModelConfig,
+    cluster_of_hosts,
+    model_path,
+    read_cluster,
+)
+from dsv4_tp.config.environment import cache_dir
+from dsv4_tp.errors import ConfigError
+from dsv4_tp.layouts import Catalog, catalog, native_catalog, read_headers
+from dsv4_tp.modelspec import ModelSpec, read_spec
+
+DEFAULT_FILE = Path("cluster.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model as its files describe it; no weights were read."""
+
+    path: Path
+    spec: ModelSpec
+    catalog: Catalog
+
+
+def cluster(
+    *, hosts: str | None, file: Path | None, model: str | None, dtype: str | None
+) -> ClusterConfig:
+    """The cluster that the options ask for; what they say overrides the file.
+
+    Raises:
+        ConfigError: both or neither of `hosts` and `file`, or what they say is wrong.
+    """
+    if hosts is not None and file is not None:
+        raise ConfigError("--hosts and -f both describe a cluster; give one of them")
+    if hosts is not None:
+        return cluster_of_hosts(hosts, model_config(model, dtype))
+    if file is None:
+        raise ConfigError("which hosts? give --hosts A,B or -f FILE; there is no ./cluster.yaml")
+    config = read_cluster(file)
+    path = config.model.path if model is None else model_path(model, Path.cwd())
+    chosen = config.model.dtype if dtype is None else DTypeChoice(dtype).dtype
+    return replace(config, model=ModelConfig(path, chosen))
+
+
+def default_file(file: Path | None, hosts: str | None) -> Path | None:
+    """`file`, or ./cluster.yaml if there is one and no hosts are given."""
+    if file is None and hosts is None and DEFAULT_FILE.is_file():
+        return DEFAULT_FILE
+    return file
+
+
+def model_config(model: str | None, dtype: str | None) -> ModelConfig:
+    """The model of the options alone.
+
+    Raises:
+        ConfigError: none is given.
+    """
+    if model is None:
+        raise ConfigError(f"which model? give --model: a checkpoint's directory, or {DEMO}")
+    return ModelConfig(model_path(model, Path.cwd()), DTypeChoice(dtype or "auto").dtype)
+
+
+def with_model(config: ClusterConfig, checkpoint: Checkpoint) -> ClusterConfig:
+    """`config` with the directory where its model was found."""
+    return replace(config, model=replace(config.model, path=str(checkpoint.path)))
+
+
+def resolve_model(path: str) -> Path:
+    """Where the checkpoint is on this machine; the bundled model is made if need be."""
+    if path != DEMO:
+        return Path(path)
+    # Here, since it imports NumPy, which only this model needs.
+    from dsv4_tp import demo
+
+    return demo.ensure(cache_dir())
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The model at `path`: a checkpoint's directory, or a bare config.json.
+
+    Raises:
+        ModelError, CheckpointError: the files are not those of one DeepSeek-V4 model.
+    """
+    spec = read_spec(path)
+    entries = catalog(spec, read_headers(path), mtp=False) if path.is_dir() else None
+    return Checkpoint(path, spec, entries or native_catalog(spec, mtp=False))

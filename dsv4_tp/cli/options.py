@@ -1,0 +1,69 @@
+"""Options that several commands share, so that they read alike everywhere."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from dsv4_tp.core import DType
+
+_MOST_SEED = 2**64 - 1
+
+Check = Callable[[click.Context, click.Parameter, float | None], float | None]
+
+
+def _number(holds: Callable[[float], bool], expected: str) -> Check:
+    """Refuses numbers for which `holds` is false; click's own ranges take nan."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+        if value is not None and not (math.isfinite(value) and holds(value)):
+            raise click.BadParameter(f"{value} is not {expected}.")
+        return value
+
+    return check
+
+
+_not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
+_fraction = _number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
+
+model = click.option("--model", metavar="DIR", help="Checkpoint's directory, or `demo`.")
+hosts = click.option("--hosts", metavar="A,B", help="One rank on each; localhost may repeat.")
+file = click.option(
+    "-f", "--file", metavar="FILE", type=click.Path(path_type=Path), help="Long form of --hosts."
+)
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["auto", *(dtype.value for dtype in DType)]),
+    help="Of activations. auto: float32 on CPU, else the checkpoint's.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on one line.")
+name = click.option("--name", help="Of the cluster, if several run.")
+address = click.option("--address", metavar="HOST:PORT", help="Of a cluster launched elsewhere.")
+
+
+def prompt(*, required: bool) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """What to continue."""
+    help_text = "Text to continue, put after BOS."
+    return click.option("--prompt", metavar="TEXT", required=required, help=help_text)
+
+
+def sampling(command: click.decorators.FC) -> click.decorators.FC:
+    """How to continue it."""
+    temperature = click.option(
+        "--temperature", type=float, metavar="T", callback=_not_negative, help="0: greedy."
+    )
+    top_p = click.option(
+        "--top-p", type=float, metavar="P", callback=_fraction, help="Nucleus; 1: off."
+    )
+    options = (
+        click.option("--chat", is_flag=True, help="The prompt is one user turn of a chat."),
+        click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="At most so many."),
+        temperature,
+        top_p,
+        click.option("--top-k", type=click.IntRange(0), metavar="K", help="0: off."),
+        click.option("--seed", type=click.IntRange(0, _MOST_SEED), metavar="S", help="Of chance."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

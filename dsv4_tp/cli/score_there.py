@@ -1,0 +1,27 @@
+"""A score made by a cluster that is launched for it."""
+
+from dsv4_tp import launcher
+from dsv4_tp.cli.inputs import Checkpoint, with_model
+from dsv4_tp.cli.sheet import Sheet
+from dsv4_tp.cli.tables import note
+from dsv4_tp.client import Client
+from dsv4_tp.config import ClusterConfig
+from dsv4_tp.core import ScoreRequest
+from dsv4_tp.errors import Dsv4Error
+
+
+def score_there(config: ClusterConfig, checkpoint: Checkpoint, request: ScoreRequest) -> Sheet:
+    """Launch the cluster, ask it, and end it."""
+
+    async def job(address: str) -> Sheet:
+        sheet = Sheet(len(request.rows))
+        async with Client(address) as client:
+            async for event in client.score(request):
+                sheet.add(event)
+        return sheet
+
+    config = with_model(config, checkpoint)
+    sheet = launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
+    if sheet is None:
+        raise Dsv4Error("the cluster was stopped before the score was done")
+    return sheet

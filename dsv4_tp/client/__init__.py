@@ -1,0 +1,25 @@
+"""What a program needs to use a running cluster. Knows the wire, and nothing of how it runs."""
+
+from dsv4_tp.client.client import Client
+from dsv4_tp.client.find import find_cluster
+from dsv4_tp.client.types import (
+    Ask,
+    ClusterStatus,
+    Finish,
+    HostStatus,
+    Piece,
+    RankStatus,
+    Stats,
+)
+
+__all__ = [
+    "Ask",
+    "Client",
+    "ClusterStatus",
+    "Finish",
+    "HostStatus",
+    "Piece",
+    "RankStatus",
+    "Stats",
+    "find_cluster",
+]

@@ -1,0 +1,68 @@
+"""Client: the calls of a running cluster."""
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from dsv4_tp.client.convert import (
+    ask_to_proto,
+    piece_from_proto,
+    score_from_proto,
+    score_to_proto,
+    status_from_proto,
+)
+from dsv4_tp.client.types import Ask, ClusterStatus, Piece
+from dsv4_tp.core import ScoreEvent, ScoreRequest
+from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.status import calling
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceStub
+
+_STATUS_S = 5.0
+_DOWN_S = 60.0
+# A stall ends a stream much earlier: the cluster judges its ranks, keepalive judges the link.
+_STREAM_S = 24 * 3600.0
+
+
+class Client:
+    """A connection to the cluster at `address`, HOST:PORT. To be used in `async with`.
+
+    Every call raises the Dsv4Error that the cluster raised, or one that names its address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._peer = f"the cluster at {address}"
+        self._channel = open_channel(address)
+        self._stub = ClusterServiceStub(self._channel)
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._channel.close()
+
+    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+        """The text as it comes; closing the client before its end cancels the request."""
+        with calling(self._peer):
+            async for message in self._stub.Generate(ask_to_proto(ask), timeout=_STREAM_S):
+                yield piece_from_proto(message)
+
+    async def score(self, request: ScoreRequest) -> AsyncIterator[ScoreEvent]:
+        """The score of equally long rows in pieces; `nll` comes with the last one."""
+        with calling(self._peer):
+            async for message in self._stub.Score(score_to_proto(request), timeout=_STREAM_S):
+                yield score_from_proto(message)
+
+    async def status(self) -> ClusterStatus:
+        """What the cluster is doing."""
+        with calling(self._peer):
+            return status_from_proto(await self._stub.Status(pb.StatusRequest(), timeout=_STATUS_S))
+
+    async def down(self) -> None:
+        """Stop the cluster; returns when all its ranks and agents are gone."""
+        with calling(self._peer):
+            await self._stub.Down(pb.DownRequest(), timeout=_DOWN_S)

@@ -1,0 +1,86 @@
+"""Messages of cluster.proto to and from what a client says and hears."""
+
+from dataclasses import asdict
+
+from dsv4_tp.client.types import (
+    Ask,
+    ClusterStatus,
+    Finish,
+    HostStatus,
+    Piece,
+    RankStatus,
+    Stats,
+)
+from dsv4_tp.core import ScoreEvent, ScoreRequest
+from dsv4_tp.rpc.convert import reason_from_proto, report_from_proto
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1 import types_pb2
+
+
+def ask_to_proto(ask: Ask) -> pb.GenerateRequest:
+    """The request for a text; what is None stays unset."""
+    settings = asdict(ask)
+    prompt, chat = settings.pop("prompt"), settings.pop("chat")
+    return pb.GenerateRequest(**{"user" if chat else "text": prompt}, **settings)
+
+
+def piece_from_proto(message: pb.GenerateResponse) -> Piece:
+    """Some more of a text."""
+    finish = _finish(message.finish) if message.HasField("finish") else None
+    return Piece(tuple(message.tokens), message.text, finish)
+
+
+def score_to_proto(request: ScoreRequest) -> pb.ScoreRequest:
+    """The request for a score; its id is the cluster's to choose."""
+    rows = [types_pb2.Row(ids=row) for row in request.rows]
+    return pb.ScoreRequest(rows=rows, chunk=request.chunk, want_logits=request.want_logits)
+
+
+def score_from_proto(message: pb.ScoreResponse) -> ScoreEvent:
+    """A piece of a score."""
+    return ScoreEvent(
+        request_id="",  # one score per stream, so it needs no name here
+        start=message.start,
+        logits=message.logits,
+        count=message.count,
+        nll=tuple(message.nll),
+        last=bool(message.nll),
+    )
+
+
+def status_from_proto(message: pb.StatusResponse) -> ClusterStatus:
+    """The state of a cluster."""
+    return ClusterStatus(
+        name=message.name,
+        phase=message.phase,
+        epoch=message.epoch,
+        model_path=message.model_path,
+        dtype=message.dtype,
+        version=message.version,
+        failure=message.failure,
+        hosts=tuple(_host(host) for host in message.hosts),
+    )
+
+
+def _finish(message: pb.Finish) -> Finish:
+    stats = message.stats
+    return Finish(
+        reason_from_proto(message.reason),
+        Stats(
+            prompt_tokens=stats.prompt_tokens,
+            generated_tokens=stats.generated_tokens,
+            prefill_s=stats.prefill_s,
+            decode_s=stats.decode_s,
+            tokens_per_s=stats.tokens_per_s,
+            collectives_per_token=stats.collectives_per_token,
+            wire_bytes_per_token=stats.wire_bytes_per_token,
+        ),
+    )
+
+
+def _host(message: pb.HostStatus) -> HostStatus:
+    ranks = tuple(
+        RankStatus(report_from_proto(rank.report), rank.planned_bytes, rank.weight_bytes)
+        for rank in message.ranks
+    )
+    return HostStatus(message.name, message.beat_age_s, ranks)

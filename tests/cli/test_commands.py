@@ -1,0 +1,129 @@
+"""What the command accepts, frozen: a new option is a decision, not an accident."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from dsv4_tp import client, config, errors, text
+from dsv4_tp.cli.commands import cli
+from dsv4_tp.cli.exits import Exit
+from dsv4_tp.cli.main import run
+
+SAMPLING = "--chat --max-tokens --temperature --top-p --top-k --seed"
+OPTIONS = {
+    "agent": "--bind --port --state-dir --detach",
+    "guard": "",
+    "worker": "--socket --progress",
+    "launch": f"--model --hosts -f --file --dtype --name --prompt {SAMPLING} --json",
+    "plan": "--model --ranks --split --hosts -f --file --json",
+    "generate": f"--name --address --prompt {SAMPLING} --json",
+    "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
+    "status": "--name --address --json",
+    "down": "--name --address",
+}
+HIDDEN = {"agent", "guard", "worker"}
+
+
+def test_the_commands_and_their_options_are_these():
+    found = {
+        name: " ".join(option for param in command.params for option in param.opts)
+        for name, command in cli.commands.items()
+    }
+    assert found == OPTIONS
+
+
+def test_what_a_user_does_not_type_is_hidden():
+    assert {name for name, command in cli.commands.items() if command.hidden} == HIDDEN
+
+
+def test_everything_is_an_option():
+    params = (param for command in cli.commands.values() for param in command.params)
+    assert all(isinstance(param, click.Option) and param.help for param in params)
+
+
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        (
+            client,
+            "Ask Client ClusterStatus Finish HostStatus Piece RankStatus Stats find_cluster",
+        ),
+        (
+            config,
+            "DEMO LOCALHOST MAX_RANKS PREFILL_CHUNK ClusterConfig DTypeChoice Host ModelConfig "
+            "Ports Rank Timeouts check_name cluster_of_hosts model_path parse_weights read_cluster",
+        ),
+        (text, "Defaults Detokenizer Text read_defaults"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_public_names_are_these(package: object, names: str):
+    assert package.__all__ == names.split()
+    assert all(hasattr(package, name) for name in package.__all__)
+
+
+def test_every_error_ends_with_a_code_of_the_table():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert len(kinds) > 5
+    assert {kind.exit_code for kind in kinds} <= set(Exit)
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "dsv4_tp", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("dsv4-tp ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "Missing command. See dsv4-tp --help"),
+        ("lunch", "No such command 'lunch'. Did you mean 'launch'?"),
+        ("plan --rank 2", "No such option '--rank'. Did you mean '--ranks'?"),
+        ("plan --ranks 0", "Invalid value for '--ranks'"),
+        ("plan --ranks 2.5", "Invalid value for '--ranks'"),
+        ("score --model demo", "Missing option '--tokens'. See dsv4-tp score --help"),
+        ("generate --max-tokens 5", "Missing option '--prompt'"),
+        ("generate --prompt x --max-tokens 0", "Invalid value for '--max-tokens'"),
+        ("generate --prompt x --temperature nan", "nan is not a number, 0 or more"),
+        ("generate --prompt x --temperature -1", "-1.0 is not a number, 0 or more"),
+        ("generate --prompt x --top-p 0", "0.0 is not a number above 0, at most 1"),
+        ("generate --prompt x --top-k -1", "Invalid value for '--top-k'"),
+        ("generate --prompt x --seed 18446744073709551616", "Invalid value for '--seed'"),
+        ("generate --prompt x --name a --address b:1", "--name and --address both say"),
+        ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
+        ("launch --hosts localhost --model demo --dtype float16", "Invalid value for '--dtype'"),
+        ("launch --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
+        ("launch --hosts localhost --model demo --json", "--json needs --prompt"),
+        ("launch --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
+        ("launch --hosts localhost", "which model? give --model"),
+        ("launch --hosts localhost --model demo -f x.yaml", "--hosts and -f both describe"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(
+    arguments: str, says: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run(arguments.split()) == Exit.REFUSED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("dsv4-tp: error: ")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_ctrl_c_ends_with_its_own_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "invoke", press)
+    assert run(["status"]) == Exit.INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""The client against a real server that says what it is told to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+
+from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece, Stats
+from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest
+from dsv4_tp.errors import Dsv4Error, RankFailure, RequestError
+from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1 import types_pb2
+from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer, add_ClusterServiceServicer_to_server
+
+T = TypeVar("T")
+STATS = pb.Stats(
+    prompt_tokens=3,
+    generated_tokens=2,
+    prefill_s=0.5,
+    decode_s=0.25,
+    tokens_per_s=4.0,
+    collectives_per_token=9.0,
+    wire_bytes_per_token=1024.0,
+)
+
+
+class Scripted(ClusterServiceServicer):
+    """Answers with what a test gives it, and keeps what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = answers
+        self.asked: Any = None
+
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[Any]:
+        self.asked = request
+        for answer in self.answers:
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+
+    Score = Generate
+
+    async def Status(self, request: pb.StatusRequest, context: Any) -> Any:
+        return self.answers[0]
+
+    async def Down(self, request: pb.DownRequest, context: Any) -> Any:
+        raise self.answers[0]
+
+
+def with_client(service: Scripted, work: Callable[[Client], Awaitable[T]]) -> T:
+    async def run() -> T:
+        server: grpc.aio.Server = make_server(token=None)
+        add_ClusterServiceServicer_to_server(service, server)
+        port = bind(server, "127.0.0.1", 0)
+        await server.start()
+        try:
+            async with Client(f"127.0.0.1:{port}") as client:
+                return await work(client)
+        finally:
+            await server.stop(None)
+
+    return asyncio.run(run())
+
+
+def generate(service: Scripted, ask: Ask) -> list[Piece]:
+    async def work(client: Client) -> list[Piece]:
+        return [piece async for piece in client.generate(ask)]
+
+    return with_client(service, work)
+
+
+def test_a_text_comes_in_pieces_and_ends_with_what_it_cost():
+    finish = pb.Finish(reason=types_pb2.FINISH_REASON_STOP, stats=STATS)
+    service = Scripted(
+        pb.GenerateResponse(tokens=[7, 8], text="é"),
+        pb.GenerateResponse(finish=finish),
+    )
+    stats = Stats(3, 2, 0.5, 0.25, 4.0, 9.0, 1024.0)
+    assert generate(service, Ask("x")) == [
+        Piece((7, 8), "é", None),
+        Piece((), "", Finish(FinishReason.STOP, stats)),
+    ]
+
+
+def test_what_is_not_asked_for_is_left_to_the_cluster():
+    service = Scripted()
+    generate(service, Ask("x"))
+    assert service.asked == pb.GenerateRequest(text="x")
+    settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 0.5, "top_k": 0, "seed": 0}
+    generate(service, Ask("x", chat=True, **settings))
+    assert service.asked == pb.GenerateRequest(user="x", **settings)
+    assert service.asked.HasField("temperature")
+
+
+@pytest.mark.parametrize("error", [RequestError("no"), RankFailure("rank 1 on b: killed")])
+def test_the_cluster_s_error_comes_back_as_it_was_raised(error: Dsv4Error):
+    with pytest.raises(type(error), match=str(error)):
+        generate(Scripted(pb.GenerateResponse(tokens=[1]), error), Ask("x"))
+    with pytest.raises(type(error), match=str(error)):
+        with_client(Scripted(error), lambda client: client.down())
+
+
+def test_a_score_comes_in_pieces():
+    service = Scripted(
+        pb.ScoreResponse(start=0, count=2, logits=b"abcd"),
+        pb.ScoreResponse(start=2, count=1, nll=[0.5]),
+    )
+    request = ScoreRequest("x", ((1, 2, 3),), chunk=2, want_logits=True)
+
+    async def work(client: Client) -> list[ScoreEvent]:
+        return [event async for event in client.score(request)]
+
+    first, last = with_client(service, work)
+    assert (first.start, first.count, first.logits, first.last) == (0, 2, b"abcd", False)
+    assert (last.start, last.nll, last.last) == (2, (0.5,), True)
+    assert [list(row.ids) for row in service.asked.rows] == [[1, 2, 3]]
+    assert (service.asked.chunk, service.asked.want_logits) == (2, True)
+
+
+def test_the_status_is_all_of_it():
+    report = types_pb2.RankReport(rank=1, phase=types_pb2.PHASE_DECODE, decode_steps=5, pid=9)
+    rank = pb.RankStatus(report=report, planned_bytes=10, weight_bytes=11)
+    message = pb.StatusResponse(
+        name="lab",
+        phase="ready",
+        epoch=1,
+        model_path="/m",
+        dtype="float32",
+        hosts=[pb.HostStatus(name="a", ranks=[rank], beat_age_s=0.5)],
+        version="0.1",
+        failure="none",
+    )
+    found: ClusterStatus = with_client(Scripted(message), lambda client: client.status())
+    assert (found.name, found.phase, found.epoch, found.dtype) == ("lab", "ready", 1, "float32")
+    assert (found.model_path, found.version, found.failure) == ("/m", "0.1", "none")
+    (host,) = found.hosts
+    assert (host.name, host.beat_age_s) == ("a", 0.5)
+    assert host.ranks[0].report == RankReport(rank=1, phase="decode", decode_steps=5, pid=9)
+    assert (host.ranks[0].planned_bytes, host.ranks[0].weight_bytes) == (10, 11)
+
+
+def test_nobody_there_is_an_error_that_names_the_address():
+    async def run() -> None:
+        async with Client("127.0.0.1:1") as client:
+            await client.status()
+
+    with pytest.raises(Dsv4Error, match=r"the cluster at 127\.0\.0\.1:1"):
+        asyncio.run(run())
