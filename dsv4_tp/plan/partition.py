@@ -24,24 +24,29 @@ class Granules:
     shared: int
 
 
-def apportion(units: int, weights: Sequence[int]) -> tuple[Span, ...]:
+def apportion(units: int, weights: Sequence[int], *, last_first: bool = False) -> tuple[Span, ...]:
     """`units` shared out by largest remainder: consecutive spans, one per weight.
 
-    Of equal remainders the first rank's is served first.
+    Of equal remainders the first rank's is served first, or the last's if `last_first`.
     """
     total = sum(weights)
     counts = [units * weight // total for weight in weights]
     remainders = [units * weight % total for weight in weights]
-    by_remainder = sorted(range(len(weights)), key=lambda rank: -remainders[rank])
+    ranks = range(len(weights))
+    by_remainder = sorted(
+        reversed(ranks) if last_first else ranks, key=lambda rank: -remainders[rank]
+    )
     for rank in by_remainder[: units - sum(counts)]:
         counts[rank] += 1
     stops = [sum(counts[: rank + 1]) for rank in range(len(counts))]
     return tuple(Span(stop - count, stop) for stop, count in zip(stops, counts, strict=True))
 
 
-def share_out(size: int, unit: int, weights: Sequence[int]) -> tuple[Span, ...]:
+def share_out(
+    size: int, unit: int, weights: Sequence[int], *, last_first: bool = False
+) -> tuple[Span, ...]:
     """`size` things shared out in blocks of `unit`; the last block may be shorter."""
-    spans = apportion(-(-size // unit), weights)
+    spans = apportion(-(-size // unit), weights, last_first=last_first)
     return tuple(Span(min(span.start * unit, size), min(span.stop * unit, size)) for span in spans)
 
 
@@ -52,8 +57,9 @@ def share_heads(spec: ModelSpec, granules: Granules, weights: Sequence[int]) -> 
     """
     choices = [share_out(spec.num_attention_heads, _group_unit(spec, granules), weights)]
     # A rank holds the wo_b columns of each group it touches, so groups must be separable.
-    if spec.o_lora_rank % granules.wo_b == 0:
-        choices.append(share_out(spec.num_attention_heads, _head_unit(spec, granules), weights))
+    unit = _head_unit(spec, granules)
+    if spec.o_lora_rank % granules.wo_b == 0 and spec.heads_per_group % unit == 0:
+        choices.append(share_out(spec.num_attention_heads, unit, weights))
     return min(choices, key=lambda spans: straggler(spans, spec, weights))
 
 
@@ -77,11 +83,12 @@ def partition(
     """One part per weight; together they hold every head, expert, channel and word once."""
     width, experts = spec.moe_intermediate_size, spec.n_routed_experts
     if expert_split is ExpertSplit.WIDTH:
-        widths = share_out(width, granules.experts, weights)
+        # The first ranks are ahead by what attention left over, so the last come first here.
+        widths = share_out(width, granules.experts, weights, last_first=True)
         held = tuple(Span(0, experts) for _ in weights)
     else:
         widths = tuple(Span(0, width) for _ in weights)
-        held = apportion(experts, weights)
+        held = apportion(experts, weights, last_first=True)
     parts = zip(
         share_heads(spec, granules, weights),
         held,

@@ -67,7 +67,7 @@ def granules(catalog: Catalog) -> Granules:
 
 def _granule(catalog: Catalog, split: Split) -> int:
     return max(
-        source.format.value.granule
+        source.format.granule
         for source in catalog.sources
         if rule_of(source.tensor.name).split is split
     )
