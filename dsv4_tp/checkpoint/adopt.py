@@ -11,6 +11,9 @@ from dsv4_tp.layouts import Entry, Source, catalog
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import cuts
 
+# Stands for the file in messages.
+_NOWHERE = Path("memory", "the given arrays")
+
 # What `mx.load` makes of a file's dtypes, the other way round; uint8 stands for FP8's two.
 _DTYPES = {
     mx.float32: "F32",
@@ -57,4 +60,4 @@ def _gather(source: Source, entries: tuple[Entry, ...], arrays: Mapping[str, mx.
 def _entry(name: str, array: mx.array) -> Entry:
     fp8 = "F8_E8M0" if name.endswith(".scale") else "F8_E4M3"
     dtype = fp8 if array.dtype == mx.uint8 else _DTYPES.get(array.dtype, str(array.dtype))
-    return Entry(name, dtype, array.shape, Path("the given arrays"), 0, array.nbytes)
+    return Entry(name, dtype, array.shape, _NOWHERE, 0, array.nbytes)

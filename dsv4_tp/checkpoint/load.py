@@ -84,7 +84,7 @@ def _weight(source: Source, cut: Cut, entries: Sequence[Entry]) -> Piece:
     if not source.format.quantised:
         return Piece(source.dtype, shape, segments)
     # MLX holds quantised values packed in 32-bit words, in the order of the file's bytes.
-    return Piece("U32", (*shape[:-1], shape[-1] * source.format.value.bits // 32), segments)
+    return Piece("U32", (*shape[:-1], shape[-1] * source.format.bits // 32), segments)
 
 
 def _scales(source: Source, cut: Cut, entries: Sequence[Entry]) -> Piece | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from dsv4_tp.errors import CheckpointError
+from dsv4_tp.errors import CheckpointError, ModelError
 from dsv4_tp.layouts.formats import (
     FORMATS,
     SCALE_DTYPES,
@@ -34,7 +34,7 @@ def native_catalog(spec: ModelSpec, *, mtp: bool) -> Catalog:
     """The catalog of the official release of `spec`, without files: to plan from a config.json.
 
     Raises:
-        CheckpointError: a quantised tensor's columns do not fill whole groups.
+        ModelError: a quantised tensor's columns do not fill whole groups.
     """
     return Catalog(
         tuple(
@@ -50,6 +50,7 @@ def catalog(spec: ModelSpec, entries: Mapping[str, Entry], *, mtp: bool) -> Cata
     Raises:
         CheckpointError: a name nobody consumes, a tensor nobody fills, a wrong dtype or shape, a
             layout that is not supported; all with names, numbers and the next step.
+        ModelError: a quantised tensor's columns do not fill whole groups.
     """
     if mtp and spec.dspark_block_size:
         raise CheckpointError("MTP was asked for, but mtp.* holds a DSpark drafter; leave MTP off")
@@ -58,22 +59,23 @@ def catalog(spec: ModelSpec, entries: Mapping[str, Entry], *, mtp: bool) -> Cata
     reasons = _Reasons(spec)
     spare = {name: reasons.of(name) for name in entries if name not in consumed}
     _check_coverage(
+        _place(entries),
         unknown=[name for name, reason in spare.items() if not reason],
         missing=[name for _, names in wanted for name in names.all if name not in entries],
     )
     sources = tuple(_source(tensor, names, entries) for tensor, names in wanted)
     dropped = tuple(Dropped(name, reason) for name, reason in spare.items())
-    _check_tensors(sources)
+    _check_tensors(_place(entries), sources)
     return Catalog(sources, dropped, _notes(spec, entries, dropped))
 
 
 def _tensors(spec: ModelSpec, *, mtp: bool) -> tuple[Tensor, ...]:
-    """The model's tensors; those that are quantised can be held so."""
+    """The model's tensors, of which the quantised ones fill whole groups."""
     wanted = contract(spec, mtp=mtp)
     for tensor in wanted:
-        granule, columns = FORMATS[tensor.stored].value.granule, tensor.shape[-1]
+        granule, columns = FORMATS[tensor.stored].granule, tensor.shape[-1]
         if columns % granule:
-            raise CheckpointError(
+            raise ModelError(
                 f"{tensor.name} is quantised in groups of {granule}, but config.json gives it "
                 f"{columns} columns; check the sizes there"
             )
@@ -98,23 +100,28 @@ class _Reasons:
         return UNASKED_MTP if name in self._unasked else ""
 
 
-def _check_coverage(*, unknown: list[str], missing: list[str]) -> None:
+def _place(entries: Mapping[str, Entry]) -> str:
+    """The directory of the files, for messages."""
+    return str(next(iter(entries.values())).file.parent) if entries else "the checkpoint"
+
+
+def _check_coverage(place: str, *, unknown: list[str], missing: list[str]) -> None:
     for pattern, family in FOREIGN:
         met = [name for name in unknown if fnmatchcase(name, pattern)]
         if met:
             raise CheckpointError(
-                f"{met[0]} shows {family}, a layout that is not supported yet; "
+                f"{place}: {met[0]} shows {family}, a layout that is not supported yet; "
                 "use a checkpoint with DeepSeek's own names"
             )
     if unknown:
         raise CheckpointError(
-            f"{tensors(len(unknown))} of the files that config.json has no place for: "
+            f"{place}: {tensors(len(unknown))} of the files that config.json has no place for: "
             f"{some(unknown)}; check that both are of one revision"
         )
     if missing:
         raise CheckpointError(
-            f"{tensors(len(missing))} in no file that config.json asks for: {some(missing)}; "
-            "check that the download is complete and of one revision"
+            f"{place}: {tensors(len(missing))} in no file that config.json asks for: "
+            f"{some(missing)}; check that the download is complete and of one revision"
         )
 
 
@@ -124,11 +131,11 @@ def _source(tensor: Tensor, names: FileNames, entries: Mapping[str, Entry]) -> S
     return Source(tensor, FORMATS[tensor.stored], weights[0].dtype, weights, scales)
 
 
-def _check_tensors(sources: tuple[Source, ...]) -> None:
+def _check_tensors(place: str, sources: tuple[Source, ...]) -> None:
     wrong = [complaint for source in sources for complaint in _complaints(source)]
     if wrong:
         raise CheckpointError(
-            f"{tensors(len(wrong))} not of the kind that config.json says: {some(wrong)}; "
+            f"{place}: {tensors(len(wrong))} not of the kind that config.json says: {some(wrong)}; "
             "check that both are of one revision"
         )
 

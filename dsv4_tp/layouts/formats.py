@@ -4,7 +4,6 @@ Owns the dtypes, shapes and block sizes of DeepSeek's formats. Knows no names an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from math import ceil
 
@@ -14,24 +13,26 @@ BLOCK = 128  # an FP8 scale covers BLOCK x BLOCK values
 GROUP = 32  # MLX's mxfp8 and mxfp4 have a scale for each 32 values of a row; so has FP4
 
 
-@dataclass(frozen=True, slots=True)
-class _FormatInfo:
-    mode: str  # MLX's name for it; "" where nothing is quantised
-    bits: int  # per value
-    granule: int  # columns can be cut at multiples of this
-
-
 class Format(Enum):
-    """A way to store values. The quantised ones keep every bit when they become MLX's."""
+    """A way to store values. The quantised ones keep every bit when they become MLX's.
 
-    FP8_BLOCK = _FormatInfo(mode="mxfp8", bits=8, granule=GROUP)
-    FP4 = _FormatInfo(mode="mxfp4", bits=4, granule=GROUP)
-    PLAIN = _FormatInfo(mode="", bits=0, granule=1)
+    Attributes:
+        mode: MLX's name for it; empty where nothing is quantised.
+        bits: per value; 0 where the dtype says it.
+        granule: columns can be cut at multiples of this.
+    """
+
+    FP8_BLOCK = ("mxfp8", 8, GROUP)
+    FP4 = ("mxfp4", 4, GROUP)
+    PLAIN = ("", 0, 1)
+
+    def __init__(self, mode: str, bits: int, granule: int) -> None:
+        self.mode, self.bits, self.granule = mode, bits, granule
 
     @property
     def quantised(self) -> bool:
         """Whether there is a tensor of scales beside the weights."""
-        return bool(self.value.mode)
+        return bool(self.mode)
 
 
 FORMATS: Mapping[Stored, Format] = {

@@ -90,15 +90,18 @@ def read_header(file: Path) -> tuple[Entry, ...]:
 
 def _parse(file: Path) -> tuple[dict[str, object], int]:
     """The header's JSON object and the absolute byte at which the data begins."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise CheckpointError(
-                f"{file}: truncated or no safetensors file: {size} bytes, "
-                f"header of {length}; copy it again"
-            )
-        text = stream.read(length)
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            text = stream.read(min(length, size))
+    except OSError as error:
+        raise CheckpointError(f"{file}: {error.strerror}; check that it can be read") from error
+    if size < 8 or length > size - 8:
+        raise CheckpointError(
+            f"{file}: truncated or no safetensors file: {size} bytes, "
+            f"header of {length}; copy it again"
+        )
     try:
         header = json.loads(text, object_pairs_hook=_unique)
     except ValueError as error:  # bad UTF-8, bad JSON or a repeated name
@@ -154,7 +157,7 @@ def _shards(model_dir: Path, placed: Mapping[str, str] | None) -> Iterator[Path]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise CheckpointError(
-            f"{model_dir}: {len(missing)} of {len(files)} files of the index are missing: "
+            f"{model_dir}: {len(missing)} of {len(files)} files of weights are missing: "
             f"{some(missing)}; copy them"
         )
     yield from files

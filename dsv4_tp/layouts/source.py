@@ -38,7 +38,7 @@ class Source:
         """The bytes in memory of a piece of logical `shape`, its scales included."""
         values = prod(shape)
         if self.format.quantised:
-            return values * self.format.value.bits // 8 + values // GROUP
+            return values * self.format.bits // 8 + values // GROUP
         return values * DTYPE_BYTES[self.held_dtype(wanted)]
 
 

@@ -78,7 +78,7 @@ def quantise_as_stored(model: Model, catalog: Catalog) -> None:
         form = formats.get(f"{path}.weight", Format.PLAIN)
         if not form.quantised:
             return False
-        return {"group_size": GROUP, "bits": form.value.bits, "mode": form.value.mode}
+        return {"group_size": GROUP, "bits": form.bits, "mode": form.mode}
 
     nn.quantize(model, class_predicate=settings)
 

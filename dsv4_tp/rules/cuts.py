@@ -13,7 +13,7 @@ from dsv4_tp.rules.table import Split, rule_of
 class Cut:
     """One parameter of a rank's model, and the piece of the whole tensor it holds.
 
-    None stands for all. Spans count logical values, however they are stored.
+    None stands for all, and no span is empty. Spans count logical values, however stored.
     """
 
     name: str

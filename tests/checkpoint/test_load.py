@@ -38,7 +38,7 @@ def parameters(model_dir: Path, part: Part | None = None, dtype: DType = DType.F
 
 
 def value(load: Load, weight: mx.array, scales: mx.array | None) -> np.ndarray:
-    form = load.source.format.value
+    form = load.source.format
     if scales is not None:
         weight = mx.dequantize(
             weight, scales, group_size=32, bits=form.bits, mode=form.mode, dtype=mx.float32

@@ -57,6 +57,11 @@ def test_missing_directory(tmp_path: Path) -> None:
     assert f"{tmp_path / 'none'}: no such directory" in refusal(tmp_path / "none")
 
 
+def test_a_link_to_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "gone")
+    assert "1 of 1 files of weights are missing: model.safetensors" in refusal(tmp_path)
+
+
 def test_no_weights(tmp_path: Path) -> None:
     assert "no model*.safetensors file" in refusal(tmp_path)
 
