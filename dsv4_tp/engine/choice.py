@@ -33,14 +33,9 @@ def choose_together(
     Raises:
         RankFailure: no logit is a number.
     """
-    scores = rules.scored(
-        logits,
-        span=team.span,
-        vocab_size=team.vocab_size,
-        sampling=sampling,
-        position=position,
-    )
-    packet = rules.packet(logits, scores, span=team.span, sampling=sampling, command=command)
+    span, size = team.span, team.vocab_size
+    scores = rules.scored(logits, span=span, vocab_size=size, sampling=sampling, position=position)
+    packet = rules.packet(logits, scores, span=span, sampling=sampling, command=command)
     packets = team.collectives.gather(packet)
     mx.eval(packets, caches)
     exchange = rules.read_packets(np.array(packets, dtype=np.int32), team.vocab, sampling)

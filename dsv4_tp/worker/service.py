@@ -16,7 +16,6 @@ import grpc
 
 from dsv4_tp.core import Command, Event
 from dsv4_tp.errors import DeadlineError, PreflightError
-from dsv4_tp.log import log
 from dsv4_tp.rpc.channel import LOCAL_OPTIONS
 from dsv4_tp.rpc.convert import command_from_proto, event_to_proto
 from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
@@ -90,6 +89,5 @@ class AgentLink(WorkerServiceServicer):
             for request in requests:
                 self._requests.put(request)
         if not self._leaving.is_set():
-            log("agent-gone")
             # The computing thread may hang in a collective; nothing else would end it.
             os._exit(_AGENT_GONE)

@@ -18,12 +18,13 @@ from dsv4_tp.plan import make_plan
 from tests.engine.drive import answer, finish, request, scores, tokens
 from tests.model.golden import ROOT
 
-PREFILL, ANSWER = 40, 12
+PREFILL, ANSWER = 40, 10
 WAYS = {
     "greedy": Sampling(temperature=0),
     "drawn": Sampling(temperature=1.0, seed=2**63 + 5),
     "nucleus": Sampling(temperature=0.8, top_p=0.9, seed=4),
     "top": Sampling(temperature=1.3, top_k=7, top_p=0.7, seed=9),
+    "flat": Sampling(temperature=50.0, top_p=0.99, seed=6),  # needs the logits of all ranks
 }
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from dsv4_tp.config.environment import worker_environment
 from dsv4_tp.native import shim_path
 
+_MOURNING_S = 5.0
+
 
 @dataclass(frozen=True)
 class Done:
@@ -74,9 +76,12 @@ def _start(
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]], deadline_s: float) -> None:
-    """Until all ended, or one failed, or time is up; what still runs is killed then."""
+    """Until all ended or time is up; what still runs is killed then."""
     end = time.monotonic() + deadline_s
     while any(each.poll() is None for each in running) and time.monotonic() < end:
+        if any(each.poll() for each in running):
+            # The others may hang in a collective now.
+            end = min(end, time.monotonic() + _MOURNING_S)
         time.sleep(0.02)
     for each in running:
         if each.poll() is None:

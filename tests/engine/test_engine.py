@@ -6,7 +6,7 @@ import pytest
 
 from dsv4_tp.core import Cancel, FinishReason, Sampling, ScoreRequest
 from dsv4_tp.engine import Team, score_rows
-from dsv4_tp.errors import RequestError
+from dsv4_tp.errors import RankFailure, RequestError
 from tests.engine.drive import Script, answer, finish, log, play, request, scores, tokens
 from tests.model.golden import greedy
 from tests.model.tiny import random_ids, tiny_model
@@ -102,6 +102,14 @@ def test_a_prompt_that_fills_the_context_is_refused():
     events = answer(short, request("full", PROMPT, 5), request("one", PROMPT[1:], 5))
     assert "context is 19" in finish(events, "full").error
     assert finish(events, "one").generated_tokens == 1
+
+
+@pytest.mark.parametrize("setting", [Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)])
+def test_a_model_without_numbers_fails_loudly(setting):
+    broken = tiny_model()
+    broken.norm.weight = broken.norm.weight * np.nan
+    with pytest.raises(RankFailure, match="no logit of the token at position 19 is a number"):
+        answer(broken, request("a", PROMPT, 2, sampling=setting))
 
 
 def plain_nll(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
