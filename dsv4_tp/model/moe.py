@@ -42,7 +42,7 @@ class Gate(nn.Module):
             return mx.softmax(logits, axis=-1)
         if self.scoring == "sigmoid":
             return mx.sigmoid(logits)
-        return mx.sqrt(nn.softplus(logits))
+        return mx.sqrt(mx.logaddexp(logits, 0))  # the root of softplus
 
     def _best(self, scores: mx.array) -> mx.array:
         return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]

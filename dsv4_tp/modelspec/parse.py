@@ -12,6 +12,36 @@ from dsv4_tp.modelspec.spec import ModelSpec, Yarn
 RATIOS = (0, 4, 128)
 _SCORING = ("sqrtsoftplus", "sigmoid", "softmax")
 _DTYPES = ("bfloat16", "float32", "float16")
+# Stated under the same name as in ModelSpec.
+_INTEGERS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "head_dim",
+    "qk_rope_head_dim",
+    "q_lora_rank",
+    "o_groups",
+    "o_lora_rank",
+    "sliding_window",
+    "index_n_heads",
+    "index_head_dim",
+    "index_topk",
+    "n_routed_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "hc_mult",
+    "hc_sinkhorn_iters",
+)
+_NUMBERS = (
+    "rope_theta",
+    "compress_rope_theta",
+    "routed_scaling_factor",
+    "swiglu_limit",
+    "hc_eps",
+    "rms_norm_eps",
+)
 # The layer kinds in the words of transformers' configs.
 _KINDS = {
     "sliding_attention": 0,
@@ -47,39 +77,17 @@ def parse_spec(data: Mapping[str, Any], *, where: str = "config.json") -> ModelS
     fields = Fields(data, where)
     fields.choice("model_type", ("deepseek_v4",))
     quantized = "quantization_config" in fields
+    as_stated: dict[str, Any] = {key: fields.integer(key) for key in _INTEGERS}
+    as_stated |= {key: fields.number(key) for key in _NUMBERS}
     spec = ModelSpec(
-        vocab_size=fields.integer("vocab_size"),
-        hidden_size=fields.integer("hidden_size"),
-        num_hidden_layers=fields.integer("num_hidden_layers"),
+        **as_stated,
         num_hash_layers=_hash_layers(fields),
         num_nextn_predict_layers=_optional_integer(fields, "num_nextn_predict_layers"),
         compress_ratios=_ratios(fields),
-        max_position_embeddings=fields.integer("max_position_embeddings"),
-        num_attention_heads=fields.integer("num_attention_heads"),
-        head_dim=fields.integer("head_dim"),
-        qk_rope_head_dim=fields.integer("qk_rope_head_dim"),
-        q_lora_rank=fields.integer("q_lora_rank"),
-        o_groups=fields.integer("o_groups"),
-        o_lora_rank=fields.integer("o_lora_rank"),
-        sliding_window=fields.integer("sliding_window"),
-        index_n_heads=fields.integer("index_n_heads"),
-        index_head_dim=fields.integer("index_head_dim"),
-        index_topk=fields.integer("index_topk"),
-        rope_theta=fields.number("rope_theta"),
-        compress_rope_theta=fields.number("compress_rope_theta"),
         yarn=_yarn(fields),
-        n_routed_experts=fields.integer("n_routed_experts"),
         n_shared_experts=_optional_integer(fields, "n_shared_experts", absent=1),
-        num_experts_per_tok=fields.integer("num_experts_per_tok"),
-        moe_intermediate_size=fields.integer("moe_intermediate_size"),
         scoring_func=fields.choice("scoring_func", _SCORING),
         norm_topk_prob=fields.flag("norm_topk_prob"),
-        routed_scaling_factor=fields.number("routed_scaling_factor"),
-        swiglu_limit=fields.number("swiglu_limit"),
-        hc_mult=fields.integer("hc_mult"),
-        hc_sinkhorn_iters=fields.integer("hc_sinkhorn_iters"),
-        hc_eps=fields.number("hc_eps"),
-        rms_norm_eps=fields.number("rms_norm_eps"),
         expert_format=_expert_format(fields) if quantized else "plain",
         linear_format="fp8" if quantized else "plain",
         torch_dtype=fields.choice("torch_dtype" if "torch_dtype" in fields else "dtype", _DTYPES),
