@@ -3,6 +3,7 @@
 So every help page is instant, and `plan` runs where MLX is not installed.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,23 @@ for _process in PROCESSES:
 
 
 @cli.command()
-@options.model
-@options.hosts
-@options.file
-@options.dtype
-@click.option("--name", help="Of the cluster, to tell it from others.")
-@options.prompt(required=False)
-@options.sampling
-@options.as_json
-def launch(**given: Any) -> None:
+@options.cluster
+def launch(**_: Any) -> None:
     """Start a cluster and serve it, or generate once.
 
     It serves until `dsv4-tp down` or Ctrl-C; with --prompt it generates once and leaves.
     Without --hosts and -f it reads ./cluster.yaml.
     """
+    from dsv4_tp.config.environment import become
+
+    # The options are sound. The process that serves is to be seen as what it is.
+    become("coordinator", *sys.argv[2:])
+
+
+@cli.command(hidden=True)
+@options.cluster
+def coordinator(**given: Any) -> None:
+    """Launch a cluster and be its coordinator; `launch` becomes this."""
     from dsv4_tp.cli.launch import run
 
     run(**given)

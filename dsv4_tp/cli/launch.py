@@ -17,9 +17,11 @@ from dsv4_tp.cli.inputs import (
 from dsv4_tp.cli.speak import speak
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
-from dsv4_tp.config import check_name
+from dsv4_tp.config import DEMO, check_name
 from dsv4_tp.errors import ConfigError, RequestError
 from dsv4_tp.text import Text
+
+_RANDOM = "the demo model has random weights: it shows the machinery, not a language"
 
 
 def run(
@@ -40,7 +42,8 @@ def run(
     checkpoint = read_checkpoint(resolve_model(config.model.path))
     if ask is not None:
         _check_prompt(ask, checkpoint)
-    job = partial(speak, ask=ask, as_json=as_json) if ask else None
+    remark = _RANDOM if config.model.path == DEMO else ""
+    job = partial(_once, ask=ask, as_json=as_json, remark=remark) if ask else None
     config = with_model(config, checkpoint)
     launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
 
@@ -54,6 +57,12 @@ def _ask(as_json: bool, wishes: dict[str, Any]) -> Ask | None:
     if idle:
         raise ConfigError(f"--{idle[0].replace('_', '-')} needs --prompt")
     return None
+
+
+async def _once(address: str, *, ask: Ask, as_json: bool, remark: str) -> None:
+    await speak(address, ask, as_json=as_json)
+    if remark:
+        note(remark)
 
 
 def _check_prompt(ask: Ask, checkpoint: Checkpoint) -> None:

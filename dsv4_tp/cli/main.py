@@ -23,6 +23,8 @@ def run(arguments: list[str]) -> int:
         return _refuse(str(error), error.exit_code)
     except click.ClickException as error:
         return _refuse(error.format_message() + _help_hint(error), Exit.REFUSED)
+    except OSError as error:
+        return _refuse(str(error), Exit.FAILED)  # such as a full disk; names the file
     except (KeyboardInterrupt, click.Abort):
         return _refuse("interrupted", Exit.INTERRUPTED)
     return Exit.DONE

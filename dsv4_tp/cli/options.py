@@ -24,6 +24,15 @@ def _number(holds: Callable[[float], bool], expected: str) -> Check:
     return check
 
 
+def _is_text(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuses bytes that are no UTF-8, which Python hands over as lone surrogates."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter("it is not UTF-8.") from error
+    return value
+
+
 _not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
 _fraction = _number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
 
@@ -42,10 +51,24 @@ name = click.option("--name", help="Of the cluster, if several run.")
 address = click.option("--address", metavar="HOST:PORT", help="Of a cluster launched elsewhere.")
 
 
+def cluster(command: click.decorators.FC) -> click.decorators.FC:
+    """What to launch, and maybe a text to generate at once."""
+    own_name = click.option("--name", help="Of the cluster, to tell it from others.")
+    own_prompt = prompt(required=False)
+    for option in (as_json, sampling, own_prompt, own_name, dtype, file, hosts, model):
+        command = option(command)
+    return command
+
+
 def prompt(*, required: bool) -> Callable[[click.decorators.FC], click.decorators.FC]:
     """What to continue."""
-    help_text = "Text to continue, put after BOS."
-    return click.option("--prompt", metavar="TEXT", required=required, help=help_text)
+    return click.option(
+        "--prompt",
+        metavar="TEXT",
+        required=required,
+        callback=_is_text,
+        help="Text to continue, put after BOS.",
+    )
 
 
 def sampling(command: click.decorators.FC) -> click.decorators.FC:

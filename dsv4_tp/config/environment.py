@@ -10,7 +10,9 @@ Variables of our own, all optional:
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from dsv4_tp.errors import ConfigError
 from dsv4_tp.native import shim_path
@@ -51,12 +53,23 @@ def set_ring(*, rank: int, hostfile: Path) -> None:
     os.environ["MLX_HOSTFILE"] = str(hostfile)
 
 
+def become(*arguments: str) -> NoReturn:
+    """Go on in this process as `python -m dsv4_tp` with these arguments."""
+    _execute(arguments, dict(os.environ))
+
+
 def restart_with_preloads() -> None:
     """Run this command again with the preloads of a worker; return if they are there already."""
     wanted = _preloads()
     if any(os.environ.get(key) != value for key, value in wanted.items()):
-        command = [sys.executable, "-m", "dsv4_tp", *sys.argv[1:]]
-        os.execve(sys.executable, command, dict(os.environ) | wanted)
+        _execute(sys.argv[1:], dict(os.environ) | wanted)
+
+
+def _execute(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-m", "dsv4_tp", *arguments]
+    os.execve(sys.executable, command, environment)
 
 
 def _directory(variable: str, xdg: str, unix: str, macos: str) -> Path:

@@ -25,7 +25,7 @@ _SHAPES: tuple[tuple[str, float, float], ...] = (
     (".scale", 1.0, 0.2),
 )
 _ATTENTION_GAIN = 3.0  # an average of random rows is small; a mistake in it should show
-_LOGIT_SPREAD = 2.5
+_LOGIT_SPREAD = 4.0  # of the likely tokens, a quarter of all: 2 over the whole vocabulary
 # Unlikely tokens: bytes that would upset a terminal, and tokens that are no text.
 _UNLIKELY = 0.1
 

@@ -1,4 +1,7 @@
-"""Everything wrong that a user can bring to `launch`: one clear line, code 2, nothing started."""
+"""Everything wrong that a user can bring to a launch: one clear line, code 2, nothing started.
+
+`launch` becomes `coordinator`, which can run in the tests' own process.
+"""
 
 import json
 import shutil
@@ -35,7 +38,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a launch that is refused; the one line it says."""
 
     def launch(*arguments: object) -> str:
-        assert run(["launch", *map(str, arguments)]) == 2
+        assert run(["coordinator", *map(str, arguments)]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("dsv4-tp: error: ")
@@ -169,6 +172,17 @@ def test_a_key_that_cluster_yaml_does_not_know(refused: Callable[..., str], tmp_
     (tmp_path / "c.yaml").write_text("version: 1\nmodle: {path: demo}\n")
     says = refused("-f", tmp_path / "c.yaml")
     assert "c.yaml:2: modle: unknown key (did you mean model?)" in says
+
+
+def test_cluster_yaml_is_read_by_itself_but_not_beside_hosts(
+    model: Path, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert "there is no ./cluster.yaml" in refused()
+    (tmp_path / "cluster.yaml").write_text("version: 2\n")
+    assert "cluster.yaml:1: version: 2; expected 1" in refused()
+    drop_shard(model)
+    assert SHARD in refused(*HOSTS, "--model", model)
 
 
 @pytest.mark.usefixtures("model")

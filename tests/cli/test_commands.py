@@ -1,5 +1,6 @@
 """What the command accepts, frozen: a new option is a decision, not an accident."""
 
+import errno
 import subprocess
 import sys
 
@@ -12,18 +13,20 @@ from dsv4_tp.cli.exits import Exit
 from dsv4_tp.cli.main import run
 
 SAMPLING = "--chat --max-tokens --temperature --top-p --top-k --seed"
+LAUNCH = f"--model --hosts -f --file --dtype --name --prompt {SAMPLING} --json"
 OPTIONS = {
     "agent": "--bind --port --state-dir --detach",
     "guard": "",
     "worker": "--socket --progress",
-    "launch": f"--model --hosts -f --file --dtype --name --prompt {SAMPLING} --json",
+    "coordinator": LAUNCH,
+    "launch": LAUNCH,
     "plan": "--model --ranks --split --hosts -f --file --json",
     "generate": f"--name --address --prompt {SAMPLING} --json",
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
     "status": "--name --address --json",
     "down": "--name --address",
 }
-HIDDEN = {"agent", "guard", "worker"}
+HIDDEN = {"agent", "coordinator", "guard", "worker"}
 
 
 def test_the_commands_and_their_options_are_these():
@@ -91,6 +94,7 @@ def test_the_module_is_the_command():
         ("plan --ranks 2.5", "Invalid value for '--ranks'"),
         ("score --model demo", "Missing option '--tokens'. See dsv4-tp score --help"),
         ("generate --max-tokens 5", "Missing option '--prompt'"),
+        ("generate --prompt \udcff", "Invalid value for '--prompt': it is not UTF-8."),
         ("generate --prompt x --max-tokens 0", "Invalid value for '--max-tokens'"),
         ("generate --prompt x --temperature nan", "nan is not a number, 0 or more"),
         ("generate --prompt x --temperature -1", "-1.0 is not a number, 0 or more"),
@@ -99,12 +103,12 @@ def test_the_module_is_the_command():
         ("generate --prompt x --seed 18446744073709551616", "Invalid value for '--seed'"),
         ("generate --prompt x --name a --address b:1", "--name and --address both say"),
         ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
-        ("launch --hosts localhost --model demo --dtype float16", "Invalid value for '--dtype'"),
-        ("launch --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
-        ("launch --hosts localhost --model demo --json", "--json needs --prompt"),
-        ("launch --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
-        ("launch --hosts localhost", "which model? give --model"),
-        ("launch --hosts localhost --model demo -f x.yaml", "--hosts and -f both describe"),
+        ("launch --dtype float16", "Invalid value for '--dtype'"),
+        ("coordinator --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
+        ("coordinator --hosts localhost --model demo --json", "--json needs --prompt"),
+        ("coordinator --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
+        ("coordinator --hosts localhost", "which model? give --model"),
+        ("coordinator --hosts localhost --model demo -f x.yaml", "--hosts and -f both describe"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(
@@ -116,6 +120,17 @@ def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(
     assert err.startswith("dsv4-tp: error: ")
     assert err.count("\n") == 1
     assert says in err
+
+
+def test_what_the_system_refuses_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.npz")
+
+    monkeypatch.setattr(cli, "invoke", fail)
+    assert run(["status"]) == Exit.FAILED
+    assert capsys.readouterr().err.endswith("No space left on device: 'out.npz'\n")
 
 
 def test_ctrl_c_ends_with_its_own_code(

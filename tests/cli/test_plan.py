@@ -7,17 +7,23 @@ from typing import Any
 
 import pytest
 
-from dsv4_tp import demo
 from dsv4_tp.cli.main import run
+from tests.storage_files import FP4, copy_model
 
 FLASH = Path(__file__).parents[1] / "plan/configs/deepseek-v4-flash.json"
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory that this module's tests share, for the demo model."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory without a cluster.yaml, and with a cache of its own."""
+def elsewhere(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory without a cluster.yaml."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(cache))
     return tmp_path
 
 
@@ -107,7 +113,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(
 
 
 def test_a_half_copied_checkpoint_is_refused(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
-    model = shutil.copytree(demo.ensure(elsewhere / "cache"), elsewhere / "model")
+    model = copy_model(FP4, elsewhere / "model")
     (model / "model-00002-of-00002.safetensors").unlink()
     says = refused(capsys, "--model", str(model), "--ranks", "2")
     assert "model-00002-of-00002.safetensors" in says

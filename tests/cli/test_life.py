@@ -1,0 +1,92 @@
+"""A cluster as a user has it: launch, generate, status, down; all by the real command."""
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsv4_tp.text import Text
+from tests.cluster.clusters import Launch, launch, run, sweep
+from tests.storage_files import FP4
+
+pytestmark = pytest.mark.cluster
+
+PROMPT = ("--prompt", "Several machines", "--seed", "5", "--max-tokens", "6")
+TWO = ("--hosts", "localhost,localhost")
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def cluster(state_dir: Path) -> Generator[Launch]:
+    """Two ranks that serve."""
+    started = launch(*TWO, "--model", FP4, "--name", "lab", state_dir=state_dir)
+    try:
+        assert "ready\n" in iter(started.process.stderr.readline, "")
+        started.look()
+        assert started.find("coordinator") == [started.tree()[0]]
+        yield started
+    finally:
+        sweep(started)
+
+
+def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
+    answer = json.loads(cluster.run("generate", *PROMPT, "--json").stdout)
+    assert len(answer["tokens"]) == 6
+    assert answer["finish_reason"] == "length"
+    assert answer["text"] == text_of(answer["tokens"])
+    assert answer["stats"]["generated_tokens"] == 6
+    assert answer["stats"]["collectives_per_token"] > 0
+    for rank in answer["stats"]["ranks"]:
+        assert rank["weight_bytes"] == rank["planned_bytes"]
+
+    shown = cluster.run("generate", "--name", "lab", *PROMPT)
+    assert shown.stdout == answer["text"] + "\n"
+    assert "tokens/s" in shown.stderr
+
+    page = cluster.run("status", "--address", cluster.entry()["address"]).stdout.splitlines()
+    assert page[0].startswith("lab: ready, epoch 1, float32")
+    assert [line.split()[:2] for line in page[2:]] == [["localhost", "0"], ["localhost", "1"]]
+
+    # The same request, once and alone on one rank, gives the same tokens.
+    alone = run(
+        *("launch", "--hosts", "localhost", "--model", FP4, *PROMPT, "--json"), state_dir=state_dir
+    )
+    assert alone.stdout.count("\n") == 1
+    assert json.loads(alone.stdout)["tokens"] == answer["tokens"]
+
+    assert cluster.run("down").returncode == 0
+    code, out, err = cluster.finish()
+    assert (code, out) == (0, ""), err
+    assert cluster.leftovers() == ([], set())
+    assert list(state_dir.iterdir()) == []
+    gone = run("status", state_dir=state_dir)
+    assert gone.returncode == 2
+    assert "no cluster is running" in gone.stderr
+
+
+def test_a_score_by_a_cluster_is_the_score_by_one_device(state_dir: Path, tmp_path: Path):
+    tokens = tmp_path / "ids.json"
+    tokens.write_text(json.dumps(np.load(FP4 / "expected.npz")["ids"][:, :12].tolist()))
+    nlls, logits = [], []
+    for number, hosts in enumerate([(), TWO]):
+        out = tmp_path / f"{number}.npz"
+        files = ("--tokens", tokens, "--logits", out, "--chunk", "5")
+        done = run("score", "--model", FP4, *hosts, *files, state_dir=state_dir)
+        assert done.returncode == 0, done.stderr
+        nlls.append(json.loads(done.stdout)["nll"])
+        logits.append(np.load(out)["logits"])
+    np.testing.assert_allclose(nlls[0], nlls[1], atol=1e-5)
+    assert np.abs(logits[0] - logits[1]).max() <= 1e-5 * logits[0].std()
+
+
+def text_of(tokens: list[int]) -> str:
+    stream = Text.load(FP4).stream()
+    return stream.add(tokens) + stream.finish()
