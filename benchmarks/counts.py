@@ -1,0 +1,201 @@
+"""Counts what a decoded token costs: operations per layer, collectives, bytes on the wire.
+
+Counts do not depend on how fast this machine is, so they can be compared between machines and
+between projects. `--json` prints one line; without it, a table beside the figures of others.
+
+Operations are the operation nodes of `mx.export_to_dot` for one decoder layer of the demo model,
+one sequence, one new token, on a warm cache: what its output and its new cache need. Arrays that
+are evaluated already, such as weights, are inputs and no operations. The usual step completes no
+window; the dearest one completes a window of the layer's compressor, and is counted apart.
+A compiled function is one node. That is fair within a sublayer and would not be across them, so
+no count may come from compiling more than one sublayer into one function.
+
+`primitives_per_layer` is in bfloat16, as on a Mac or a GPU; `primitives_here` in the dtype that
+this machine's backend is used with. There are no custom kernels yet; where one comes to replace
+several operations on a GPU, `primitives_per_layer` is to count it as one.
+
+Collectives and bytes are measured: the command line launches the demo model on this machine,
+and its ranks' ledgers tell. They must be what the design says, two all-reduces of the hidden
+size per layer and one packet for the choice of the token; then the same rule gives the figures of
+the real model. Bytes are the payload that one rank sends, one way.
+"""
+
+import argparse
+import io
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+
+import mlx.core as mx
+
+from dsv4_tp import demo
+from dsv4_tp.config.environment import cache_dir
+from dsv4_tp.core import DType
+from dsv4_tp.model import LayerCache, Model
+from dsv4_tp.modelspec import read_spec
+from dsv4_tp.parallel import load_rank
+
+RANKS = (1, 2, 3, 4, 8)
+GREEDY_PACKET_BYTES = 20  # five int32
+FLASH_LAYERS, FLASH_HIDDEN = 43, 4096  # of DeepSeek-V4-Flash
+BFLOAT16_BYTES, FLOAT32_BYTES = 2, 4
+# Past the demo's window and with more compressed rows than its indexer takes.
+USUAL_POSITION = 132
+DEAREST_POSITION = 255  # 256 is a multiple of both ratios
+NEW_TOKENS = 16
+LAUNCH_TIMEOUT_S = 300
+_OPERATION = re.compile(r"shape ?= ?rectangle")
+
+# From other projects' published or measured figures for DeepSeek-V4, and our targets.
+PEERS = {
+    "primitives_per_layer": ("480 / 550 / 482", "150 or less each"),
+    "collectives_per_token": ("86 (43 with attention replicated)", "87 or less"),
+    "wire_bytes_per_token": ("2 ranks: 0.70 to 1.67 MB", "2 ranks: 0.71 MB or less"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one rank exchanges for one decoded token."""
+
+    collectives: float
+    wire_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The result; keys are compress ratios or numbers of ranks, as JSON wants them: strings."""
+
+    primitives_per_layer: dict[str, int]
+    primitives_here: dict[str, int]
+    primitives_dearest_step: dict[str, int]
+    collectives_per_token: dict[str, float]
+    wire_bytes_per_token: dict[str, float]
+    demo_collectives_per_token: dict[str, float]
+    demo_wire_bytes_per_token: dict[str, float]
+
+
+def primitives(dtype: DType, position: int) -> dict[str, int]:
+    """Operations of the demo model's layers for the token at `position`, by compress ratio."""
+    loaded = load_rank(demo.ensure(cache_dir()), None, dtype=dtype)
+    model, spec = loaded.model, loaded.spec
+    cache = model.make_cache()
+    mx.eval(model(_ids(position), cache), cache.arrays())
+    return {
+        str(ratio): _layer_primitives(model, layer, cache[layer])
+        for layer, ratio in enumerate(spec.compress_ratios)
+    }
+
+
+def _layer_primitives(model: Model, layer: int, cache: LayerCache) -> int:
+    streams, token = model.embedded(_ids(1)), _ids(1)
+    mx.eval(streams, token)
+    out = model.layers[layer](streams, token, cache)
+    return operations(out, *cache.state)
+
+
+def _ids(count: int) -> mx.array:
+    """Printable bytes, [1, count]."""
+    return mx.arange(count, dtype=mx.int32)[None] % 94 + 3
+
+
+def operations(*outputs: mx.array) -> int:
+    """The operations that are still to be done for `outputs`."""
+    dot = io.StringIO()
+    mx.export_to_dot(dot, *outputs)
+    return len(_OPERATION.findall(dot.getvalue()))
+
+
+def expected_traffic(*, ranks: int, layers: int, hidden: int, value_bytes: int) -> Traffic:
+    """What the design says a greedy token costs."""
+    if ranks == 1:
+        return Traffic(0, 0)
+    all_reduces = 2 * layers
+    return Traffic(all_reduces + 1, all_reduces * hidden * value_bytes + GREEDY_PACKET_BYTES)
+
+
+def measured_traffic(ranks: int) -> Traffic:
+    """What the demo model's ranks counted while they generated, in float32."""
+    hosts = ",".join(["localhost"] * ranks)
+    command = [sys.executable, "-m", "dsv4_tp", "launch", "--hosts", hosts, "--model", "demo"]
+    options = ["--prompt", "count", "--max-tokens", str(NEW_TOKENS), "--temperature", "0"]
+    done = subprocess.run(
+        [*command, *options, "--dtype", "float32", "--json"],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=LAUNCH_TIMEOUT_S,
+    )
+    stats = json.loads(done.stdout.splitlines()[-1])["stats"]
+    return Traffic(stats["collectives_per_token"], stats["wire_bytes_per_token"])
+
+
+def checked_traffic(ranks: int) -> Traffic:
+    """The measured traffic, which must be the expected.
+
+    Raises:
+        SystemExit: it is not.
+    """
+    spec = read_spec(demo.ensure(cache_dir()))
+    measured = measured_traffic(ranks)
+    wanted = expected_traffic(
+        ranks=ranks,
+        layers=spec.num_hidden_layers,
+        hidden=spec.hidden_size,
+        value_bytes=FLOAT32_BYTES,
+    )
+    if measured != wanted:
+        sys.exit(f"{ranks} ranks: measured {measured}, by design {wanted}")
+    return measured
+
+
+def count(ranks: tuple[int, ...]) -> Counts:
+    """All counts, the traffic for these numbers of ranks."""
+    here = DType.FLOAT32 if mx.default_device() == mx.cpu else DType.BFLOAT16
+    measured = {n: checked_traffic(n) for n in ranks}
+    flash = {
+        n: expected_traffic(
+            ranks=n, layers=FLASH_LAYERS, hidden=FLASH_HIDDEN, value_bytes=BFLOAT16_BYTES
+        )
+        for n in ranks
+    }
+    return Counts(
+        primitives_per_layer=primitives(DType.BFLOAT16, USUAL_POSITION),
+        primitives_here=primitives(here, USUAL_POSITION),
+        primitives_dearest_step=primitives(DType.BFLOAT16, DEAREST_POSITION),
+        collectives_per_token={str(n): traffic.collectives for n, traffic in flash.items()},
+        wire_bytes_per_token={str(n): traffic.wire_bytes for n, traffic in flash.items()},
+        demo_collectives_per_token={str(n): t.collectives for n, t in measured.items()},
+        demo_wire_bytes_per_token={str(n): t.wire_bytes for n, t in measured.items()},
+    )
+
+
+def table(counts: Counts) -> str:
+    """The counts for a person, beside what others need and what we aim at."""
+    lines = [_row("by compress ratio", " / ".join(counts.primitives_here), "others", "target")]
+    for key, values in asdict(counts).items():
+        if key == "collectives_per_token":
+            lines += ["", _row("by number of ranks", " / ".join(values), "others", "target")]
+        lines.append(
+            _row(key, " / ".join(f"{n:.0f}" for n in values.values()), *PEERS.get(key, ()))
+        )
+    return "\n".join(lines)
+
+
+def _row(name: str, ours: str, others: str = "", target: str = "") -> str:
+    return f"{name:28}{ours:42}{others:36}{target}".rstrip()
+
+
+def main() -> None:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description="Count what a decoded token costs.")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--ranks", type=int, nargs="+", default=RANKS, help="default: 1 2 3 4 8")
+    arguments = parser.parse_args()
+    counts = count(tuple(arguments.ranks))
+    print(json.dumps(asdict(counts)) if arguments.json else table(counts))
+
+
+if __name__ == "__main__":
+    main()

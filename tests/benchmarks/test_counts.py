@@ -1,0 +1,68 @@
+"""The counting bench counts what it says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from benchmarks import counts
+from dsv4_tp.core import DType
+
+COUNTS = Path(counts.__file__)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(base / "counts-cache"))
+    monkeypatch.setenv("DSV4TP_STATE_DIR", str(base / "counts-state"))
+
+
+def test_operations_are_counted_and_evaluated_inputs_are_not():
+    x = mx.array([1.0, 2.0])
+    mx.eval(x)
+    assert counts.operations(x) == 0
+    assert counts.operations(mx.exp(mx.abs(x))) == 2
+    shared = mx.abs(x)
+    assert counts.operations(mx.exp(shared), mx.sin(shared)) == 3
+
+
+def test_a_compiled_function_is_one_operation():
+    x = mx.array([1.0, 2.0])
+    mx.eval(x)
+    assert counts.operations(mx.compile(lambda y: mx.exp(mx.abs(y)))(x)) == 1
+
+
+def test_a_step_that_completes_windows_costs_more():
+    usual = counts.primitives(DType.FLOAT32, counts.USUAL_POSITION)
+    dearest = counts.primitives(DType.FLOAT32, counts.DEAREST_POSITION)
+    assert usual.keys() == dearest.keys() == {"0", "4", "128"}
+    assert usual["0"] == dearest["0"] > 0
+    assert (usual["4"] < dearest["4"], usual["128"] < dearest["128"]) == (True, True)
+
+
+def test_traffic_by_design():
+    flash = {"layers": 43, "hidden": 4096, "value_bytes": 2}
+    assert counts.expected_traffic(ranks=1, **flash) == counts.Traffic(0, 0)
+    # 86 all-reduces of 8 KiB, and a packet of 20 bytes
+    assert counts.expected_traffic(ranks=2, **flash) == counts.Traffic(87, 704_532)
+
+
+@pytest.mark.cluster
+def test_the_ledgers_of_real_ranks_agree_with_the_design():
+    done = subprocess.run(
+        [sys.executable, COUNTS, "--json", "--ranks", "2"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=200,
+    )
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result["demo_collectives_per_token"] == {"2": 7}
+    assert result["demo_wire_bytes_per_token"] == {"2": 6 * 256 * 4 + 20}
+    assert result["collectives_per_token"] == {"2": 87}
+    assert result["primitives_per_layer"].keys() == {"0", "4", "128"}
