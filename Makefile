@@ -40,9 +40,8 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## repeat the tests with real processes: make soak ROUNDS=20
-	for round in $$(seq $(or $(ROUNDS),5)); do \
-		echo "round $$round" && $(BIN)/pytest -m "ranks or cluster or hosts" || exit 1; done
+soak: setup ## random models over random shares, resumable: make soak CASES=1000
+	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
 
 bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py

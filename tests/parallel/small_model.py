@@ -24,9 +24,10 @@ CHANGES = {
 }
 
 
-def write_small_model(model_dir: Path) -> Path:
-    """config.json and model.safetensors, float32."""
-    model = tiny_model(**CHANGES)
+def write_small_model(model_dir: Path, *, seed: int = 0, **more: object) -> Path:
+    """config.json and model.safetensors, float32; `more` changes the config further."""
+    changes = CHANGES | more
+    model = tiny_model(seed, **changes)
     held = dict(tree_flatten(model.parameters()))
     stored: dict[str, mx.array] = {}
     for tensor in contract(model.spec, mtp=False):
@@ -34,6 +35,6 @@ def write_small_model(model_dir: Path) -> Path:
         names, array = file_names(OFFICIAL, tensor).weights, held[cut.name]
         stored |= zip(names, array if len(tensor.shape) == 3 else [array], strict=True)
     mx.save_safetensors(str(model_dir / "model.safetensors"), stored)
-    config = json.loads((PLAIN / "config.json").read_text()) | CHANGES
+    config = json.loads((PLAIN / "config.json").read_text()) | changes
     (model_dir / "config.json").write_text(json.dumps(config))
     return model_dir
