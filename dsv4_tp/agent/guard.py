@@ -7,15 +7,19 @@ It works the same on Linux and macOS, and also while a rank holds its interprete
     +PID    kill this process group in time of need
     -PID    forget it
     =S      from now on a silence of S seconds is a time of need
+    /PATH   remove this directory at the end
     (empty) still here
 """
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 _CLOSE_S = 2.0
 _GUARD_ARGV = (sys.executable, "-m", "dsv4_tp", "guard")
@@ -24,10 +28,13 @@ _GUARD_ARGV = (sys.executable, "-m", "dsv4_tp", "guard")
 class Guard:
     """The agent's side of the pipe. A guard that died is replaced at the next word."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """`folder` is removed when the agent has ended, however it did."""
+        self._folder = folder.absolute()
         self._pids: set[int] = set()
         self._silence_s: float | None = None
         self._process = _start()
+        self._say(str(self._folder))
 
     def watch(self, pid: int) -> None:
         """Kill this process group if I die."""
@@ -57,40 +64,62 @@ class Guard:
         try:
             self._write(word)
         except BrokenPipeError:
-            self._process.wait()
+            self.close()
             self._process = _start()
-            for line in (f"={self._silence_s}", *(f"+{pid}" for pid in self._pids)):
+            for line in self._all():
                 self._write(line)
+
+    def _all(self) -> list[str]:
+        silence = [] if self._silence_s is None else [f"={self._silence_s}"]
+        return [str(self._folder), *silence, *(f"+{pid}" for pid in self._pids)]
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
 
+@dataclass(slots=True)
+class _Charge:
+    """What a guard was told."""
+
+    pids: set[int] = field(default_factory=set[int])
+    silence_s: float | None = None
+    folder: Path | None = None
+
+    def heed(self, line: str) -> None:
+        """Take in one line of the agent."""
+        sign, rest = line[:1], line[1:]
+        match sign:
+            case "+":
+                self.pids.add(int(rest))
+            case "-":
+                self.pids.discard(int(rest))
+            case "=":
+                self.silence_s = float(rest)
+            case "/":
+                self.folder = Path(line)
+            case _:
+                pass
+
+    def clear(self) -> None:
+        """Leave nothing of it."""
+        for pid in self.pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def run() -> None:
     """Be the guard until the agent ends."""
-    pids: set[int] = set()
-    silence_s: float | None = None
-    buffer = b""
     # The agent stops its ranks by itself; a signal to everybody must not end their guard first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while select.select([0], [], [], silence_s)[0] and (data := os.read(0, 4096)):
-        *lines, buffer = (buffer + data).split(b"\n")
+    charge, rest = _Charge(), b""
+    while select.select([0], [], [], charge.silence_s)[0] and (data := os.read(0, 4096)):
+        *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            silence_s = _heed(line.decode(), pids, silence_s)
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-
-
-def _heed(line: str, pids: set[int], silence_s: float | None) -> float | None:
-    """Update `pids` by one line; the silence that is allowed from now on."""
-    sign, number = line[:1], line[1:]
-    if sign == "+":
-        pids.add(int(number))
-    elif sign == "-":
-        pids.discard(int(number))
-    return float(number) if sign == "=" else silence_s
+            charge.heed(line.decode())
+    charge.clear()
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -22,11 +22,9 @@ def inspect(request: InspectRequest) -> InspectResponse:
     problems = [*_port_problems(request.ring), *_model_problems(model_dir)]
     readable = model_dir is not None and not problems
     return InspectResponse(
-        hostname=socket.gethostname(),
         version=dsv4_tp.__version__,
         mlx_version=_version("mlx"),
         python_version=platform.python_version(),
-        platform=platform.platform(),
         memory_bytes=memory.total,
         available_bytes=memory.available,
         free_ports=free_ports(request.free_ports),

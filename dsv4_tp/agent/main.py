@@ -8,7 +8,7 @@ to stdout, {"port", "pid", "address", "launcher"}, and logs to a file in its dir
 import asyncio
 import json
 import os
-import shutil
+import select
 import signal
 import subprocess
 import sys
@@ -58,12 +58,7 @@ def run(
     if detach:
         _detach(token, _options(bind_host, port, state_dir))
         return
-    folder = state_dir or Path(tempfile.mkdtemp(prefix="dsv4-tp-"))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        asyncio.run(_serve(token, bind_host, port, folder, worker_argv))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    asyncio.run(_serve(token, bind_host, port, state_dir, worker_argv))
 
 
 def _options(bind_host: str | None, port: int, state_dir: Path | None) -> list[str]:
@@ -80,24 +75,29 @@ def _detach(token: str, options: Sequence[str]) -> None:
         start_new_session=True,
         text=True,
     )
-    try:
-        announcement, _ = agent.communicate(f"{token}\n", timeout=_ANNOUNCE_S)
-    except subprocess.TimeoutExpired as error:
+    assert agent.stdin is not None
+    assert agent.stdout is not None
+    with agent.stdin as pipe:
+        pipe.write(f"{token}\n")
+    if not select.select([agent.stdout], [], [], _ANNOUNCE_S)[0]:
         agent.kill()
-        raise DeadlineError(f"the agent did not serve within {_ANNOUNCE_S:g} s") from error
+        raise DeadlineError(f"the agent did not serve within {_ANNOUNCE_S:g} s")
+    announcement = agent.stdout.readline()
     if not announcement:
         sys.exit(agent.wait())
     sys.stdout.write(announcement)
 
 
 async def _serve(
-    token: str, bind_host: str | None, port: int, folder: Path, worker_argv: Sequence[str]
+    token: str, bind_host: str | None, port: int, state_dir: Path | None, worker_argv: Sequence[str]
 ) -> None:
     """Serve until the supervisor has left."""
     address, launcher = ssh_addresses() or (None, None)
     server = make_server(token=token)
     port = bind(server, bind_host or address or _LOOPBACK, port)
-    guard = Guard()
+    folder = state_dir or Path(tempfile.mkdtemp(prefix="dsv4-tp-"))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    guard = Guard(folder)
     supervisor = Supervisor(worker_argv=worker_argv, folder=folder, guard=guard)
     add_AgentServiceServicer_to_server(AgentService(supervisor), server)
     health = Health(server, "dsv4_tp.v1.AgentService")

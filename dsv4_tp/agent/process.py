@@ -25,6 +25,7 @@ from dsv4_tp.v1.types_pb2 import Command
 from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
 from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceStub
 
+_NOT_STARTED = 127  # as a shell says it
 _TAIL_BYTES = 4096  # of stderr, for the verdict
 _LAST_WORDS_S = 1.0  # to read what a process wrote before it ended
 _MUTE_S = 2.0  # between the end of the control stream and that of the process
@@ -76,26 +77,18 @@ class RankProcess:
 
     async def run(self, watch: Callable[[int], None], forget: Callable[[int], None]) -> None:
         """Start the process, relay until it is gone, and tell so; `watch` and `forget` its pid."""
-        process = await asyncio.create_subprocess_exec(
-            *self._argv,
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=PIPE,
-            env=worker_environment(self._folder),
-            start_new_session=True,  # its own process group: killed with all it started
-        )
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            self._ended()
+            self._ears.exited(_NOT_STARTED, str(error))
+            return
         watch(process.pid)
         log("rank-started", rank=self._start.rank, pid=process.pid)
         self._process = process
         self._started.set()
-        relays = {asyncio.create_task(self._talk()), asyncio.create_task(self._listen(process))}
-        exit_code = await process.wait()
-        self._signal(signal.SIGKILL)  # whatever it started, such as a compiler
+        exit_code = await self._relay(process)
         forget(process.pid)
-        self._gone.set()
-        _, late = await asyncio.wait(relays, timeout=_LAST_WORDS_S)
-        for relay in late:
-            relay.cancel()
         log("rank-gone", rank=self._start.rank, exit_code=exit_code)
         self._ears.exited(exit_code, self._tail.decode(errors="replace").strip())
 
@@ -103,20 +96,47 @@ class RankProcess:
         """Ask the process to end, then make it; whether it is gone."""
         await self._started.wait()
         for number, patience_s in _LADDER:
-            self._signal(number)
-            if await self._is_gone(within_s=patience_s):
+            if self._gone.is_set():
                 return True
-        log("rank-unkillable", rank=self._start.rank)
-        return False
+            self._signal(number)
+            await self._wait_gone(within_s=patience_s)
+        return self._gone.is_set()
 
-    async def _is_gone(self, *, within_s: float) -> bool:
+    async def _spawn(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *self._argv,
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            env=worker_environment(self._folder),
+            start_new_session=True,  # its own process group: killed with all it started
+        )
+
+    async def _relay(self, process: Process) -> int:
+        """Pass words on until the process is gone and all it said is read; its exit code."""
+        async with asyncio.TaskGroup() as group:
+            relays = [group.create_task(self._talk()), group.create_task(self._listen(process))]
+            exit_code = await process.wait()
+            self._signal(signal.SIGKILL)  # whatever it started, such as a compiler
+            self._ended()
+            _, late = await asyncio.wait(relays, timeout=_LAST_WORDS_S)
+            for relay in late:
+                relay.cancel()
+        return exit_code
+
+    def _ended(self) -> None:
+        self._started.set()
+        self._gone.set()
+
+    async def _wait_gone(self, *, within_s: float) -> bool:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._gone.wait(), within_s)
         return self._gone.is_set()
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        with suppress(ProcessLookupError):
+        # macOS denies the permission to signal a group of the dead.
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
     async def _talk(self) -> None:
@@ -128,7 +148,7 @@ class RankProcess:
                     self._ears.said(response)
             except grpc.aio.AioRpcError as error:
                 log("stream-broken", rank=self._start.rank, details=error.details())
-        if not await self._is_gone(within_s=_MUTE_S):
+        if not await self._wait_gone(within_s=_MUTE_S):
             self._ears.muted()
 
     async def _requests(self) -> AsyncIterator[RunRequest]:

@@ -31,7 +31,7 @@ class AgentService(AgentServiceServicer):
         self, request_iterator: Requests, context: Context
     ) -> AsyncIterator[pb.SessionResponse]:
         """The lease: obey and report until either side ends."""
-        self._admit(await anext(request_iterator))
+        self._admit(await anext(request_iterator, pb.SessionRequest()))
         listening = asyncio.create_task(self._listen(request_iterator))
         try:
             while response := await self._next(listening):

@@ -54,13 +54,13 @@ class Supervisor:
 
     def start(self, message: pb.StartEpoch) -> None:
         """Start the epoch's ranks; PreflightError if the epoch is stale or another one runs."""
+        if self._ranks or message.epoch <= self._state.epoch:
+            raise PreflightError(f"epoch {message.epoch} cannot follow {self._state.epoch} here")
         ranks = tuple(start.rank for start in message.ranks)
         self._starts = {start.rank: start for start in message.ranks}
         deadlines = message.deadlines
         limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s)
         self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits))
-        if self._state.epoch != message.epoch:
-            raise PreflightError(f"epoch {message.epoch} comes after {self._state.epoch}")
 
     def command(self, message: pb.EpochCommand) -> None:
         """Pass a command on to all ranks of its epoch; one of another epoch is too late."""

@@ -25,10 +25,11 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A rank waits for work; `weight_bytes` is what its weights take."""
+    """A rank waits for work."""
 
     rank: int
-    weight_bytes: int
+    weight_bytes: int  # what its weights take
+    notes: tuple[str, ...] = ()  # for people, such as what was left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,8 @@ class Link:
     def __init__(self, agent: AgentSetup, *, token: str, timeouts: Timeouts, hear: Hear) -> None:
         self._agent = agent
         self._timeouts = timeouts
-        self._metadata = bearer(token)
+        self._token = token
         self._hear = hear
-        self._peer = f"the agent on {agent.host}"
         self._orders: asyncio.Queue[pb.SessionRequest] = asyncio.Queue()
         self._channel = open_channel(agent.address)
         self._stub = AgentServiceStub(self._channel)
@@ -44,9 +43,10 @@ class Link:
     async def run(self, generation: int) -> None:
         """Hold the session until either side ends it, then say that the host is lost."""
         try:
-            with calling(self._peer):
-                requests = self._requests(generation)
-                async for response in self._stub.Session(requests, metadata=self._metadata):
+            with calling("its session"):
+                metadata = bearer(self._token)
+                session = self._stub.Session(self._requests(generation), metadata=metadata)
+                async for response in session:
                     self._pass_on(response)
             cause = "its agent has ended"
         except Dsv4Error as error:
@@ -54,24 +54,12 @@ class Link:
         self._hear(events.HostLost(self._agent.host, cause))
 
     async def shut_down(self) -> None:
-        """End the agent and wait until it is gone; one that does not answer ends by its fence."""
-        try:
-            with calling(self._peer):
-                await self._stub.Shutdown(
-                    pb.ShutdownRequest(), timeout=_SHUTDOWN_S, metadata=self._metadata
-                )
-            await asyncio.wait_for(self._disconnected(), _EXIT_S)
-        except (Dsv4Error, TimeoutError) as error:
-            log("agent-not-ended", host=self._agent.host, error=error)
+        """End the agent."""
+        await end_agent(self._channel, token=self._token, host=self._agent.host)
 
     async def close(self) -> None:
         """Leave the agent alone."""
         await self._channel.close()
-
-    async def _disconnected(self) -> None:
-        """The agent's process has closed its port."""
-        while (state := self._channel.get_state()) is grpc.ChannelConnectivity.READY:
-            await self._channel.wait_for_state_change(state)
 
     async def _requests(self, generation: int) -> AsyncIterator[pb.SessionRequest]:
         """The greeting, then orders, and a beat whenever there was none for a while."""
@@ -89,6 +77,23 @@ class Link:
             self._hear(event)
 
 
+async def end_agent(channel: grpc.aio.Channel, *, token: str, host: str) -> None:
+    """End an agent and wait until it is gone; one that does not answer ends by its fence."""
+    try:
+        with calling(f"the agent on {host}"):
+            stub = AgentServiceStub(channel)
+            await stub.Shutdown(pb.ShutdownRequest(), timeout=_SHUTDOWN_S, metadata=bearer(token))
+        await asyncio.wait_for(_disconnected(channel), _EXIT_S)
+    except (Dsv4Error, TimeoutError) as error:
+        log("agent-not-ended", host=host, error=error)
+
+
+async def _disconnected(channel: grpc.aio.Channel) -> None:
+    """The other side has closed its port."""
+    while (state := channel.get_state()) is grpc.ChannelConnectivity.READY:
+        await channel.wait_for_state_change(state)
+
+
 def _heard(host: str, response: pb.SessionResponse) -> list[events.Event]:
     """What an agent's message means; nothing, for words of a later version."""
     match response.WhichOneof("kind"):
@@ -98,10 +103,8 @@ def _heard(host: str, response: pb.SessionResponse) -> list[events.Event]:
         case "joined":
             return [events.Joined(response.joined.rank)]
         case "ready":
-            ready = response.ready
-            for note in ready.ready.notes:
-                log("note", rank=ready.rank, note=note)
-            return [events.Loaded(ready.rank, ready.ready.weight_bytes)]
+            rank, ready = response.ready.rank, response.ready.ready
+            return [events.Loaded(rank, ready.weight_bytes, tuple(ready.notes))]
         case "event":
             return [events.Said(response.event.rank, event_from_proto(response.event.event))]
         case _:

@@ -17,6 +17,7 @@ from dsv4_tp.errors import Dsv4Error, InputError, RankFailure
 
 SETTLE_S = 8.0  # for agents to confirm that their ranks are gone
 _LEASE_BEATS = 8  # an agent that is silent for so many beats is lost
+_OWN_STALL_S = 1.0  # between two ticks: then it was us who slept
 
 
 class Phase(StrEnum):
@@ -68,10 +69,12 @@ class ClusterState:
     drain_s: float  # what running requests get when the cluster is dismissed
     hosts: Mapping[str, Host]
     ranks: Mapping[int, Rank]
+    ticked_s: float  # when the clock was last looked at
     phase: Phase = Phase.STARTING
     commands: int = 0  # so many are numbered
     requests: frozenset[str] = frozenset()  # asked and not finished
     faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()  # what ranks told of their loading
     refusal: str = ""  # why the ranks cannot run as asked
     ends_s: float | None = None  # when draining or stopping takes too long
     stopping: bool = False  # the ranks are being killed
@@ -90,6 +93,7 @@ def first_state(
         drain_s=drain_s,
         hosts={host: Host(now_s) for host in ranks.values()},
         ranks={rank: Rank(host, core.RankReport(rank, "starting")) for rank, host in ranks.items()},
+        ticked_s=now_s,
     )
 
 
@@ -137,6 +141,8 @@ def _advance(state: ClusterState, event: events.Joined | events.Loaded) -> Step:
         new = replace(old, joined=True)
     else:
         new = replace(old, weight_bytes=event.weight_bytes)
+        fresh = (note for note in event.notes if note not in state.notes)
+        state = replace(state, notes=(*state.notes, *fresh))
     state = replace(state, ranks={**state.ranks, event.rank: new})
     if state.phase is Phase.JOINING and all(rank.joined for rank in state.ranks.values()):
         state = replace(state, phase=Phase.LOADING)
@@ -219,6 +225,10 @@ def _dismiss(state: ClusterState, event: events.Dismissed, now_s: float) -> Step
 
 def _tick(state: ClusterState, now_s: float) -> Step:
     """Hold agents to their lease, and every end to its deadline."""
+    slept_s = now_s - state.ticked_s
+    state = replace(state, ticked_s=now_s)
+    if slept_s > _OWN_STALL_S:
+        state = _forgive(state, slept_s)
     lease_s = _LEASE_BEATS * state.beat_s
     silent = [
         name
@@ -232,6 +242,14 @@ def _tick(state: ClusterState, now_s: float) -> Step:
     if state.ends_s is None or now_s < state.ends_s:
         return state, ()
     return _settle(state, ()) if state.stopping else _stop(state, now_s)
+
+
+def _forgive(state: ClusterState, slept_s: float) -> ClusterState:
+    """What agents said while this process slept is still on its way."""
+    hosts = {
+        name: replace(host, seen_s=host.seen_s + slept_s) for name, host in state.hosts.items()
+    }
+    return replace(state, hosts=hosts)
 
 
 def _gone(state: ClusterState, *names: str, lost: bool) -> ClusterState:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypedDict, cast
 
 from dsv4_tp.config import Host
+from dsv4_tp.coordinator.link import end_agent
 from dsv4_tp.errors import Dsv4Error, PreflightError
 from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.channel import open_channel
@@ -24,7 +25,6 @@ from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 LOOPBACK = "127.0.0.1"
 _START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
 _INSPECT_S = 15.0
-_END_S = 8.0  # for an agent that was dismissed to be gone
 _SSH_FAILED = 255  # ssh's own failures, not those of the remote command
 _MOST_LINES = 50  # of what a login shell may say before the agent does
 _SSH = (
@@ -72,11 +72,8 @@ class Agent:
 
     async def end(self) -> None:
         """End it and what it started; one that does not answer ends by its fence."""
-        with suppress(Dsv4Error), calling(self.host.name):
-            async with open_channel(self.address) as channel:
-                await AgentServiceStub(channel).Shutdown(
-                    pb.ShutdownRequest(), timeout=_END_S, metadata=bearer(self.token)
-                )
+        async with open_channel(self.address) as channel:
+            await end_agent(channel, token=self.token, host=self.host.name)
         await self.reap()
 
     async def reap(self) -> None:
@@ -86,7 +83,9 @@ class Agent:
 
 
 async def start_agents(hosts: Iterable[Host], token: str) -> list[Agent]:
-    """Start an agent on every host at once; on failure none is left.
+    """Start an agent on every host at once; on failure all are ended.
+
+    One that was only about to start on another host when we were interrupted ends by itself.
 
     Raises:
         PreflightError: one could not be started; names the host and what to try.
@@ -190,7 +189,7 @@ async def _no_agent(host: Host, process: Process) -> PreflightError:
 
 async def _end_process(process: Process) -> None:
     """Wait until the process has ended; help if it does not."""
-    for patience_s, push in ((5.0, process.terminate), (2.0, process.kill)):
+    for patience_s, push in ((2.0, process.terminate), (2.0, process.kill)):
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), patience_s)
             return

@@ -105,9 +105,9 @@ def _memory_problems(config: ClusterConfig, host: Host, facts: Facts, plan: Plan
     needed = sum(plan.rank_bytes[rank].total for rank in ranks)
     answer = facts[host.name]
     if needed > answer.available_bytes:
-        which = ", ".join(map(str, ranks))
+        which = ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
         yield (
-            f"{host.name}: the weights of ranks {which} need {needed / _GB:.1f} GB, "
+            f"{host.name}: the weights of {which} need {needed / _GB:.1f} GB, "
             f"{answer.available_bytes / _GB:.1f} of {answer.memory_bytes / _GB:.1f} GB are free; "
             "give it a smaller weight, or more hosts"
         )

@@ -12,9 +12,13 @@ _LOOK_S = 0.5
 async def report(coordinator: Coordinator, tell: Callable[[str], None]) -> None:
     """Tell of every step until cancelled."""
     told = ""
+    noted = 0
     while True:
-        line = progress_line(coordinator.state)
-        if line != told:
+        state = coordinator.state
+        for note in state.notes[noted:]:
+            tell(note)
+        noted = len(state.notes)
+        if (line := progress_line(state)) != told:
             tell(line)
             told = line
         await asyncio.sleep(_LOOK_S)

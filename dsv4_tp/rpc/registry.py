@@ -41,8 +41,8 @@ class Entry:
 
 def running(folder: Path) -> tuple[Entry, ...]:
     """The clusters that run on this machine, by name; `folder` is the state directory."""
-    entries = (_read(file) for file in sorted(folder.glob("*.json")))
-    return tuple(entry for entry in entries if entry and entry.is_running)
+    entries = [entry for file in folder.glob("*.json") if (entry := _read(file))]
+    return tuple(sorted((e for e in entries if e.is_running), key=lambda entry: entry.name))
 
 
 @contextmanager

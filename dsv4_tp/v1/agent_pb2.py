@@ -26,53 +26,53 @@ from dsv4_tp.v1 import types_pb2 as dsv4__tp_dot_v1_dot_types__pb2
 from dsv4_tp.v1 import worker_pb2 as dsv4__tp_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64sv4_tp/v1/agent.proto\x12\ndsv4_tp.v1\x1a\x16\x64sv4_tp/v1/types.proto\x1a\x17\x64sv4_tp/v1/worker.proto\"F\n\x0eInspectRequest\x12\x12\n\nmodel_path\x18\x01 \x01(\t\x12\x0c\n\x04ring\x18\x02 \x03(\t\x12\x12\n\nfree_ports\x18\x03 \x01(\r\"\xee\x01\n\x0fInspectResponse\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0bmlx_version\x18\x03 \x01(\t\x12\x16\n\x0epython_version\x18\x04 \x01(\t\x12\x10\n\x08platform\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x07 \x01(\x04\x12\x12\n\nfree_ports\x18\x08 \x03(\r\x12\x10\n\x08problems\x18\t \x03(\t\x12\x14\n\x0cmodel_digest\x18\n \x01(\x0c\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\"\xe7\x01\n\x0eSessionRequest\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.dsv4_tp.v1.HelloH\x00\x12 \n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x10.dsv4_tp.v1.BeatH\x00\x12-\n\x0bstart_epoch\x18\x03 \x01(\x0b\x32\x16.dsv4_tp.v1.StartEpochH\x00\x12+\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x18.dsv4_tp.v1.EpochCommandH\x00\x12+\n\nstop_epoch\x18\x05 \x01(\x0b\x32\x15.dsv4_tp.v1.StopEpochH\x00\x42\x06\n\x04kind\"M\n\x05Hello\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x66\x65nce_s\x18\x03 \x01(\x01\x12\x0e\n\x06\x62\x65\x61t_s\x18\x04 \x01(\x01\"\x06\n\x04\x42\x65\x61t\"k\n\nStartEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x05ranks\x18\x02 \x03(\x0b\x32\x15.dsv4_tp.v1.StartRank\x12(\n\tdeadlines\x18\x03 \x01(\x0b\x32\x15.dsv4_tp.v1.Deadlines\";\n\tDeadlines\x12\x0e\n\x06join_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x0e\n\x06step_s\x18\x03 \x01(\x01\"C\n\x0c\x45pochCommand\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x13.dsv4_tp.v1.Command\"\x1a\n\tStopEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"\xcb\x02\n\x0fSessionResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x14.dsv4_tp.v1.HostBeatH\x00\x12(\n\x06joined\x18\x03 \x01(\x0b\x32\x16.dsv4_tp.v1.RankJoinedH\x00\x12&\n\x05ready\x18\x04 \x01(\x0b\x32\x15.dsv4_tp.v1.RankReadyH\x00\x12&\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x15.dsv4_tp.v1.RankEventH\x00\x12*\n\x07refused\x18\x06 \x01(\x0b\x32\x17.dsv4_tp.v1.RankRefusedH\x00\x12(\n\x06\x65xited\x18\x07 \x01(\x0b\x32\x16.dsv4_tp.v1.RankExitedH\x00\x12+\n\x07stopped\x18\x08 \x01(\x0b\x32\x18.dsv4_tp.v1.EpochStoppedH\x00\x42\x06\n\x04kind\"1\n\x08HostBeat\x12%\n\x05ranks\x18\x01 \x03(\x0b\x32\x16.dsv4_tp.v1.RankReport\"\x1a\n\nRankJoined\x12\x0c\n\x04rank\x18\x01 \x01(\r\";\n\tRankReady\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12 \n\x05ready\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.Ready\";\n\tRankEvent\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.Event\",\n\x0bRankRefused\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"^\n\nRankExited\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x1e\n\x04loss\x18\x02 \x01(\x0e\x32\x10.dsv4_tp.v1.Loss\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x13\n\x0blast_stderr\x18\x04 \x01(\t\"\x0e\n\x0c\x45pochStopped\"\x11\n\x0fShutdownRequest\"\x12\n\x10ShutdownResponse*q\n\x04Loss\x12\x14\n\x10LOSS_UNSPECIFIED\x10\x00\x12\x10\n\x0cLOSS_STALLED\x10\x01\x12\x10\n\x0cLOSS_STOPPED\x10\x02\x12\x0f\n\x0bLOSS_EXITED\x10\x03\x12\r\n\tLOSS_HOST\x10\x04\x12\x0f\n\x0bLOSS_KILLED\x10\x05\x32\xe1\x01\n\x0c\x41gentService\x12\x42\n\x07Inspect\x12\x1a.dsv4_tp.v1.InspectRequest\x1a\x1b.dsv4_tp.v1.InspectResponse\x12\x46\n\x07Session\x12\x1a.dsv4_tp.v1.SessionRequest\x1a\x1b.dsv4_tp.v1.SessionResponse(\x01\x30\x01\x12\x45\n\x08Shutdown\x12\x1b.dsv4_tp.v1.ShutdownRequest\x1a\x1c.dsv4_tp.v1.ShutdownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64sv4_tp/v1/agent.proto\x12\ndsv4_tp.v1\x1a\x16\x64sv4_tp/v1/types.proto\x1a\x17\x64sv4_tp/v1/worker.proto\"F\n\x0eInspectRequest\x12\x12\n\nmodel_path\x18\x01 \x01(\t\x12\x0c\n\x04ring\x18\x02 \x03(\t\x12\x12\n\nfree_ports\x18\x03 \x01(\r\"\xca\x01\n\x0fInspectResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bmlx_version\x18\x02 \x01(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x06 \x01(\x04\x12\x12\n\nfree_ports\x18\x07 \x03(\r\x12\x10\n\x08problems\x18\x08 \x03(\t\x12\x14\n\x0cmodel_digest\x18\t \x01(\x0c\"\xe7\x01\n\x0eSessionRequest\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.dsv4_tp.v1.HelloH\x00\x12 \n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x10.dsv4_tp.v1.BeatH\x00\x12-\n\x0bstart_epoch\x18\x03 \x01(\x0b\x32\x16.dsv4_tp.v1.StartEpochH\x00\x12+\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x18.dsv4_tp.v1.EpochCommandH\x00\x12+\n\nstop_epoch\x18\x05 \x01(\x0b\x32\x15.dsv4_tp.v1.StopEpochH\x00\x42\x06\n\x04kind\"<\n\x05Hello\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07\x66\x65nce_s\x18\x02 \x01(\x01\x12\x0e\n\x06\x62\x65\x61t_s\x18\x03 \x01(\x01\"\x06\n\x04\x42\x65\x61t\"k\n\nStartEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x05ranks\x18\x02 \x03(\x0b\x32\x15.dsv4_tp.v1.StartRank\x12(\n\tdeadlines\x18\x03 \x01(\x0b\x32\x15.dsv4_tp.v1.Deadlines\";\n\tDeadlines\x12\x0e\n\x06join_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x0e\n\x06step_s\x18\x03 \x01(\x01\"C\n\x0c\x45pochCommand\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x13.dsv4_tp.v1.Command\"\x1a\n\tStopEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"\xcb\x02\n\x0fSessionResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x14.dsv4_tp.v1.HostBeatH\x00\x12(\n\x06joined\x18\x03 \x01(\x0b\x32\x16.dsv4_tp.v1.RankJoinedH\x00\x12&\n\x05ready\x18\x04 \x01(\x0b\x32\x15.dsv4_tp.v1.RankReadyH\x00\x12&\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x15.dsv4_tp.v1.RankEventH\x00\x12*\n\x07refused\x18\x06 \x01(\x0b\x32\x17.dsv4_tp.v1.RankRefusedH\x00\x12(\n\x06\x65xited\x18\x07 \x01(\x0b\x32\x16.dsv4_tp.v1.RankExitedH\x00\x12+\n\x07stopped\x18\x08 \x01(\x0b\x32\x18.dsv4_tp.v1.EpochStoppedH\x00\x42\x06\n\x04kind\"1\n\x08HostBeat\x12%\n\x05ranks\x18\x01 \x03(\x0b\x32\x16.dsv4_tp.v1.RankReport\"\x1a\n\nRankJoined\x12\x0c\n\x04rank\x18\x01 \x01(\r\";\n\tRankReady\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12 \n\x05ready\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.Ready\";\n\tRankEvent\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.Event\",\n\x0bRankRefused\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"^\n\nRankExited\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x1e\n\x04loss\x18\x02 \x01(\x0e\x32\x10.dsv4_tp.v1.Loss\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x13\n\x0blast_stderr\x18\x04 \x01(\t\"\x0e\n\x0c\x45pochStopped\"\x11\n\x0fShutdownRequest\"\x12\n\x10ShutdownResponse*q\n\x04Loss\x12\x14\n\x10LOSS_UNSPECIFIED\x10\x00\x12\x10\n\x0cLOSS_STALLED\x10\x01\x12\x10\n\x0cLOSS_STOPPED\x10\x02\x12\x0f\n\x0bLOSS_EXITED\x10\x03\x12\r\n\tLOSS_HOST\x10\x04\x12\x0f\n\x0bLOSS_KILLED\x10\x05\x32\xe1\x01\n\x0c\x41gentService\x12\x42\n\x07Inspect\x12\x1a.dsv4_tp.v1.InspectRequest\x1a\x1b.dsv4_tp.v1.InspectResponse\x12\x46\n\x07Session\x12\x1a.dsv4_tp.v1.SessionRequest\x1a\x1b.dsv4_tp.v1.SessionResponse(\x01\x30\x01\x12\x45\n\x08Shutdown\x12\x1b.dsv4_tp.v1.ShutdownRequest\x1a\x1c.dsv4_tp.v1.ShutdownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dsv4_tp.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOSS']._serialized_start=1720
-  _globals['_LOSS']._serialized_end=1833
+  _globals['_LOSS']._serialized_start=1667
+  _globals['_LOSS']._serialized_end=1780
   _globals['_INSPECTREQUEST']._serialized_start=87
   _globals['_INSPECTREQUEST']._serialized_end=157
   _globals['_INSPECTRESPONSE']._serialized_start=160
-  _globals['_INSPECTRESPONSE']._serialized_end=398
-  _globals['_SESSIONREQUEST']._serialized_start=401
-  _globals['_SESSIONREQUEST']._serialized_end=632
-  _globals['_HELLO']._serialized_start=634
-  _globals['_HELLO']._serialized_end=711
-  _globals['_BEAT']._serialized_start=713
-  _globals['_BEAT']._serialized_end=719
-  _globals['_STARTEPOCH']._serialized_start=721
-  _globals['_STARTEPOCH']._serialized_end=828
-  _globals['_DEADLINES']._serialized_start=830
-  _globals['_DEADLINES']._serialized_end=889
-  _globals['_EPOCHCOMMAND']._serialized_start=891
-  _globals['_EPOCHCOMMAND']._serialized_end=958
-  _globals['_STOPEPOCH']._serialized_start=960
-  _globals['_STOPEPOCH']._serialized_end=986
-  _globals['_SESSIONRESPONSE']._serialized_start=989
-  _globals['_SESSIONRESPONSE']._serialized_end=1320
-  _globals['_HOSTBEAT']._serialized_start=1322
-  _globals['_HOSTBEAT']._serialized_end=1371
-  _globals['_RANKJOINED']._serialized_start=1373
-  _globals['_RANKJOINED']._serialized_end=1399
-  _globals['_RANKREADY']._serialized_start=1401
-  _globals['_RANKREADY']._serialized_end=1460
-  _globals['_RANKEVENT']._serialized_start=1462
-  _globals['_RANKEVENT']._serialized_end=1521
-  _globals['_RANKREFUSED']._serialized_start=1523
-  _globals['_RANKREFUSED']._serialized_end=1567
-  _globals['_RANKEXITED']._serialized_start=1569
-  _globals['_RANKEXITED']._serialized_end=1663
-  _globals['_EPOCHSTOPPED']._serialized_start=1665
-  _globals['_EPOCHSTOPPED']._serialized_end=1679
-  _globals['_SHUTDOWNREQUEST']._serialized_start=1681
-  _globals['_SHUTDOWNREQUEST']._serialized_end=1698
-  _globals['_SHUTDOWNRESPONSE']._serialized_start=1700
-  _globals['_SHUTDOWNRESPONSE']._serialized_end=1718
-  _globals['_AGENTSERVICE']._serialized_start=1836
-  _globals['_AGENTSERVICE']._serialized_end=2061
+  _globals['_INSPECTRESPONSE']._serialized_end=362
+  _globals['_SESSIONREQUEST']._serialized_start=365
+  _globals['_SESSIONREQUEST']._serialized_end=596
+  _globals['_HELLO']._serialized_start=598
+  _globals['_HELLO']._serialized_end=658
+  _globals['_BEAT']._serialized_start=660
+  _globals['_BEAT']._serialized_end=666
+  _globals['_STARTEPOCH']._serialized_start=668
+  _globals['_STARTEPOCH']._serialized_end=775
+  _globals['_DEADLINES']._serialized_start=777
+  _globals['_DEADLINES']._serialized_end=836
+  _globals['_EPOCHCOMMAND']._serialized_start=838
+  _globals['_EPOCHCOMMAND']._serialized_end=905
+  _globals['_STOPEPOCH']._serialized_start=907
+  _globals['_STOPEPOCH']._serialized_end=933
+  _globals['_SESSIONRESPONSE']._serialized_start=936
+  _globals['_SESSIONRESPONSE']._serialized_end=1267
+  _globals['_HOSTBEAT']._serialized_start=1269
+  _globals['_HOSTBEAT']._serialized_end=1318
+  _globals['_RANKJOINED']._serialized_start=1320
+  _globals['_RANKJOINED']._serialized_end=1346
+  _globals['_RANKREADY']._serialized_start=1348
+  _globals['_RANKREADY']._serialized_end=1407
+  _globals['_RANKEVENT']._serialized_start=1409
+  _globals['_RANKEVENT']._serialized_end=1468
+  _globals['_RANKREFUSED']._serialized_start=1470
+  _globals['_RANKREFUSED']._serialized_end=1514
+  _globals['_RANKEXITED']._serialized_start=1516
+  _globals['_RANKEXITED']._serialized_end=1610
+  _globals['_EPOCHSTOPPED']._serialized_start=1612
+  _globals['_EPOCHSTOPPED']._serialized_end=1626
+  _globals['_SHUTDOWNREQUEST']._serialized_start=1628
+  _globals['_SHUTDOWNREQUEST']._serialized_end=1645
+  _globals['_SHUTDOWNRESPONSE']._serialized_start=1647
+  _globals['_SHUTDOWNRESPONSE']._serialized_end=1665
+  _globals['_AGENTSERVICE']._serialized_start=1783
+  _globals['_AGENTSERVICE']._serialized_end=2008
 # @@protoc_insertion_point(module_scope)

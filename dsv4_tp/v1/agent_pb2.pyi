@@ -91,29 +91,25 @@ Global___InspectRequest: _TypeAlias = InspectRequest  # noqa: Y015
 class InspectResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    HOSTNAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MLX_VERSION_FIELD_NUMBER: _builtins.int
     PYTHON_VERSION_FIELD_NUMBER: _builtins.int
-    PLATFORM_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
     FREE_PORTS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
-    DEVICE_FIELD_NUMBER: _builtins.int
-    hostname: _builtins.str
     version: _builtins.str
     """of dsv4-tp"""
     mlx_version: _builtins.str
     python_version: _builtins.str
-    platform: _builtins.str
+    device: _builtins.str
+    """what MLX computes on here: cpu, metal, cuda"""
     memory_bytes: _builtins.int
     available_bytes: _builtins.int
     model_digest: _builtins.bytes
     """sha256 of its JSON files and its shards' sizes, if a model was named"""
-    device: _builtins.str
-    """what MLX computes on here: cpu, metal, cuda"""
     @_builtins.property
     def free_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -123,21 +119,19 @@ class InspectResponse(_message.Message):
     def __init__(
         self,
         *,
-        hostname: _builtins.str = ...,
         version: _builtins.str = ...,
         mlx_version: _builtins.str = ...,
         python_version: _builtins.str = ...,
-        platform: _builtins.str = ...,
+        device: _builtins.str = ...,
         memory_bytes: _builtins.int = ...,
         available_bytes: _builtins.int = ...,
         free_ports: _abc.Iterable[_builtins.int] | None = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         model_digest: _builtins.bytes = ...,
-        device: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "device", b"device", "free_ports", b"free_ports", "hostname", b"hostname", "memory_bytes", b"memory_bytes", "mlx_version", b"mlx_version", "model_digest", b"model_digest", "platform", b"platform", "problems", b"problems", "python_version", b"python_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "device", b"device", "free_ports", b"free_ports", "memory_bytes", b"memory_bytes", "mlx_version", b"mlx_version", "model_digest", b"model_digest", "problems", b"problems", "python_version", b"python_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,27 +181,24 @@ Global___SessionRequest: _TypeAlias = SessionRequest  # noqa: Y015
 class Hello(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    CLUSTER_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     FENCE_S_FIELD_NUMBER: _builtins.int
     BEAT_S_FIELD_NUMBER: _builtins.int
-    cluster: _builtins.str
     generation: _builtins.int
-    """of the coordinator"""
+    """of the coordinator; one that comes back takes a higher one"""
     fence_s: _builtins.float
     """without a beat for so long, the agent stops its ranks and ends"""
     beat_s: _builtins.float
     def __init__(
         self,
         *,
-        cluster: _builtins.str = ...,
         generation: _builtins.int = ...,
         fence_s: _builtins.float = ...,
         beat_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "cluster", b"cluster", "fence_s", b"fence_s", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "fence_s", b"fence_s", "generation", b"generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,17 +1,23 @@
 """Clusters under test: launched by the command line, looked at from outside, never left behind."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
+from dsv4_tp.client import Client
+from dsv4_tp.errors import Dsv4Error
+
 HERE = Path(__file__).parent
+FOREVER = ("--prompt", "Hello", "--max-tokens", 100000)
 COMMAND = (sys.executable, "-m", "dsv4_tp")
 
 
@@ -21,6 +27,7 @@ class Launch:
 
     process: subprocess.Popen
     state_dir: Path
+    inside: tuple[str, ...] = ()  # a command that runs another one where the launch is
     ports: set[int] = field(default_factory=set)
     pids: set[int] = field(default_factory=set)
 
@@ -33,7 +40,7 @@ class Launch:
         ends = time.monotonic() + within_s
         while not (found := holds()):
             assert time.monotonic() < ends, f"{what} did not happen within {within_s} s"
-            time.sleep(0.05)
+            time.sleep(0.1)
         return found
 
     def wait_ready(self, *, ranks):
@@ -46,11 +53,16 @@ class Launch:
         if not self.entry():
             assert self.process.poll() is None, self.finish()
             return {}
-        done = self.run("status", "--json")
-        return json.loads(done.stdout) if done.returncode == 0 else {}
+        if self.inside:
+            done = self.run("status", "--json")
+            return json.loads(done.stdout) if done.returncode == 0 else {}
+        try:
+            return asdict(asyncio.run(_status(self.entry()["address"])))
+        except Dsv4Error:
+            return {}
 
     def run(self, *arguments, timeout_s=60):
-        return run(*arguments, state_dir=self.state_dir, timeout_s=timeout_s)
+        return run(*arguments, state_dir=self.state_dir, timeout_s=timeout_s, inside=self.inside)
 
     def popen(self, *arguments):
         return popen(*arguments, state_dir=self.state_dir)
@@ -100,13 +112,32 @@ class Launch:
         return self.process.returncode, out, err
 
 
-def launch(*arguments, state_dir, env=None):
-    return Launch(popen("launch", *arguments, state_dir=state_dir, env=env), state_dir)
+async def _status(address):
+    async with Client(address) as client:
+        return await client.status()
 
 
-def popen(*arguments, state_dir, env=None):
+def decoding(cluster):
+    """Wait until every rank has decoded something."""
+
+    def under_way():
+        hosts = cluster.status().get("hosts", [])
+        steps = [rank["report"]["decode_steps"] for host in hosts for rank in host["ranks"]]
+        return min(steps, default=0) > 2
+
+    cluster.wait_for(under_way, what="decoding")
+    cluster.look()
+    return cluster
+
+
+def launch(*arguments, state_dir, env=None, inside=()):
+    process = popen("launch", *arguments, state_dir=state_dir, env=env, inside=inside)
+    return Launch(process, state_dir, inside=inside)
+
+
+def popen(*arguments, state_dir, env=None, inside=()):
     return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [*inside, *COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -114,9 +145,9 @@ def popen(*arguments, state_dir, env=None):
     )
 
 
-def run(*arguments, state_dir, timeout_s=60):
+def run(*arguments, state_dir, timeout_s=60, inside=()):
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*inside, *COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -143,6 +174,9 @@ def rank_of(process):
 
 def sweep(cluster):
     """Leave nothing, however the test went."""
+    cluster.process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        cluster.process.communicate(timeout=20)
     for pid in (cluster.process.pid, *cluster.pids):
         if is_alive(pid):
             os.kill(pid, signal.SIGKILL)

@@ -30,23 +30,40 @@ def start(tmp_path, model_dir):
 
 
 @pytest.fixture
+def ranks(start, tmp_path, model_dir):
+    """Launches a cluster of two real ranks on this host."""
+
+    def launch(*arguments, **timeouts):
+        return start("-f", write_config(tmp_path, model_dir, timeouts), *arguments)
+
+    return launch
+
+
+@pytest.fixture
 def standins(start, tmp_path, model_dir):
     """Launches a cluster of two stand-ins on this host, which behave as `script` says."""
     python = tmp_path / "python"
     python.write_text(
-        f"#!/bin/sh\nexec {sys.executable} {clusters.HERE / 'standin_python.py'} \"$@\"\n"
+        f'#!/bin/sh\nexec {sys.executable} {clusters.HERE / "standin_python.py"} "$@"\n'
     )
     python.chmod(0o755)
 
     def launch(*arguments, script=None, ports=None, **timeouts):
         (tmp_path / "script.json").write_text(json.dumps(script or {}))
-        host = f"  - {{name: localhost, python: {python}}}\n"
-        words = {"fence_s": 10.0, **timeouts}
-        (tmp_path / "cluster.yaml").write_text(
-            f"version: 1\nmodel: {{path: {model_dir}}}\nhosts:\n{host}{host}"
-            f"timeouts: {json.dumps(words)}\nports: {json.dumps(ports or {})}\n"
-        )
-        env = {"STANDIN": str(tmp_path / "script.json")}
-        return start("-f", tmp_path / "cluster.yaml", *arguments, env=env)
+        config = write_config(tmp_path, model_dir, timeouts, python=python, ports=ports)
+        return start("-f", config, *arguments, env={"STANDIN": str(tmp_path / "script.json")})
 
     return launch
+
+
+def write_config(folder, model_dir, timeouts, *, python=sys.executable, ports=None):
+    config = folder / "cluster.yaml"
+    words = {
+        "version": 1,
+        "model": {"path": str(model_dir)},
+        "hosts": [{"name": "localhost", "python": str(python)}] * 2,
+        "timeouts": timeouts,
+        "ports": ports or {},
+    }
+    config.write_text(json.dumps(words))  # which is YAML too
+    return config

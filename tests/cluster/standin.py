@@ -38,7 +38,7 @@ class StandIn(WorkerServiceServicer):
     async def Run(self, request_iterator, context):
         start = (await anext(request_iterator)).start
         self.rank = start.rank
-        script = json.loads(Path(os.environ["STANDIN"]).read_text())
+        script = read_script()
         self.script = script.get("all", {}) | script.get(str(start.rank), {})
         if self.script.get("stubborn"):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -109,6 +109,10 @@ class StandIn(WorkerServiceServicer):
             os._exit(3)
         if self.script.get("hang") == phase:
             await asyncio.Event().wait()
+
+
+def read_script():
+    return json.loads(Path(os.environ["STANDIN"]).read_text())
 
 
 def listening(address):

@@ -9,24 +9,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.cluster.clusters import is_alive
+from tests.cluster.clusters import FOREVER, decoding, is_alive
 
 pytestmark = pytest.mark.cluster
 
-FOREVER = ("--prompt", "Hello", "--max-tokens", 100000)
 SLOW = {"all": {"token_s": 0.05}}
-
-
-def decoding(cluster):
-    """Wait until every rank has decoded something."""
-
-    def steps():
-        hosts = cluster.status().get("hosts", [])
-        return [rank["report"]["decode_steps"] for host in hosts for rank in host["ranks"]]
-
-    cluster.wait_for(lambda: len(steps()) == 2 and min(steps()) > 2, what="decoding")
-    cluster.look()
-    return cluster
 
 
 def test_generates_once_and_leaves(standins):
@@ -57,15 +44,6 @@ def test_a_client_that_leaves_frees_the_ranks(standins):
     assert json.loads(text.stdout)["tokens"] == [100, 101], text.stderr
 
 
-def test_a_killed_rank_ends_everything_and_is_named(standins):
-    cluster = decoding(standins(*FOREVER, script=SLOW))
-    cluster.kill(cluster.workers()[1])
-    cluster.wait_gone(within_s=5)
-    code, _, err = cluster.finish()
-    assert code == 5
-    assert "rank 1 on localhost: killed by SIGKILL while decoding" in err
-
-
 def test_clients_of_a_failed_cluster_are_told(standins):
     cluster = standins(script=SLOW).wait_ready(ranks=2)
     with cluster.popen("generate", *FOREVER) as client:
@@ -75,7 +53,7 @@ def test_clients_of_a_failed_cluster_are_told(standins):
     assert "rank 0 on localhost: killed by SIGKILL while decoding" in err
 
 
-@pytest.mark.parametrize("phase", ["joining", "loading", "ready", "decode"])
+@pytest.mark.parametrize("phase", ["joining", "decode"])
 def test_a_rank_that_leaves_unasked_is_named_with_its_last_words(standins, phase):
     cluster = standins(*FOREVER, script={"1": {"exit": phase}})
     code, _, err = cluster.finish()
@@ -96,15 +74,6 @@ def test_a_rank_that_never_joins_is_found(standins):
     code, _, err = cluster.finish()
     assert code == 5
     assert "rank 0 on localhost: no progress for 5 s while joining" in err
-
-
-def test_a_stopped_rank_is_found_and_named(standins):
-    cluster = decoding(standins(*FOREVER, script=SLOW, step_s=1.5))
-    cluster.kill(cluster.workers()[1], signal.SIGSTOP)
-    code, _, err = cluster.finish()
-    assert code == 5
-    assert "rank 1 on localhost: stopped by a signal while decoding" in err
-    cluster.wait_gone(within_s=1)
 
 
 def test_a_rank_stopped_while_idle_is_found_by_the_next_request(standins):
@@ -130,15 +99,6 @@ def test_ranks_that_ignore_sigterm_are_killed(standins):
     cluster.wait_gone(within_s=8)
 
 
-def test_a_killed_agent_takes_its_ranks_with_it(standins):
-    cluster = decoding(standins(*FOREVER, script=SLOW))
-    cluster.kill(cluster.agents()[0])
-    cluster.wait_gone(within_s=5)
-    code, _, err = cluster.finish()
-    assert code == 5
-    assert "ranks 0, 1 on localhost: its agent is gone" in err
-
-
 def test_a_stopped_agent_loses_its_ranks_to_their_guard(standins):
     cluster = decoding(standins(*FOREVER, script=SLOW, fence_s=2.0))
     (agent,) = cluster.agents()
@@ -150,17 +110,9 @@ def test_a_stopped_agent_loses_its_ranks_to_their_guard(standins):
     assert "error: ranks 0, 1 on localhost: " in err
 
 
-def test_a_killed_coordinator_is_fenced(standins):
-    cluster = decoding(standins(*FOREVER, script=SLOW, fence_s=2.0))
-    cluster.kill(cluster.process)
-    cluster.wait_gone(within_s=7)
-    assert "no cluster is running" in cluster.run("status").stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_stops_everything(standins, number):
+def test_sigterm_stops_everything(standins):
     cluster = standins(script=SLOW).wait_ready(ranks=2)
-    cluster.process.send_signal(number)
+    cluster.process.send_signal(signal.SIGTERM)
     assert cluster.finish()[0] == 130
     assert cluster.leftovers() == ([], set())
 

@@ -1,0 +1,63 @@
+import socket
+
+import pytest
+
+from dsv4_tp import __version__
+from dsv4_tp.agent.machine import free_ports, inspect
+from dsv4_tp.v1.agent_pb2 import InspectRequest
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model-00001.safetensors").write_bytes(b"12345")
+    return tmp_path
+
+
+def test_facts_of_this_machine(model_dir):
+    facts = inspect(InspectRequest(model_path=str(model_dir), free_ports=3))
+    assert list(facts.problems) == []
+    assert facts.version == __version__
+    assert facts.mlx_version
+    assert 0 < facts.available_bytes <= facts.memory_bytes
+    assert len(set(facts.free_ports)) == 3
+
+
+def test_a_port_somebody_listens_on_is_a_problem():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        facts = inspect(InspectRequest(ring=[f"127.0.0.1:{port}"]))
+    assert list(facts.problems) == [f"cannot listen on 127.0.0.1:{port}: Address already in use"]
+    assert list(inspect(InspectRequest(ring=[f"127.0.0.1:{port}"])).problems) == []
+
+
+def test_an_address_of_another_machine_is_a_problem():
+    (problem,) = inspect(InspectRequest(ring=["192.0.2.1:7000"])).problems
+    assert problem.startswith("cannot listen on 192.0.2.1:7000: ")
+
+
+def test_a_model_that_is_not_there_is_a_problem(tmp_path):
+    facts = inspect(InspectRequest(model_path=str(tmp_path / "none")))
+    expected = f"cannot read {tmp_path}/none/config.json: No such file or directory"
+    assert list(facts.problems) == [expected]
+    assert facts.model_digest == b""
+
+
+def test_the_digest_tells_copies_apart(model_dir):
+    def digest():
+        return inspect(InspectRequest(model_path=str(model_dir))).model_digest
+
+    first = digest()
+    assert digest() == first
+    (model_dir / "model-00001.safetensors").write_bytes(b"1234")
+    assert digest() != first
+    (model_dir / "model-00001.safetensors").write_bytes(b"12345")
+    assert digest() == first
+    (model_dir / "config.json").write_text("{ }")
+    assert digest() != first
+
+
+def test_free_ports_can_be_bound():
+    for port in free_ports(4):
+        with socket.create_server(("127.0.0.1", port)):
+            pass

@@ -1,0 +1,96 @@
+"""The process of a rank, here any command at all: it starts, is killed, and is never missed."""
+
+import asyncio
+import sys
+import time
+
+import psutil
+import pytest
+
+from dsv4_tp.agent.process import Ears, RankProcess
+from dsv4_tp.v1.worker_pb2 import StartRank
+
+# Ignores SIGTERM and starts a child; tells both pids.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "600"])
+print(os.getpid(), child.pid, file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def rank(tmp_path):
+    """Makes a rank of a command; `rank.exits` is what it told."""
+
+    def make(*argv):
+        exits = []
+        ears = Ears(
+            said=lambda _: None,
+            muted=lambda: None,
+            exited=lambda code, last_stderr: exits.append((code, last_stderr)),
+        )
+        made = RankProcess(StartRank(rank=3), argv=argv, folder=tmp_path / "rank", ears=ears)
+        made.exits = exits
+        return made
+
+    return make
+
+
+def nothing(_pid):
+    pass
+
+
+def test_a_command_that_is_not_there_is_told_as_an_exit(rank):
+    made = rank("/none/worker")
+    asyncio.run(made.run(nothing, nothing))
+    ((code, last_stderr),) = made.exits
+    assert code == 127
+    assert "No such file or directory: '/none/worker'" in last_stderr
+
+
+def test_the_end_of_what_it_said_is_kept(rank):
+    made = rank(
+        sys.executable, "-c", "import sys; sys.stderr.write('x' * 9000 + 'end'); sys.exit(4)"
+    )
+    watched = []
+    asyncio.run(made.run(watched.append, watched.remove))
+    ((code, last_stderr),) = made.exits
+    assert code == 4
+    assert last_stderr.endswith("xend")
+    assert len(last_stderr) == 4096
+    assert watched == []
+
+
+def test_it_is_killed_with_all_it_started(rank):
+    made = rank(sys.executable, "-c", STUBBORN)
+
+    async def life():
+        living = asyncio.create_task(made.run(nothing, nothing))
+        while not made._tail.endswith(b"\n"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        gone = await made.kill()
+        await living
+        return gone
+
+    assert asyncio.run(asyncio.wait_for(life(), 30))
+    ((code, pids),) = made.exits
+    assert code == -9
+    ends = time.monotonic() + 5
+    while any(psutil.pid_exists(int(pid)) for pid in pids.split()):
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def test_it_can_be_killed_before_it_has_started(rank):
+    made = rank(sys.executable, "-c", "import time; time.sleep(600)")
+
+    async def life():
+        killing = asyncio.create_task(made.kill())
+        await asyncio.sleep(0)
+        await made.run(nothing, nothing)
+        return await killing
+
+    assert asyncio.run(asyncio.wait_for(life(), 30))
+    assert made.exits == [(-15, "")]

@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsv4_tp.agent import events
+from dsv4_tp.agent.events import Deadlines, Kill, Leave, ReportLost, ReportStopped, Spawn
+from dsv4_tp.agent.state import HostState, step
+from dsv4_tp.core import Loss, RankReport
+
+DEADLINES = Deadlines(join_s=40, load_s=60, step_s=30)
+
+
+def run(state, *happened):
+    """The last state, and all actions in order."""
+    done = []
+    for event in happened:
+        state, actions = step(state, event)
+        done += actions
+    return state, done
+
+
+def fresh():
+    return HostState(lease_ends_s=30, fence_s=30)
+
+
+def running(*, phase="decode"):
+    """Ranks 0 and 1 of epoch 1, in this phase since second 0."""
+    state, _ = run(fresh(), events.Started(0, 1, (0, 1), DEADLINES), events.Greeted(0, 1000))
+    return run(state, sample(0, report(0, phase), report(1, phase)))[0]
+
+
+def report(rank, phase="decode", **counters):
+    return RankReport(rank, phase, **counters)
+
+
+def sample(now_s, *reports, stopped=()):
+    return events.Sampled(now_s, reports, frozenset(stopped))
+
+
+def exited(rank, code, *, phase="decode", last_stderr=""):
+    return events.Exited(report(rank, phase), code, last_stderr)
+
+
+def test_an_epoch_starts_its_ranks():
+    state, actions = run(fresh(), events.Started(0, 1, (2, 3), DEADLINES))
+    assert actions == [Spawn(2), Spawn(3)]
+    assert state.epoch == 1
+
+
+def test_an_epoch_that_is_not_newer_is_not_started():
+    state, actions = run(running(), events.Started(0, 1, (0, 1), DEADLINES))
+    assert actions == []
+    state = replace(state, ranks={})
+    assert run(state, events.Started(0, 1, (0, 1), DEADLINES)) == (state, [])
+
+
+def test_the_first_exit_is_named_and_ends_the_others():
+    state, actions = run(running(), exited(1, -9, last_stderr="oops"))
+    lost = ReportLost(1, Loss.KILLED, "killed by SIGKILL while decoding", "oops")
+    assert actions == [lost, Kill(0)]
+    assert run(state, exited(0, -15))[1] == [ReportStopped()]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_exit_nobody_asked_for_is_a_loss_whatever_its_code(code):
+    _, actions = run(running(phase="ready"), exited(0, code, phase="ready"))
+    lost = ReportLost(0, Loss.EXITED, f"exited with code {code} while idle")
+    assert actions == [lost, Kill(1)]
+
+
+def test_ranks_that_were_drained_may_leave():
+    drained = events.Drained(), exited(0, 0, phase="leaving"), exited(1, 0, phase="leaving")
+    assert run(running(), *drained)[1] == [ReportStopped()]
+
+
+def test_a_drained_rank_that_fails_is_a_loss():
+    _, actions = run(running(), events.Drained(), exited(0, 1, phase="leaving"))
+    assert actions == [ReportLost(0, Loss.EXITED, "exited with code 1 while leaving"), Kill(1)]
+
+
+def test_a_halt_kills_once():
+    _, actions = run(running(), events.Halted(), events.Halted(), exited(0, -15), exited(1, -9))
+    assert actions == [Kill(0), Kill(1), ReportStopped()]
+
+
+def test_a_halt_tells_which_rank_was_stopped():
+    _, actions = run(running(), events.Halted(frozenset({1})))
+    lost = ReportLost(1, Loss.STOPPED, "stopped by a signal while decoding")
+    assert actions == [lost, Kill(0), Kill(1)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "deadline_s", "doing"),
+    [
+        ("starting", 40, "starting"),
+        ("joining", 40, "joining the other ranks"),
+        ("loading", 60, "loading"),
+        ("prefill", 30, "reading a prompt"),
+        ("decode", 30, "decoding"),
+        ("leaving", 30, "leaving"),
+    ],
+)
+def test_each_phase_has_its_deadline(phase, deadline_s, doing):
+    state = running(phase=phase)
+    still = report(0, phase), report(1, phase)
+    assert run(state, sample(deadline_s, *still))[1] == []
+    _, actions = run(state, sample(deadline_s + 1, *still))
+    cause = f"no progress for {deadline_s} s while {doing}"
+    assert actions[0] == ReportLost(0, Loss.STALLED, cause)
+    assert actions[-2:] == [Kill(0), Kill(1)]
+
+
+def test_progress_renews_the_deadline():
+    state = running()
+    for now_s in range(0, 300, 25):
+        moved = [report(rank, decode_steps=now_s + 1) for rank in (0, 1)]
+        state, actions = run(state, sample(now_s, *moved))
+        assert actions == []
+
+
+def test_an_idle_rank_has_no_deadline():
+    state = running(phase="ready")
+    assert run(state, sample(900, report(0, "ready"), report(1, "ready")))[1] == []
+
+
+def test_a_rank_that_owes_a_request_is_not_idle():
+    idle = report(0, "ready"), report(1, "ready")
+    state, _ = run(running(phase="ready"), events.Tasked(500, "a"), events.Finished(0, "a"))
+    assert run(state, sample(530, *idle))[1] == []
+    _, actions = run(state, sample(531, *idle))
+    lost = ReportLost(1, Loss.STALLED, "no progress for 30 s while taking a request")
+    assert actions == [lost, Kill(0), Kill(1)]
+
+
+def test_a_stopped_rank_is_named_as_such_when_ranks_stall():
+    late = sample(31, report(0), report(1), stopped=(1,))
+    _, actions = run(running(), late)
+    assert ReportLost(1, Loss.STOPPED, "stopped by a signal while decoding") in actions
+    assert [a.loss for a in actions if isinstance(a, ReportLost) and a.rank == 1] == [Loss.STOPPED]
+
+
+def test_a_rank_that_takes_no_commands_is_lost():
+    _, actions = run(running(), events.Muted(1))
+    assert actions[0] == ReportLost(1, Loss.EXITED, "closed its control stream while decoding")
+    assert run(running(), events.Drained(), events.Muted(1))[1] == []
+
+
+def test_without_a_beat_everything_ends():
+    state, _ = run(running(), events.Greeted(0, 10), events.Beaten(5))
+    assert run(state, sample(15))[1] == []
+    state, actions = run(state, sample(15.1))
+    assert actions == [Kill(0), Kill(1)]
+    _, actions = run(state, exited(0, -15), exited(1, -15))
+    assert actions == [ReportStopped(), Leave("no sign of the coordinator for 10 s")]
+
+
+def test_an_agent_that_nobody_speaks_to_leaves():
+    assert run(fresh(), sample(31))[1] == [Leave("no sign of the coordinator for 30 s")]
+
+
+def test_a_dismissed_agent_leaves_after_its_ranks():
+    state, actions = run(running(), events.Dismissed("a"), events.Dismissed("b"))
+    assert actions == [Kill(0), Kill(1)]
+    assert run(state, exited(1, -15), exited(0, -15))[1] == [ReportStopped(), Leave("a")]
+
+
+HAPPENINGS = st.one_of(
+    st.just(events.Halted()),
+    st.just(events.Drained()),
+    st.just(events.Dismissed("x")),
+    st.builds(events.Beaten, st.floats(0, 200)),
+    st.builds(events.Tasked, st.floats(0, 200), st.sampled_from("ab")),
+    st.builds(sample, st.floats(0, 200), st.builds(report, st.just(0), st.just("decode"))),
+    st.builds(exited, st.integers(0, 2), st.sampled_from([0, 1, -9])),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(HAPPENINGS, max_size=12))
+def test_whatever_happens_ranks_are_killed_once_and_the_end_is_told_once(happened):
+    state, _ = run(fresh(), events.Started(0, 1, (0, 1, 2), DEADLINES), events.Greeted(0, 50))
+    done = []
+    for event in happened:
+        if isinstance(event, events.Exited) and event.report.rank not in state.ranks:
+            continue  # a process ends once
+        state, actions = step(state, event)
+        done += actions
+    assert all(done.count(Kill(rank)) <= 1 for rank in range(3))
+    assert done.count(ReportStopped()) == (0 if state.ranks else 1)
+    assert sum(isinstance(action, Leave) for action in done) <= 1

@@ -1,0 +1,171 @@
+"""Several hosts on one machine: network namespaces on a private bridge, each with its own sshd.
+
+Needs root and nothing else; no packet leaves the namespaces. Every host has its own names, PIDs
+and ports; files are shared. Names carry our pid, so that test runs do not meet.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+SSH_CONFIG = """\
+Host *
+  IdentityFile {folder}/key
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  StrictHostKeyChecking yes
+"""
+SSHD_CONFIG = """\
+Port 22
+HostKey {folder}/hostkey
+AuthorizedKeysFile {folder}/key.pub
+StrictModes no
+PasswordAuthentication no
+UsePAM no
+PermitRootLogin prohibit-password
+UseDNS no
+PidFile none
+"""
+
+
+class Network:
+    """Hosts by name, e.g. hostA, and a place for the launch, which is none of them."""
+
+    def __init__(self, folder, *hosts):
+        self.folder = folder
+        self.prefix = f"dsv{os.getpid()}"
+        self.hosts = hosts
+        self.daemons = {}
+
+    def __enter__(self):
+        try:
+            self._keys()
+            for number, name in enumerate(["launch", *self.hosts]):
+                self._namespace(name, f"10.77.0.{number + 1}")
+            for name in self.hosts:
+                self._sshd(name)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for name in ["launch", *self.hosts]:
+            for process in self.processes(name):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        for daemon in self.daemons.values():
+            daemon.kill()
+            daemon.wait()
+        for name in ["launch", *self.hosts]:
+            subprocess.run(["ip", "netns", "del", self.name(name)], check=False)
+            subprocess.run(["rm", "-rf", f"/etc/netns/{self.name(name)}"], check=True)
+
+    def name(self, host):
+        return f"{self.prefix}{host}"
+
+    def inside(self, host, *command):
+        return ["ip", "netns", "exec", self.name(host), *map(str, command)]
+
+    def cut(self, host):
+        """The host's cable is pulled: silence, no FIN and no RST."""
+        run("ip", "-n", self.name(host), "link", "set", "eth0", "down")
+
+    def kill(self, host):
+        """The host is powered off: every process is gone, and the cable with it."""
+        self.cut(host)
+        commands = [process.cmdline() for process in self.processes(host)]
+        pages = [Path(words[-1]) for words in commands if "--progress" in words]
+        self.daemons[host].kill()
+        # A real host would take its files with it; these are on our disk.
+        for page in pages:
+            shutil.rmtree(page.parents[1], ignore_errors=True)
+
+    def processes(self, host):
+        """All processes in the host's namespace but those that make the host."""
+        place = Path(f"/run/netns/{self.name(host)}")
+        if not place.exists():
+            return []
+        found = [p for p in psutil.process_iter() if _net(p) == place.stat().st_ino]
+        host_itself = ("sshd", "unshare")
+        return [p for p in found if p.name() not in host_itself and p.status() != "zombie"]
+
+    def ports(self, host):
+        """What is listened on there, but for ssh."""
+        listed = run(*self.inside(host, "ss", "-Hltn")).split("\n")
+        ports = {line.split()[3].rpartition(":")[2] for line in listed if line}
+        return ports - {"22"}
+
+    def _keys(self):
+        for key in ("key", "hostkey"):
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key)
+        public = (self.folder / "hostkey.pub").read_text()
+        names = ",".join(self.hosts)
+        (self.folder / "known_hosts").write_text(f"{names} {public}")
+
+    def _namespace(self, host, address):
+        name = self.name(host)
+        run("ip", "netns", "add", name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        if host == "launch":
+            # The bridge lives beside the launch, so that nothing of ours is in the real network.
+            run("ip", "-n", name, "link", "add", "eth0", "type", "bridge")
+        else:
+            end = f"to{host}"
+            pair = ["link", "add", end, "type", "veth", "peer", "name", "eth0", "netns", name]
+            run("ip", "-n", self.name("launch"), *pair)
+            run("ip", "-n", self.name("launch"), "link", "set", end, "master", "eth0", "up")
+        run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+        run("ip", "-n", name, "link", "set", "eth0", "up")
+        self._etc(Path("/etc/netns") / name)
+
+    def _etc(self, etc):
+        (etc / "ssh").mkdir(parents=True)
+        lines = [f"10.77.0.{number + 2} {host}" for number, host in enumerate(self.hosts)]
+        (etc / "hosts").write_text("127.0.0.1 localhost\n" + "\n".join(lines) + "\n")
+        (etc / "resolv.conf").write_text("")
+        (etc / "ssh" / "ssh_config").write_text(SSH_CONFIG.format(folder=self.folder))
+        (etc / "ssh" / "sshd_config").write_text(SSHD_CONFIG.format(folder=self.folder))
+
+    def _sshd(self, host):
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it, and an init would have made it
+        spaces = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        script = f"hostname {host}; exec /usr/sbin/sshd -D -e"
+        command = self.inside(host, *spaces, "sh", "-c", script)
+        with (self.folder / f"{host}.log").open("w") as log:
+            self.daemons[host] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        ends = time.monotonic() + 20
+        while "22" not in run(*self.inside(host, "ss", "-Hltn")):
+            assert time.monotonic() < ends, (self.folder / f"{host}.log").read_text()
+            time.sleep(0.05)
+
+
+def run(*command):
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def usable():
+    """Whether this machine lets us."""
+    if os.geteuid() != 0 or sys.platform != "linux" or not Path("/usr/sbin/sshd").exists():
+        return False
+    name = f"dsv{os.getpid()}probe"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return made.returncode == 0
+
+
+def _net(process):
+    try:
+        return Path(f"/proc/{process.pid}/ns/net").stat().st_ino
+    except OSError:
+        return None

@@ -1,0 +1,114 @@
+"""Clusters over ssh: each host is a network namespace with its own sshd. Root only."""
+
+import json
+import time
+
+import pytest
+
+from tests.cluster.clusters import FOREVER, decoding
+from tests.cluster.netns import Network, usable
+
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.skipif(not usable(), reason="needs root, network namespaces and sshd"),
+]
+
+
+@pytest.fixture
+def network(tmp_path):
+    with Network(tmp_path, "hostA", "hostB") as network:
+        yield network
+
+
+@pytest.fixture
+def launch(network, start, model_dir, tmp_path):
+    """Launches a cluster of one rank on each host."""
+
+    def launch(*arguments, **timeouts):
+        config = tmp_path / "cluster.yaml"
+        words = {
+            "version": 1,
+            "model": {"path": str(model_dir)},
+            "hosts": [{"name": "hostA"}, {"name": "hostB"}],
+            "timeouts": timeouts,
+        }
+        config.write_text(json.dumps(words))
+        return start("-f", config, *arguments, inside=network.inside("launch"))
+
+    return launch
+
+
+def wait_empty(network, *hosts, within_s=2):
+    """Nothing lives or listens on these hosts any more."""
+    ends = time.monotonic() + within_s
+    while left := [x for host in hosts for x in (*network.processes(host), *network.ports(host))]:
+        assert time.monotonic() < ends, left
+        time.sleep(0.05)
+
+
+def test_generates_over_ssh_and_leaves_nothing(network, start, model_dir):
+    options = ("--hosts", "hostA,hostB", "--model", model_dir, "--temperature", 0, "--json")
+    cluster = start(
+        *options, "--prompt", "Hello", "--max-tokens", 6, inside=network.inside("launch")
+    )
+    code, out, err = cluster.finish(timeout_s=120)
+    assert code == 0, err
+    there = json.loads(out.splitlines()[-1])
+    assert [rank["host"] for rank in there["stats"]["ranks"]] == ["hostA", "hostB"]
+    wait_empty(network, "hostA", "hostB")
+
+
+def test_this_machine_may_be_one_of_the_hosts(network, start, model_dir):
+    options = ("--hosts", "localhost,hostB", "--model", model_dir, "--json")
+    cluster = start(
+        *options, "--prompt", "Hello", "--max-tokens", 3, inside=network.inside("hostA")
+    )
+    code, out, err = cluster.finish(timeout_s=120)
+    assert code == 0, err
+    assert len(json.loads(out.splitlines()[-1])["tokens"]) == 3
+    wait_empty(network, "hostA", "hostB")
+
+
+def test_a_killed_coordinator_is_fenced_on_every_host(network, launch):
+    cluster = decoding(launch(*FOREVER, fence_s=2.0))
+    cluster.kill(cluster.process)
+    wait_empty(network, "hostA", "hostB", within_s=7)
+
+
+def test_a_killed_rank_on_another_host_is_named(network, launch):
+    cluster = decoding(launch(*FOREVER))
+    assert "ssh" not in [process.name() for process in cluster.tree()]
+    (worker,) = [p for p in network.processes("hostB") if "--progress" in p.cmdline()]
+    worker.kill()
+    wait_empty(network, "hostA", "hostB", within_s=5)
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 1 on hostB: killed by SIGKILL while decoding" in err
+
+
+def test_a_cut_link_is_noticed_on_both_sides(network, launch):
+    cluster = decoding(launch(*FOREVER, fence_s=3.0))
+    network.cut("hostB")
+    code, _, err = cluster.finish(timeout_s=30)
+    assert code == 5
+    assert "rank 1 on hostB: " in err
+    wait_empty(network, "hostA", "hostB", within_s=8)
+
+
+def test_a_host_without_power_is_named(network, launch):
+    cluster = decoding(launch(*FOREVER))
+    network.kill("hostB")
+    code, _, err = cluster.finish(timeout_s=30)
+    assert code == 5
+    assert "rank 1 on hostB: " in err
+    wait_empty(network, "hostA")
+
+
+def test_a_host_that_cannot_be_reached_is_refused_in_time(network, launch):
+    network.cut("hostB")
+    began_s = time.monotonic()
+    code, _, err = launch().finish(timeout_s=60)
+    assert code == 2
+    assert "hostB: cannot be reached by ssh: " in err
+    assert time.monotonic() - began_s < 30
+    wait_empty(network, "hostA")

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+
+from dsv4_tp import __version__
+from dsv4_tp.config import ClusterConfig, Host, ModelConfig, Ports, Rank
+from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.errors import PreflightError
+from dsv4_tp.launcher.agents import Agent, command_line
+from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of, ring_of
+from dsv4_tp.plan import Plan, RankBytes
+from dsv4_tp.v1.agent_pb2 import InspectResponse
+from tests.specs import TINY
+
+
+def host(name, **words):
+    given = {"address": None, "python": "python3", "workdir": None, "model_path": None}
+    return Host(name=name, ssh=name, **(given | words))
+
+
+A, B = host("mac-a"), host("mac-b")
+HERE = host("localhost")
+
+
+def config(*hosts, **words):
+    ranks = tuple(map(Rank, hosts))
+    return ClusterConfig(tuple(dict.fromkeys(hosts)), ranks, ModelConfig("/m"), **words)
+
+
+def fact(**words):
+    usual = {
+        "version": __version__,
+        "mlx_version": "0.32.4",
+        "python_version": "3.12.4",
+        "memory_bytes": 64_000_000_000,
+        "available_bytes": 60_000_000_000,
+        "free_ports": [5001, 5002],
+        "model_digest": b"1",
+        "device": "metal",
+    }
+    return InspectResponse(**(usual | words))
+
+
+def plan(*totals):
+    held = tuple(RankBytes((("all", total),)) for total in totals)
+    return Plan(TINY, (), ExpertSplit.WIDTH, held)
+
+
+def agent(host, *, data_ip, launcher_ip=None):
+    return Agent(host, "x:1", data_ip, launcher_ip, "token", None)
+
+
+def test_fit_hosts_pass():
+    check_hosts(config(A, B), {"mac-a": fact(), "mac-b": fact(python_version="3.12.9")}, plan(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("odd", "complaint"),
+    [
+        ({"problems": ["cannot listen on 10.0.0.2:7000: in use"]}, "mac-b: cannot listen on"),
+        ({"version": "9.9"}, f"mac-b has dsv4-tp 9.9, {__version__} is here; install that"),
+        ({"mlx_version": ""}, "mac-b has mlx none, 0.32.4 is on mac-a; install that"),
+        ({"python_version": "3.11.1"}, "mac-b has python 3.11, 3.12 is on mac-a"),
+        ({"model_digest": b"2"}, "mac-b has another checkpoint than mac-a"),
+        ({"available_bytes": 20_000_000_000}, "mac-b: the weights of rank 1 need 30.0 GB, 20.0 of"),
+    ],
+)
+def test_a_host_that_is_not_fit_is_named_with_the_reason(odd, complaint):
+    facts = {"mac-a": fact(), "mac-b": fact(**odd)}
+    with pytest.raises(PreflightError) as caught:
+        check_hosts(config(A, B), facts, plan(30_000_000_000, 30_000_000_000))
+    assert complaint in str(caught.value)
+
+
+def test_ranks_of_one_host_share_its_memory():
+    with pytest.raises(PreflightError, match=r"ranks 0, 1 need 80\.0 GB"):
+        check_hosts(config(HERE, HERE), {"localhost": fact()}, plan(4 * 10**10, 4 * 10**10))
+
+
+def test_ranks_listen_on_free_ports_of_their_host():
+    facts = {"mac-a": fact(free_ports=[11, 12]), "mac-b": fact(free_ports=[21])}
+    ips = {"mac-a": "10.0.0.1", "mac-b": "10.0.0.2"}
+    ring = ring_of(config(A, B, A), facts, ips)
+    assert ring == ("10.0.0.1:11", "10.0.0.2:21", "10.0.0.1:12")
+
+
+def test_ranks_listen_on_pinned_ports():
+    ring = ring_of(config(HERE, HERE, ports=Ports(data=7000)), {}, {"localhost": "127.0.0.1"})
+    assert ring == ("127.0.0.1:7000", "127.0.0.1:7001")
+
+
+def test_one_rank_needs_no_ring():
+    assert ring_of(config(A), {}, {}) == ()
+
+
+def test_this_machine_has_the_address_others_see():
+    here = agent(HERE, data_ip=None)
+    there = agent(A, data_ip="10.0.0.2", launcher_ip="10.0.0.1")
+    assert data_ips([here, there]) == {"localhost": "10.0.0.1", "mac-a": "10.0.0.2"}
+    assert data_ips([here]) == {"localhost": "127.0.0.1"}
+
+
+def test_the_dtype_is_right_on_every_device():
+    facts = {"mac-a": fact(), "mac-b": fact(device="cpu")}
+    assert dtype_of(config(A, B), facts, torch_dtype="bfloat16") is DType.FLOAT32
+    assert dtype_of(config(A), {"mac-a": fact()}, torch_dtype="bfloat16") is DType.BFLOAT16
+    wanted = replace(config(A, B), model=ModelConfig("/m", DType.BFLOAT16))
+    assert dtype_of(wanted, facts, torch_dtype="bfloat16") is DType.BFLOAT16
+
+
+def test_the_command_of_a_remote_agent_is_quoted_and_never_asks():
+    odd = host("mac-b", python="/opt/my python", workdir="/a b", address="10.0.0.2")
+    *ssh, destination, remote = command_line(odd)
+    assert destination == "mac-b"
+    assert ("BatchMode=yes" in ssh, "-tt" in ssh) == (True, False)
+    expected = "'/opt/my python' -m dsv4_tp agent --port=0 --bind=10.0.0.2 --detach"
+    assert remote == f"cd '/a b' && {expected}"
+
+
+def test_an_agent_on_this_machine_is_a_plain_process_on_loopback():
+    expected = ["python3", "-m", "dsv4_tp", "agent", "--port=0", "--bind=127.0.0.1"]
+    assert command_line(HERE) == expected
