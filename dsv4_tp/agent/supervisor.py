@@ -154,6 +154,7 @@ class Supervisor:
             case "event":
                 if response.event.HasField("finish"):
                     self._feed(events.Finished(rank, response.event.finish.request_id))
+                    self._sample()  # what a request counted is known before its end is
                 self._tell(event=pb.RankEvent(rank=rank, event=response.event))
             case "refused":
                 message = response.refused.message

@@ -9,19 +9,30 @@ from dsv4_tp.coordinator.state import ClusterState, Phase
 _LOOK_S = 0.5
 
 
-async def report(coordinator: Coordinator, tell: Callable[[str], None]) -> None:
-    """Tell of every step until cancelled."""
-    told = ""
-    noted = 0
-    while True:
-        state = coordinator.state
-        for note in state.notes[noted:]:
-            tell(note)
-        noted = len(state.notes)
-        if (line := progress_line(state)) != told:
-            tell(line)
-            told = line
-        await asyncio.sleep(_LOOK_S)
+class Report:
+    """Tells of every step of a cluster, each once."""
+
+    def __init__(self, coordinator: Coordinator, tell: Callable[[str], None]) -> None:
+        self._coordinator = coordinator
+        self._tell = tell
+        self._told = ""
+        self._notes = 0
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(_LOOK_S)
+
+    def look(self) -> None:
+        """Tell what is new since the last look."""
+        state = self._coordinator.state
+        for note in state.notes[self._notes :]:
+            self._tell(note)
+        self._notes = len(state.notes)
+        if (line := progress_line(state)) != self._told:
+            self._tell(line)
+            self._told = line
 
 
 def progress_line(state: ClusterState) -> str:

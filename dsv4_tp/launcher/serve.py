@@ -11,7 +11,7 @@ from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.service import ClusterService
 from dsv4_tp.coordinator.setup import Setup
-from dsv4_tp.launcher.report import report
+from dsv4_tp.launcher.report import Report
 from dsv4_tp.rpc.health import Health
 from dsv4_tp.v1.cluster_pb2_grpc import add_ClusterServiceServicer_to_server
 
@@ -52,9 +52,10 @@ async def run_beside(
     Raises what the cluster failed of, else what the job raised. None if the cluster was ended
     before the job was done, or if there is no job.
     """
+    report = Report(coordinator, tell)
     running = asyncio.create_task(coordinator.run())
-    working = asyncio.create_task(_work(coordinator, job, address))
-    telling = asyncio.create_task(report(coordinator, tell))
+    working = asyncio.create_task(_work(coordinator, job, address, report))
+    telling = asyncio.create_task(report.run())
     try:
         await asyncio.wait({running, working}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
@@ -69,8 +70,11 @@ async def run_beside(
             telling.cancel()
 
 
-async def _work(coordinator: Coordinator, job: Job[_T] | None, address: str) -> _T | None:
+async def _work(
+    coordinator: Coordinator, job: Job[_T] | None, address: str, report: Report
+) -> _T | None:
     await coordinator.ready.wait()
+    report.look()  # all there is to say comes before what the job prints
     if job is not None:
         return await job(address)
     await coordinator.gone.wait()

@@ -58,6 +58,8 @@ def test_the_digest_tells_copies_apart(model_dir):
 
 
 def test_free_ports_can_be_bound():
-    for port in free_ports(4):
-        with socket.create_server(("127.0.0.1", port)):
-            pass
+    ports = free_ports(4)
+    assert len(set(ports)) == 4
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)) as server:
+            assert server.getsockname()[1] == port

@@ -116,7 +116,7 @@ def test_the_agent_ends_when_its_coordinator_is_gone(tmp_path):
             await session.write(start(1, 0))
             await hear(session, "beat")
             session.cancel()
-            await asyncio.wait_for(supervisor.left.wait(), 20)
+            assert await asyncio.wait_for(supervisor.left.wait(), 20)
 
     asyncio.run(life())
 

@@ -1,6 +1,7 @@
 """Clusters over ssh: each host is a network namespace with its own sshd. Root only."""
 
 import json
+import signal
 import time
 
 import pytest
@@ -73,6 +74,7 @@ def test_a_killed_coordinator_is_fenced_on_every_host(network, launch):
     cluster = decoding(launch(*FOREVER, fence_s=2.0))
     cluster.kill(cluster.process)
     wait_empty(network, "hostA", "hostB", within_s=7)
+    assert cluster.finish()[0] == -signal.SIGKILL
 
 
 def test_a_killed_rank_on_another_host_is_named(network, launch):
