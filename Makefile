@@ -47,7 +47,7 @@ bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py
 
 $(VENV)/.ready: pyproject.toml uv.lock dsv4_tp/native/yield_shim.c | $(BIN)/uv
-	$(BIN)/uv sync --locked --quiet
+	$(BIN)/uv sync --locked --quiet --system-certs
 	$(BIN)/python -m dsv4_tp.native || echo "no yield shim: ranks beyond the cores will be slow"
 	touch $@
 
