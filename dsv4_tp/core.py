@@ -3,7 +3,7 @@
 Frozen data without behaviour beyond simple arithmetic. Nothing here knows MLX, gRPC or files.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 
@@ -167,7 +167,7 @@ class RankReport:
     decode_steps: int = 0
     active_bytes: int = 0  # memory MLX holds
     peak_bytes: int = 0
-    pid: int = field(default=0)
+    pid: int = 0
 
 
 class Loss(IntEnum):

@@ -139,4 +139,5 @@ class _Launch:
 
 def _summary(setup: Setup) -> str:
     hosts = ", ".join(setup.hosts[rank] for rank in sorted(setup.hosts))
-    return f"{len(setup.parts)} ranks in {setup.dtype} on {hosts}"
+    count = "1 rank" if len(setup.parts) == 1 else f"{len(setup.parts)} ranks"
+    return f"{count} in {setup.dtype} on {hosts}"
