@@ -1,11 +1,13 @@
 """State files of running clusters: how a client on this machine finds one by its name.
 
-One file `NAME.json` for each in the state directory, for its user only. A file whose process
-is gone, such as after a kill -9, counts as none and is written over.
+One file `NAME.json` for each in the state directory, for its user only, whole from the moment it
+is there. A file whose process is gone, such as after a kill -9, counts as none and is written over.
 """
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +19,7 @@ import psutil
 from dsv4_tp.errors import PreflightError
 
 _FIRST_NAME = "dsv4"
+_LOCK_DEADLINE_S = 5.0  # a launch holds the folder for well under a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +92,36 @@ def _read(file: Path) -> Entry | None:
 def _write(folder: Path, entry: Entry) -> bool:
     """Claim the name; False if a running cluster has it."""
     file = _file(folder, entry.name)
-    old = _read(file)
-    if old and old.is_running:
-        return False
-    file.unlink(missing_ok=True)
+    with _one_writer(folder):
+        old = _read(file)
+        if old and old.is_running:
+            return False
+        draft = file.with_suffix(".draft")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(asdict(entry)))
+        draft.replace(file)
+        return True
+
+
+@contextmanager
+def _one_writer(folder: Path) -> Generator[None]:
+    """Of two that start at once, one looks and writes at a time."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        # Of two that start at once, one creates the file.
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(handle, "w") as stream:
-        json.dump(asdict(entry), stream)
-    return True
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    ends_s = time.monotonic() + _LOCK_DEADLINE_S
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends_s:
+                raise PreflightError(
+                    f"{folder}: another launch has held it for {_LOCK_DEADLINE_S:g} s; end that one"
+                ) from None
+        time.sleep(0.005)

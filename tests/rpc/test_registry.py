@@ -1,5 +1,9 @@
+import fcntl
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event
 
 import pytest
 
@@ -48,3 +52,44 @@ def test_other_files_are_not_clusters(tmp_path):
     (tmp_path / "notes.json").write_text("[1, 2]")
     (tmp_path / "half.json").write_text('{"name": "x"')
     assert running(tmp_path) == ()
+
+
+def test_a_file_is_never_seen_half_written(tmp_path):
+    """A reader that looks all the time finds a whole entry or no file."""
+    file = tmp_path / "big.json"
+
+    def watch():
+        while not ended.is_set():
+            with suppress(FileNotFoundError):
+                assert json.loads(file.read_text())["name"] == "big"
+
+    ended = Event()
+    with ThreadPoolExecutor() as pool:
+        watchers = [pool.submit(watch) for _ in range(2)]
+        for _ in range(300):
+            with registered(tmp_path, name="big", address="a:1"):
+                pass
+        ended.set()
+        for watcher in watchers:
+            watcher.result()
+
+
+def test_a_folder_held_by_another_launch_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("dsv4_tp.rpc.registry._LOCK_DEADLINE_S", 0.05)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with (
+        pytest.raises(PreflightError, match="another launch"),
+        registered(tmp_path, name="big", address="a:1"),
+    ):
+        pass
+    os.close(handle)
+
+
+def test_of_many_that_start_at_once_each_has_a_name_of_its_own(tmp_path):
+    (tmp_path / "dsv4.json").write_text('{"name": "dsv4"')
+    starters = [registered(tmp_path, name=None, address=f"a:{port}") for port in range(1, 9)]
+    with ThreadPoolExecutor(len(starters)) as pool:
+        entries = list(pool.map(lambda starter: starter.__enter__(), starters))
+    assert len({entry.name for entry in entries}) == len(starters)
+    assert set(running(tmp_path)) == set(entries)
