@@ -41,6 +41,10 @@ PLANTED = {
         "rpc/__init__.py",
         "import pickle",
     ),
+    "The package stands alone": (
+        "plan/__init__.py",
+        "import examples.demo_model",
+    ),
 }
 
 
@@ -93,8 +97,10 @@ PRINT = '"""A."""\n\nprint(1)\n'
         (COLLECTIVE, "dsv4_tp/engine/collectives.py", "dsv4_tp/model/moe.py", "TID251"),
         (ENVIRONMENT, "dsv4_tp/config/environment.py", "dsv4_tp/worker/main.py", "TID251"),
         (PRINT, "dsv4_tp/cli/main.py", "dsv4_tp/worker/main.py", "T201"),
+        (PRINT, "examples/demo_model/train.py", "dsv4_tp/worker/main.py", "T201"),
+        (COLLECTIVE, "dsv4_tp/engine/collectives.py", "examples/demo_model/train.py", "TID251"),
     ],
-    ids=["mx.distributed", "os.environ", "print"],
+    ids=["mx.distributed", "os.environ", "print", "print in examples", "examples' collectives"],
 )
 def test_banned_calls_have_one_home(source: str, allowed: str, refused: str, rule: str):
     assert rule in ruff(source, refused)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "dsv4_tp"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "v1")
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("dsv4_tp", "examples")
+MODULES = sorted(
+    path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path.parent.name != "v1"
+)
 FUNCTION_LINES = 40
 MODULE_LINES = 300
 NESTING = 3
@@ -36,7 +39,7 @@ def depth(node: ast.AST) -> int:
     return deepest
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_is_small(path: Path):
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MODULE_LINES

@@ -1,0 +1,1 @@
+"""Programs beside the package: how the demo model was made."""
