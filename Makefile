@@ -6,18 +6,24 @@ PROTOS := $(wildcard protos/dsv4_tp/v1/*.proto)
 PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -Iprotos --python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11
-DEMO_PROMPT := Several machines, one model:
+DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo test lint types protos protos-diff check soak bench help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(VENV)/.ready ## make .venv with the locked dependencies and the dsv4-tp command
 
-demo: setup ## two ranks on this machine generate with a tiny random model
-	$(BIN)/dsv4-tp launch --hosts localhost,localhost --model demo \
-		--prompt "$(DEMO_PROMPT)" --max-tokens 48
+demo: setup ## two ranks on this machine go on with a story and answer a question
+	$(BIN)/dsv4-tp launch --hosts localhost,localhost --model demo --temperature 0 --max-tokens 80 \
+		--prompt "$$(cat $(DEMO_PROMPTS)/story.txt)" --prompt "$$(cat $(DEMO_PROMPTS)/question.txt)"
+
+train-demo: setup ## train the demo model anew, resumable: make train-demo ARGS=--help
+	$(BIN)/python -m examples.demo_model.train $(ARGS)
+
+demo-figures: setup ## measure the demo model, the figures of its card
+	$(BIN)/python -m examples.demo_model.evaluate $(ARGS)
 
 test: setup ## the whole test suite
 	$(BIN)/pytest $(ARGS)

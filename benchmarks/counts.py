@@ -31,7 +31,6 @@ from dataclasses import asdict, dataclass
 import mlx.core as mx
 
 from dsv4_tp import demo
-from dsv4_tp.config.environment import cache_dir
 from dsv4_tp.core import DType
 from dsv4_tp.model import LayerCache, Model
 from dsv4_tp.modelspec import read_spec
@@ -79,7 +78,7 @@ class Counts:
 
 def primitives(dtype: DType, position: int) -> dict[str, int]:
     """Operations of the demo model's layers for the token at `position`, by compress ratio."""
-    loaded = load_rank(demo.ensure(cache_dir()), None, dtype=dtype)
+    loaded = load_rank(demo.path(), None, dtype=dtype)
     model, spec = loaded.model, loaded.spec
     cache = model.make_cache()
     mx.eval(model(_ids(position), cache), cache.arrays())
@@ -120,7 +119,7 @@ def measured_traffic(ranks: int) -> Traffic:
     """What the demo model's ranks counted while they generated, in float32."""
     hosts = ",".join(["localhost"] * ranks)
     command = [sys.executable, "-m", "dsv4_tp", "launch", "--hosts", hosts, "--model", "demo"]
-    options = ["--prompt", "count", "--max-tokens", str(NEW_TOKENS), "--temperature", "0"]
+    options = ["--prompt", "One day", "--max-tokens", str(NEW_TOKENS), "--temperature", "0"]
     done = subprocess.run(
         [*command, *options, "--dtype", "float32", "--json"],
         check=True,
@@ -137,7 +136,7 @@ def checked_traffic(ranks: int) -> Traffic:
     Raises:
         SystemExit: it is not.
     """
-    spec = read_spec(demo.ensure(cache_dir()))
+    spec = read_spec(demo.path())
     measured = measured_traffic(ranks)
     wanted = expected_traffic(
         ranks=ranks,

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 import dsv4_tp
+from dsv4_tp import demo
 from dsv4_tp.config.precision import mlx_device
 from dsv4_tp.v1.agent_pb2 import InspectRequest, InspectResponse
 
@@ -18,7 +19,7 @@ from dsv4_tp.v1.agent_pb2 import InspectRequest, InspectResponse
 def inspect(request: InspectRequest) -> InspectResponse:
     """The facts of this host; `problems` names what speaks against running `request` here."""
     memory = psutil.virtual_memory()
-    model_dir = Path(request.model_path) if request.model_path else None
+    model_dir = demo.model_dir(request.model_path) if request.model_path else None
     problems = [*_port_problems(request.ring), *_model_problems(model_dir)]
     readable = model_dir is not None and not problems
     return InspectResponse(

@@ -43,9 +43,10 @@ for _process in PROCESSES:
 @cli.command()
 @options.cluster
 def launch(**_: Any) -> None:
-    """Start a cluster and serve it, or generate once.
+    """Start a cluster and serve it, or generate and leave.
 
-    It serves until `dsv4-tp down` or Ctrl-C; with --prompt it generates once and leaves.
+    It serves until `dsv4-tp down` or Ctrl-C; with --prompt it continues each text once, in the
+    order given, and leaves.
     Without --hosts and -f it reads ./cluster.yaml.
     """
     from dsv4_tp.config.environment import become
@@ -83,7 +84,7 @@ def plan(**given: Any) -> None:
 @cli.command()
 @options.name
 @options.address
-@options.prompt(required=True)
+@options.prompt
 @options.sampling
 @options.as_json
 def generate(**given: Any) -> None:

@@ -10,4 +10,4 @@ from dsv4_tp.client import Ask
 
 def run(*, name: str | None, address: str | None, as_json: bool, **wishes: Any) -> None:
     """Generate what the options ask for and show it as it comes."""
-    asyncio.run(speak(address_of(name, address), Ask(**wishes), as_json=as_json))
+    asyncio.run(speak(address_of(name, address), [Ask(**wishes)], as_json=as_json))

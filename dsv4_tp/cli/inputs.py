@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dsv4_tp import demo
 from dsv4_tp.config import (
     DEMO,
     ClusterConfig,
@@ -12,7 +13,6 @@ from dsv4_tp.config import (
     model_path,
     read_cluster,
 )
-from dsv4_tp.config.environment import cache_dir
 from dsv4_tp.errors import ConfigError
 from dsv4_tp.layouts import Catalog, catalog, native_catalog, read_headers
 from dsv4_tp.modelspec import ModelSpec, read_spec
@@ -67,27 +67,13 @@ def model_config(model: str | None, dtype: str | None) -> ModelConfig:
     return ModelConfig(model_path(model, Path.cwd()), DTypeChoice(dtype or "auto").dtype)
 
 
-def with_model(config: ClusterConfig, checkpoint: Checkpoint) -> ClusterConfig:
-    """`config` with the directory where its model was found."""
-    return replace(config, model=replace(config.model, path=str(checkpoint.path)))
-
-
-def resolve_model(path: str) -> Path:
-    """Where the checkpoint is on this machine; the bundled model is made if need be."""
-    if path != DEMO:
-        return Path(path)
-    # Here, since it imports NumPy, which only this model needs.
-    from dsv4_tp import demo
-
-    return demo.ensure(cache_dir())
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """The model at `path`: a checkpoint's directory, or a bare config.json.
+def read_checkpoint(model: str) -> Checkpoint:
+    """The model at a path on this machine, or DEMO: a checkpoint, or a bare config.json.
 
     Raises:
         ModelError, CheckpointError: the files are not those of one DeepSeek-V4 model.
     """
+    path = demo.model_dir(model)
     spec = read_spec(path)
     entries = catalog(spec, read_headers(path), mtp=False) if path.is_dir() else None
     return Checkpoint(path, spec, entries or native_catalog(spec, mtp=False))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -10,6 +11,7 @@ from dsv4_tp.core import DType
 
 _MOST_SEED = 2**64 - 1
 
+_Texts = TypeVar("_Texts", str, tuple[str, ...])
 Check = Callable[[click.Context, click.Parameter, float | None], float | None]
 
 
@@ -24,10 +26,10 @@ def _number(holds: Callable[[float], bool], expected: str) -> Check:
     return check
 
 
-def _is_text(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+def _are_texts(_ctx: click.Context, _param: click.Parameter, value: _Texts) -> _Texts:
     """Refuses bytes that are no UTF-8, which Python hands over as lone surrogates."""
     try:
-        (value or "").encode()
+        "".join(value).encode()
     except UnicodeEncodeError as error:
         raise click.BadParameter("it is not UTF-8.") from error
     return value
@@ -48,27 +50,29 @@ dtype = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on one line.")
 name = click.option("--name", help="Of the cluster, if several run.")
+prompt = click.option(
+    "--prompt",
+    metavar="TEXT",
+    required=True,
+    callback=_are_texts,
+    help="Text to continue, put after BOS.",
+)
 address = click.option("--address", metavar="HOST:PORT", help="Of a cluster launched elsewhere.")
 
 
 def cluster(command: click.decorators.FC) -> click.decorators.FC:
-    """What to launch, and maybe a text to generate at once."""
+    """What to launch, and maybe texts to generate at once."""
     own_name = click.option("--name", help="Of the cluster, to tell it from others.")
-    own_prompt = prompt(required=False)
-    for option in (as_json, sampling, own_prompt, own_name, dtype, file, hosts, model):
-        command = option(command)
-    return command
-
-
-def prompt(*, required: bool) -> Callable[[click.decorators.FC], click.decorators.FC]:
-    """What to continue."""
-    return click.option(
+    prompts = click.option(
         "--prompt",
         metavar="TEXT",
-        required=required,
-        callback=_is_text,
-        help="Text to continue, put after BOS.",
+        multiple=True,
+        callback=_are_texts,
+        help="Text to continue, put after BOS; may be given several times.",
     )
+    for option in (as_json, sampling, prompts, own_name, dtype, file, hosts, model):
+        command = option(command)
+    return command
 
 
 def sampling(command: click.decorators.FC) -> click.decorators.FC:

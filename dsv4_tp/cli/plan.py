@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from dsv4_tp.cli.inputs import cluster, default_file, read_checkpoint, resolve_model
+from dsv4_tp.cli.inputs import cluster, default_file, read_checkpoint
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.config import model_path, parse_weights
 from dsv4_tp.core import DType, ExpertSplit, Part
@@ -33,7 +33,7 @@ def run(
 ) -> None:
     """Print the plan that the options ask for."""
     wish = _wish(model, _weights(ranks=ranks, split=split, hosts=hosts, file=file), hosts, file)
-    checkpoint = read_checkpoint(resolve_model(wish.model))
+    checkpoint = read_checkpoint(wish.model)
     result = make_plan(
         checkpoint.spec,
         checkpoint.catalog,

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dsv4_tp.cli.inputs import cluster, model_config, read_checkpoint, resolve_model
+from dsv4_tp.cli.inputs import cluster, model_config, read_checkpoint
 from dsv4_tp.cli.rows import read_rows
 from dsv4_tp.cli.sheet import check_output
 from dsv4_tp.config.environment import restart_with_preloads
@@ -27,7 +27,7 @@ def run(
     config = None if is_here else cluster(hosts=hosts, file=file, model=model, dtype=dtype)
     chosen = config.model if config else model_config(model, dtype)
     check_output(logits)
-    checkpoint = read_checkpoint(resolve_model(chosen.path))
+    checkpoint = read_checkpoint(chosen.path)
     rows = read_rows(tokens, checkpoint.spec)
     request = ScoreRequest("score", rows, chunk or 0, want_logits=logits is not None)
     # One of the two, since MLX is not needed for the one, nor gRPC for the other.

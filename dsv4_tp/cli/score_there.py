@@ -1,7 +1,7 @@
 """A score made by a cluster that is launched for it."""
 
 from dsv4_tp import launcher
-from dsv4_tp.cli.inputs import Checkpoint, with_model
+from dsv4_tp.cli.inputs import Checkpoint
 from dsv4_tp.cli.sheet import Sheet
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Client
@@ -20,7 +20,6 @@ def score_there(config: ClusterConfig, checkpoint: Checkpoint, request: ScoreReq
                 sheet.add(event)
         return sheet
 
-    config = with_model(config, checkpoint)
     sheet = launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
     if sheet is None:
         raise Dsv4Error("the cluster was stopped before the score was done")

@@ -1,7 +1,8 @@
-"""One text, from a running cluster to the terminal or to one line of JSON."""
+"""Texts, from a running cluster to the terminal or to a line of JSON each."""
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,26 +11,47 @@ from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece
 from dsv4_tp.errors import Dsv4Error
 
+_SHOWN_CHARACTERS = 100  # of a prompt
 
-async def speak(address: str, ask: Ask, *, as_json: bool) -> None:
-    """Generate and show: the text as it comes, then what it cost; or all of it as JSON."""
-    pieces: list[Piece] = []
+
+async def speak(address: str, asks: Sequence[Ask], *, as_json: bool) -> None:
+    """Generate and show, one after the other: each text as it comes, then what it cost.
+
+    As JSON each is one line when it is done. Among several, each is told by its prompt.
+    """
     async with Client(address) as client:
-        async for piece in client.generate(ask):
-            pieces.append(piece)
-            if not as_json:
-                sys.stdout.write(piece.text)
-                sys.stdout.flush()
-        status = await client.status()
-    finish = pieces[-1].finish if pieces else None
-    if finish is None:
-        raise Dsv4Error(f"the cluster at {address} ended the text without a finish")
-    if as_json:
-        print(json.dumps(_as_json(pieces, finish, status)))
-    else:
-        print(flush=True)
-        note(_cost(finish))
-        note(rank_table(status))
+        for number, ask in enumerate(asks, start=1):
+            if len(asks) > 1 and not as_json:
+                note(f"\nprompt {number} of {len(asks)}: {_shown(ask.prompt)}")
+            pieces = await _hear(client, ask, aloud=not as_json)
+            finish = pieces[-1].finish if pieces else None
+            if finish is None:
+                raise Dsv4Error(f"the cluster at {address} ended the text without a finish")
+            if as_json:
+                answer = _as_json(pieces, finish, await client.status())
+                print(json.dumps(answer), flush=True)
+            else:
+                print(flush=True)
+                note(_cost(finish))
+        if not as_json:
+            note(rank_table(await client.status()))
+
+
+async def _hear(client: Client, ask: Ask, *, aloud: bool) -> list[Piece]:
+    """One whole text; aloud: on the terminal as it comes."""
+    pieces: list[Piece] = []
+    async for piece in client.generate(ask):
+        pieces.append(piece)
+        if aloud:
+            sys.stdout.write(piece.text)
+            sys.stdout.flush()
+    return pieces
+
+
+def _shown(prompt: str) -> str:
+    """The end of a prompt, which the text continues, in one line."""
+    words = " ".join(prompt.split())
+    return words if len(words) <= _SHOWN_CHARACTERS else "... " + words[-_SHOWN_CHARACTERS:]
 
 
 def _as_json(pieces: list[Piece], finish: Finish, status: ClusterStatus) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """ClusterConfig: what a user asks for, checked and frozen. Intent only, nothing observed."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from dsv4_tp import demo
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
 PREFILL_CHUNK = 512
 LOCALHOST = "localhost"
-DEMO = "demo"  # as a model's path: the bundled model
+DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ class ClusterConfig:
         """The numbers of the ranks that run on `host`."""
         return tuple(number for number, rank in enumerate(self.ranks) if rank.host == host)
 
-    def model_path_on(self, host: Host) -> Path:
-        """Where `host` has the checkpoint."""
-        return Path(host.model_path or self.model.path)
+    def model_path_on(self, host: Host) -> str:
+        """Where `host` has the checkpoint: a directory there, or DEMO."""
+        return host.model_path or self.model.path
 
 
 def check_ranks(ranks: tuple[Rank, ...], where: str) -> tuple[Host, ...]:

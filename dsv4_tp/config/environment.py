@@ -4,7 +4,6 @@ It knows directories, preloaded libraries and the variables MLX wants; it knows 
 Variables of our own, all optional:
 
     DSV4TP_STATE_DIR   state files of running clusters, sockets, logs
-    DSV4TP_CACHE_DIR   what can be made again, such as the demo model
     DSV4TP_PRELOAD     `off`: do not preload OpenBLAS and the yield shim (equal bits need that)
 """
 
@@ -19,16 +18,18 @@ from dsv4_tp.native import shim_path
 
 _OPENBLAS = "*/openblas-pthread/libopenblas.so.0"  # Debian's package libopenblas0-pthread
 _RING = ("MLX_RANK", "MLX_HOSTFILE")
+_COMMAND = "dsv4_tp"
 
 
 def state_dir() -> Path:
     """Where state files of running clusters lie; created if missing, for this user only."""
-    return _directory("DSV4TP_STATE_DIR", "XDG_STATE_HOME", ".local/state", "Application Support")
-
-
-def cache_dir() -> Path:
-    """Where things lie that can be made again; created if missing, for this user only."""
-    return _directory("DSV4TP_CACHE_DIR", "XDG_CACHE_HOME", ".cache", "Caches")
+    path = _state_path()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        advice = "set DSV4TP_STATE_DIR to another place"
+        raise ConfigError(f"{path}: {error.strerror}; {advice}") from error
+    return path
 
 
 def worker_environment(tmp_dir: Path) -> dict[str, str]:
@@ -55,48 +56,46 @@ def set_ring(*, rank: int, hostfile: Path) -> None:
 
 def become(*arguments: str) -> NoReturn:
     """Go on in this process as `python -m dsv4_tp` with these arguments."""
-    _execute(arguments, dict(os.environ))
+    _execute(_COMMAND, arguments, dict(os.environ))
 
 
-def restart_with_preloads() -> None:
-    """Run this command again with the preloads of a worker; return if they are there already."""
-    wanted = _preloads()
+def restart_with_preloads(module: str = _COMMAND, *, blas_threads: int = 1) -> None:
+    """Run this program again with the preloads of a worker; return if they are there already.
+
+    Args:
+        module: what `python -m` started, with this process's arguments.
+        blas_threads: how many threads a product may take; ranks, which share the cores, take one.
+    """
+    wanted = _preloads(blas_threads)
     if any(os.environ.get(key) != value for key, value in wanted.items()):
-        _execute(sys.argv[1:], dict(os.environ) | wanted)
+        _execute(module, sys.argv[1:], dict(os.environ) | wanted)
 
 
-def _execute(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+def _execute(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, "-m", "dsv4_tp", *arguments]
-    os.execve(sys.executable, command, environment)
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
 
 
-def _directory(variable: str, xdg: str, unix: str, macos: str) -> Path:
-    if own := os.environ.get(variable):
-        path = Path(own).expanduser().absolute()
-    elif sys.platform == "darwin":
-        path = Path.home() / "Library" / macos / "dsv4-tp"
-    else:
-        home = os.environ.get(xdg, "")
-        # The XDG rules: a path that is not absolute does not count.
-        path = (Path(home) if home.startswith("/") else Path.home() / unix) / "dsv4-tp"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; set {variable} to another place") from error
-    return path
+def _state_path() -> Path:
+    if own := os.environ.get("DSV4TP_STATE_DIR"):
+        return Path(own).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Application Support/dsv4-tp"
+    home = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG rules: a path that is not absolute does not count.
+    return (Path(home) if home.startswith("/") else Path.home() / ".local/state") / "dsv4-tp"
 
 
-def _preloads() -> dict[str, str]:
+def _preloads(blas_threads: int = 1) -> dict[str, str]:
     """What makes MLX fast on Linux where it is installed; elsewhere nothing."""
     if sys.platform != "linux" or os.environ.get("DSV4TP_PRELOAD") == "off":
         return {}
-    # MLX's wheel carries slow reference BLAS; one thread, since ranks share the cores.
+    # MLX's wheel carries slow reference BLAS.
     blas = sorted(Path("/usr/lib").glob(_OPENBLAS))[:1]
     shim = [path for path in [shim_path()] if path is not None]
     libraries = [str(path) for path in (*blas, *shim)]
     inherited = os.environ.get("LD_PRELOAD", "").split()
     added = [library for library in libraries if library not in inherited]
-    threads = {"OPENBLAS_NUM_THREADS": "1"} if blas else {}
+    threads = {"OPENBLAS_NUM_THREADS": str(blas_threads)} if blas else {}
     return threads | ({"LD_PRELOAD": " ".join((*added, *inherited))} if libraries else {})

@@ -67,7 +67,7 @@ class Fleet:
         return StartRank(
             epoch=self._epoch,
             rank=rank,
-            model_path=str(agent.model_path),
+            model_path=agent.model_path,
             parts=map(part_to_proto, setup.parts),
             dtype=setup.dtype.value,
             ring=setup.ring,

@@ -15,7 +15,7 @@ class AgentSetup:
     host: str  # its name
     address: str  # HOST:PORT of its service
     ranks: tuple[int, ...]
-    model_path: Path  # on that host
+    model_path: str  # on that host, or `demo` for its own copy of the bundled model
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,19 @@
-"""The bundled demo model: a tiny DeepSeek-V4 checkpoint with random weights, made on the spot.
+"""The bundled demo model: a tiny trained DeepSeek-V4 in DeepSeek's own file layout.
 
-Owns its numbers, its tokenizer and the writing of its files, which are laid out exactly like
-DeepSeek's own release. It knows NumPy and the model's contract, not how a checkpoint is read.
+It is part of the package, so every host has its own. examples/demo_model made it; its card is
+checkpoint/README.md.
 """
 
-from dsv4_tp.demo.build import ensure
+from pathlib import Path
 
-__all__ = ["ensure"]
+NAME = "demo"  # as a model's path
+
+
+def path() -> Path:
+    """The directory of the demo checkpoint."""
+    return Path(__file__).parent / "checkpoint"
+
+
+def model_dir(model: str) -> Path:
+    """Where this host has `model`: a directory, or `demo` for the bundled one."""
+    return path() if model == NAME else Path(model)

@@ -4,9 +4,9 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TypeVar
 
+from dsv4_tp import demo
 from dsv4_tp.config import ClusterConfig
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.coordinator.coordinator import Coordinator
@@ -52,6 +52,7 @@ class _Launch:
         self._spec = spec
         self._catalog = catalog
         self._tell = tell
+        self._model_dir = demo.model_dir(config.model.path)
         self._coordinator: Coordinator | None = None
         self._interrupted = False
 
@@ -59,7 +60,7 @@ class _Launch:
         """What can be refused without a host is refused before any is touched."""
         self._catch_signals()
         self._plan(None)
-        prompts = Prompts(Path(self._config.model.path), self._spec)
+        prompts = Prompts(self._model_dir, self._spec)
         server = make_server(token=None)
         address = f"{LOOPBACK}:{bind(server, LOOPBACK, self._config.ports.control or 0)}"
         with registered(state_dir(), name=self._config.name, address=address) as entry:
@@ -101,7 +102,7 @@ class _Launch:
             agents=tuple(self._agent_setup(agent) for agent in agents),
             token=token,
             spec=self._spec,
-            model_path=Path(config.model.path),
+            model_path=self._model_dir,
             dtype=dtype,
             parts=plan.parts,
             planned_bytes=tuple(held.total for held in plan.rank_bytes),

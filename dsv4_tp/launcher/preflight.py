@@ -69,7 +69,7 @@ def _question(host: Host, ip: str, config: ClusterConfig) -> pb.InspectRequest:
     ranks = config.ranks_on(host)
     pinned = config.ports.data
     return pb.InspectRequest(
-        model_path=str(config.model_path_on(host)),
+        model_path=config.model_path_on(host),
         ring=[f"{ip}:{pinned + rank}" for rank in ranks] if pinned else [],
         free_ports=0 if pinned else len(ranks),
     )

@@ -37,15 +37,18 @@ class Indexer(nn.Module):
         self.compressor(x, start, pool, rope)
         if pool.rows is None or pool.length <= self.topk:
             return None
-        scores = self._scores(x, q_latent, start, pool.rows, rope)
+        scores = self.scores(x, q_latent, start, pool.rows, rope)
         hidden = ~visible(start, x.shape[1], pool.length, ratio=4)
         scores = mx.where(hidden, -mx.inf, scores)
         return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
 
-    def _scores(
+    def scores(
         self, x: mx.array, q_latent: mx.array, start: int, rows: mx.array, rope: Rope
     ) -> mx.array:
-        """[B, L, T] in float32."""
+        """How well each of `rows` [B, T, head] suits each query, [B, L, T] in float32.
+
+        x [B, L, D] and q_latent [B, L, q_lora_rank] belong to the tokens from `start` on.
+        """
         batch, length, _ = x.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
         q = rope(q.swapaxes(1, 2), start).astype(mx.float32)  # [B, H, L, head]

@@ -65,7 +65,7 @@ class InspectRequest(_message.Message):
     RING_FIELD_NUMBER: _builtins.int
     FREE_PORTS_FIELD_NUMBER: _builtins.int
     model_path: _builtins.str
-    """checked for a readable config.json; empty: not checked"""
+    """or `demo`; checked for a readable config.json; empty: not checked"""
     free_ports: _builtins.int
     """how many free data ports to pick"""
     @_builtins.property

@@ -60,7 +60,7 @@ class StartRank(_message.Message):
     epoch: _builtins.int
     rank: _builtins.int
     model_path: _builtins.str
-    """on this rank's host"""
+    """on this rank's host; `demo`: its own copy of the bundled model"""
     dtype: _builtins.str
     """float32 | bfloat16"""
     join_timeout_s: _builtins.float

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from dsv4_tp import __version__
+from dsv4_tp import __version__, demo
 from dsv4_tp.core import DType, Part
 from dsv4_tp.engine import Collectives, Engine, Team, join
 from dsv4_tp.errors import InputError
@@ -99,7 +99,7 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "epoch": str(start.epoch),
         "dtype": start.dtype,
         "prefill chunk": str(start.prefill_chunk),
-        "model": repr(read_spec(Path(start.model_path))),
+        "model": repr(read_spec(demo.model_dir(start.model_path))),
         "plan": repr(parts),
     }
 
@@ -109,7 +109,7 @@ def _load(
 ) -> Loaded:
     began_s = time.monotonic()
     loaded = load_rank(
-        Path(start.model_path),
+        demo.model_dir(start.model_path),
         part,
         dtype=DType(start.dtype),
         all_sum=collectives.all_sum,

@@ -35,15 +35,21 @@ def stored(tensor: Tensor, values: NDArray[Any]) -> Iterator[Stock]:
     """
     assert values.shape == tensor.shape, f"{tensor.name}: {values.shape}, not {tensor.shape}"
     name = re.sub(r"(hc_\w+)\.(fn|base|scale)$", r"\1_\2", tensor.name)
-    match tensor.stored:
+    if ".experts." not in name:
+        yield from _one(name, tensor.stored, values)
+        return
+    # The model stacks experts; the release has tensors for each.
+    for expert, matrix in enumerate(values):
+        yield from _one(name.replace(".experts.", f".experts.{expert}."), tensor.stored, matrix)
+
+
+def _one(name: str, kind: Stored, values: NDArray[Any]) -> Iterator[Stock]:
+    match kind:
         case Stored.FP8:
             yield from _scaled(name, "F8_E4M3", *pack_fp8(values))
         case Stored.FP4:
-            # The model stacks experts; the release has a pair of tensors for each.
-            for expert, matrix in enumerate(values):
-                one = name.replace(".experts.", f".experts.{expert}.")
-                packed, scales = pack_fp4(matrix)
-                yield from _scaled(one, "I8", packed.view(np.int8), scales)
+            packed, scales = pack_fp4(values)
+            yield from _scaled(name, "I8", packed.view(np.int8), scales)
         case Stored.BF16:
             yield Stock(name, "BF16", pack_bf16(values))
         case Stored.F32:

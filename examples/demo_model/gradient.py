@@ -1,5 +1,6 @@
 """The gradient of one batch, by one thread per core."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from dsv4_tp.model import Model
@@ -19,6 +21,7 @@ from examples.demo_model.twins import trainable
 
 MTP_WEIGHT = 0.3
 _TRACE_DEADLINE_S = 300
+_CLOSE_DEADLINE_S = 1.0
 
 Ids = NDArray[np.int32]
 
@@ -38,6 +41,7 @@ class Team:
     """Threads that share a batch. MLX's streams belong to threads, so each has its own model."""
 
     def __init__(self, spec: ModelSpec, size: int) -> None:
+        self._others = psutil.Process().num_threads()
         self._threads = [ThreadPoolExecutor(1) for _ in range(size)]
         self._models = [thread.submit(_fresh, spec).result() for thread in self._threads]
         # MLX keeps one flag for the whole process while it traces: an evaluation beside a trace
@@ -59,6 +63,15 @@ class Team:
             for k, (thread, model) in enumerate(zip(self._threads, self._models, strict=True))
         ]
         return _mean([future.result() for future in futures])
+
+    def close(self) -> None:
+        """End the threads, those of MLX too: one that still ends at exit aborts the program."""
+        for thread in self._threads:
+            thread.shutdown()
+        self._models.clear()
+        ends_s = time.monotonic() + _CLOSE_DEADLINE_S
+        while psutil.Process().num_threads() > self._others and time.monotonic() < ends_s:
+            time.sleep(0.01)
 
     def _share(self, model: Model, parameters: Tree, ids: Ids, select: bool, seed: int) -> Outcome:
         with self._tracing:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import ModelSpec
 from examples.demo_model.trees import flat
+from examples.demo_model.wiring import wire
 
 # How far a sublayer's mixing weights follow the streams at first; the rest is their base.
 _MIX_SCALE = 0.1
@@ -30,12 +31,18 @@ def initialise(model: Model, spec: ModelSpec, *, seed: int, token_counts: Iterab
     counts = list(token_counts)
     arrays = flat(model.parameters()).items()
     model.load_weights([(name, _value(name, array, spec)) for name, array in arrays])
+    common = mx.random.normal((spec.hidden_size,))
+    model.embed.weight = model.embed.weight + common
+    # A token that was found is written as its embedding, so it is read as one.
+    model.head.weight = (model.embed.weight - common) / spec.hidden_size**0.5
     for number, block in enumerate((*model.layers, *model.mtp)):
         for place, mixing in enumerate((block.hc_attn, block.hc_ffn)):
             mixing.base = _base(spec.hc_mult, stream=(2 * number + place) % spec.hc_mult)
         if "tid2eid" in block.ffn.gate:
             table = balanced_table(counts, spec.n_routed_experts, spec.num_experts_per_tok, seed)
             block.ffn.gate.tid2eid = mx.array(table)
+        if number == 0 or block.attn.ratio == 4:
+            wire(block.attn, spec, common, local=number == 0)
     mx.eval(model.parameters())
 
 

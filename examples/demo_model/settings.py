@@ -92,21 +92,18 @@ class Phase:
     drills: float = 0.0  # share of sequences that are short lists said again and again
 
 
-# The language first, in short sequences. Then looking up: it is not learned from the text as it is
-# in such a time (losses of a value stayed at chance for a million tokens), but it is from short
-# lists, repeated; from there it grows to other texts and distances. The indexer chooses once its
-# scores have learned from full attention, and at the end the weights settle on values that FP8 and
-# FP4 can hold.
+# Looking up first, from short lists that are said again and again: from other text it is not
+# learned in such a time (values stayed at chance for a million tokens), while the language needs
+# little. Then longer sequences and fewer drills. The indexer chooses once its scores have learned
+# from full attention, and at the end the weights settle on values that FP8 and FP4 can hold.
 PHASES = (
-    Phase(steps=200, length=128, rows=32, select=False),
-    Phase(steps=70, length=256, rows=16, select=False),
     Phase(steps=350, length=128, rows=16, select=False, drills=0.8),
-    Phase(steps=150, length=256, rows=16, select=False, drills=0.5),
-    Phase(steps=200, length=512, rows=8, select=False, drills=0.3),
-    Phase(steps=140, length=512, rows=8, select=True, drills=0.2),
-    Phase(steps=40, length=1088, rows=4, select=True, drills=0.2),
-    Phase(steps=110, length=512, rows=8, select=True, rounded=True, drills=0.1),
-    Phase(steps=40, length=1088, rows=4, select=True, rounded=True, drills=0.1),
+    Phase(steps=200, length=256, rows=8, select=False, drills=0.6),
+    Phase(steps=200, length=512, rows=4, select=False, drills=0.4),
+    Phase(steps=200, length=512, rows=4, select=True, drills=0.2),
+    Phase(steps=50, length=1088, rows=2, select=True, drills=0.2),
+    Phase(steps=160, length=512, rows=4, select=True, rounded=True, drills=0.1),
+    Phase(steps=40, length=1088, rows=2, select=True, rounded=True, drills=0.1),
 )
 
 SEED = 1

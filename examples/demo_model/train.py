@@ -1,6 +1,6 @@
 """Trains the demo model: `make train-demo`.
 
-Takes about an hour and a half on two cores with OpenBLAS preloaded, and 4 GB of memory. It goes on
+Takes about an hour on two cores with OpenBLAS preloaded, and 4 GB of memory. It goes on
 where it was interrupted, if that was with the same settings: everything is kept in one folder.
 
     build/demo_model/state.safetensors   weights and the optimizer's memory, after each tenth step
@@ -11,6 +11,7 @@ where it was interrupted, if that was with the same settings: everything is kept
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -68,6 +69,10 @@ class Trainer:
         self.next_step += 1
         return outcome
 
+    def close(self) -> None:
+        """End the threads."""
+        self._team.close()
+
     def save(self, file: Path) -> None:
         """Write everything the next step needs, in one move."""
         arrays = flat({"model": self.model.parameters(), "optimizer": self.optimizer.state})
@@ -95,12 +100,12 @@ def main(out: Path, threads: int) -> None:
     restart_with_preloads("examples.demo_model.train")
     out.mkdir(parents=True, exist_ok=True)
     batches, state = Batches(), out / "state.safetensors"
-    trainer = Trainer(batches, threads)
-    if state.exists():
-        trainer.resume(state)
-        click.echo(f"going on at step {trainer.next_step} of {batches.steps}")
-    run(trainer, Curve.load(out / "loss.csv", steps=trainer.next_step), state)
-    export(trainer.model, out)
+    with closing(Trainer(batches, threads)) as trainer:
+        if state.exists():
+            trainer.resume(state)
+            click.echo(f"going on at step {trainer.next_step} of {batches.steps}")
+        run(trainer, Curve.load(out / "loss.csv", steps=trainer.next_step), state)
+        export(trainer.model, out)
     click.echo(f"written: {out}/native and {out}/master")
 
 

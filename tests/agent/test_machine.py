@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from dsv4_tp import __version__
+from dsv4_tp import __version__, demo
 from dsv4_tp.agent.machine import free_ports, inspect
 from dsv4_tp.v1.agent_pb2 import InspectRequest
 
@@ -55,6 +55,12 @@ def test_the_digest_tells_copies_apart(model_dir):
     assert digest() == first
     (model_dir / "config.json").write_text("{ }")
     assert digest() != first
+
+
+def test_demo_is_this_hosts_own_copy():
+    facts = inspect(InspectRequest(model_path="demo"))
+    assert list(facts.problems) == []
+    assert facts.model_digest == inspect(InspectRequest(model_path=str(demo.path()))).model_digest
 
 
 def test_free_ports_can_be_bound():

@@ -15,10 +15,8 @@ COUNTS = Path(counts.__file__)
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(base / "counts-cache"))
-    monkeypatch.setenv("DSV4TP_STATE_DIR", str(base / "counts-state"))
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSV4TP_STATE_DIR", str(tmp_path / "state"))
 
 
 def test_operations_are_counted_and_evaluated_inputs_are_not():

@@ -22,7 +22,6 @@ SHARD = "model-00001-of-00002.safetensors"
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSV4TP_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture

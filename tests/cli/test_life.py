@@ -72,6 +72,22 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     assert "no cluster is running" in gone.stderr
 
 
+def test_several_texts_are_continued_in_the_order_they_were_given(state_dir: Path):
+    greedy = ("--temperature", "0", "--max-tokens", "5")
+    one, two = ("--prompt", "One"), ("--prompt", "Two " * 30 + "three")
+    lines = run("launch", *TWO, "--model", FP4, *one, *two, *greedy, "--json", state_dir=state_dir)
+    first, second = map(json.loads, lines.stdout.splitlines())
+    assert [answer["stats"]["prompt_tokens"] for answer in (first, second)] == [4, 126]
+    shown = run("launch", *TWO, "--model", FP4, *two, *one, *greedy, state_dir=state_dir)
+    assert shown.stdout == second["text"] + "\n" + first["text"] + "\n"
+    heads = [line for line in shown.stderr.splitlines() if line.startswith("prompt ")]
+    assert [head for head in heads if " of 2: " in head] == [
+        "prompt 1 of 2: ... " + ("Two " * 30 + "three")[-100:],
+        "prompt 2 of 2: One",
+    ]
+    assert list(state_dir.iterdir()) == []
+
+
 def test_a_score_by_a_cluster_is_the_score_by_one_device(state_dir: Path, tmp_path: Path):
     tokens = tmp_path / "ids.json"
     tokens.write_text(json.dumps(np.load(FP4 / "expected.npz")["ids"][:, :12].tolist()))

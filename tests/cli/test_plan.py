@@ -13,17 +13,10 @@ from tests.storage_files import FP4, copy_model
 FLASH = Path(__file__).parents[1] / "plan/configs/deepseek-v4-flash.json"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache directory that this module's tests share, for the demo model."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
-def elsewhere(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current directory without a cluster.yaml."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(cache))
     return tmp_path
 
 

@@ -1,7 +1,6 @@
 """`dsv4-tp score` in one process, as a user runs it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,6 @@ def score(
     return subprocess.run(
         [sys.executable, "-m", "dsv4_tp", "score", *arguments],
         cwd=cwd or tmp_path,
-        env=os.environ | {"DSV4TP_CACHE_DIR": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
         timeout=120,

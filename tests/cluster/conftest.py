@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import pytest
@@ -9,7 +10,12 @@ from tests.cluster import clusters
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory):
-    return demo.ensure(tmp_path_factory.mktemp("demo"))
+    """The demo model, but a text of it ends by its length only: no word of it is the last."""
+    copied = shutil.copytree(demo.path(), tmp_path_factory.mktemp("model") / "endless")
+    file = copied / "generation_config.json"
+    last = json.loads((copied / "config.json").read_text())["vocab_size"] - 1  # a placeholder
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": last}))
+    return copied
 
 
 @pytest.fixture

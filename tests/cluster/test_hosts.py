@@ -1,11 +1,14 @@
 """Clusters over ssh: each host is a network namespace with its own sshd. Root only."""
 
 import json
+import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+import dsv4_tp
 from tests.cluster.clusters import FOREVER, decoding
 from tests.cluster.netns import Network, usable
 
@@ -56,6 +59,24 @@ def test_generates_over_ssh_and_leaves_nothing(network, start, model_dir):
     assert code == 0, err
     there = json.loads(out.splitlines()[-1])
     assert [rank["host"] for rank in there["stats"]["ranks"]] == ["hostA", "hostB"]
+    wait_empty(network, "hostA", "hostB")
+
+
+def test_every_host_runs_the_demo_of_its_own_installation(network, start, tmp_path):
+    theirs = tmp_path / "installed"
+    shutil.copytree(Path(dsv4_tp.__file__).parent, theirs / "dsv4_tp")
+    hosts = [{"name": "hostA"}, {"name": "hostB", "workdir": str(theirs)}]
+    config = tmp_path / "cluster.yaml"
+    config.write_text(json.dumps({"version": 1, "model": {"path": "demo"}, "hosts": hosts}))
+    options = ("-f", config, "--prompt", "Hello", "--max-tokens", 3, "--json")
+    code, out, err = start(*options, inside=network.inside("launch")).finish(timeout_s=120)
+    assert code == 0, err
+    assert [rank["host"] for rank in json.loads(out)["stats"]["ranks"]] == ["hostA", "hostB"]
+
+    (theirs / "dsv4_tp/demo/checkpoint/config.json").unlink()
+    code, _, err = start(*options, inside=network.inside("launch")).finish(timeout_s=120)
+    assert code == 2
+    assert f"hostB: cannot read {theirs}/dsv4_tp/demo/checkpoint/config.json" in err
     wait_empty(network, "hostA", "hostB")
 
 

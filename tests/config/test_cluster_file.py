@@ -81,8 +81,13 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
 
 def test_a_relative_model_is_beside_the_file_unless_a_host_has_its_own(tmp_path: Path):
     config = read_cluster(write(tmp_path, FULL))
-    assert config.model_path_on(config.hosts[0]) == Path("/Volumes/fast/flash")
-    assert config.model_path_on(config.hosts[1]) == tmp_path / "models/flash"
+    assert config.model_path_on(config.hosts[0]) == "/Volumes/fast/flash"
+    assert config.model_path_on(config.hosts[1]) == str(tmp_path / "models/flash")
+
+
+def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
+    config = read_cluster(write(tmp_path, SMALLEST))
+    assert config.model_path_on(config.hosts[0]) == "demo"
 
 
 @pytest.mark.parametrize(

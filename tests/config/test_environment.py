@@ -10,22 +10,20 @@ from dsv4_tp.config import environment
 from dsv4_tp.errors import ConfigError
 
 
-def test_our_own_variables_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_our_own_variable_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DSV4TP_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("DSV4TP_CACHE_DIR", str(tmp_path / "cache"))
     assert environment.state_dir() == tmp_path / "state"
-    assert environment.cache_dir() == tmp_path / "cache"
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has its own places")
 def test_xdg_comes_next_if_it_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("DSV4TP_CACHE_DIR", raising=False)
+    monkeypatch.delenv("DSV4TP_STATE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert environment.cache_dir() == tmp_path / "xdg/dsv4-tp"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert environment.cache_dir() == tmp_path / ".cache/dsv4-tp"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert environment.state_dir() == tmp_path / "xdg/dsv4-tp"
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert environment.state_dir() == tmp_path / ".local/state/dsv4-tp"
 
 
 def test_macos_keeps_them_in_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -68,6 +66,27 @@ def test_preloads_join_what_is_there_and_can_be_switched_off(
     monkeypatch.setenv("DSV4TP_PRELOAD", "off")
     monkeypatch.setenv("LD_PRELOAD", "/other.so")
     assert environment.worker_environment(tmp_path)["LD_PRELOAD"] == "/other.so"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="preloading is for Linux")
+def test_a_program_starts_again_with_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shim, started = tmp_path / "shim.so", []
+
+    def start(_: str, command: list[str], variables: dict[str, str]) -> None:
+        started.append((command[1:], variables["LD_PRELOAD"].split()))
+
+    monkeypatch.delenv("DSV4TP_PRELOAD", raising=False)
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    monkeypatch.setattr(environment, "shim_path", lambda: shim)
+    monkeypatch.setattr(os, "execve", start)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--resume"])
+    environment.restart_with_preloads("examples.train", blas_threads=2)
+    ((command, preloaded),) = started
+    assert (command, preloaded[-1]) == (["-m", "examples.train", "--resume"], str(shim))
+    monkeypatch.setenv("LD_PRELOAD", " ".join(preloaded))
+    environment.restart_with_preloads("examples.train", blas_threads=2)
+    assert len(started) == 1
 
 
 def test_the_ring_is_set_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """A few steps of the real training, on a smaller model: it learns, and it goes on exactly."""
 
 import csv
+from contextlib import closing, contextmanager
 
 import mlx.core as mx
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 from dsv4_tp.core import DType
 from dsv4_tp.model import Model
+from dsv4_tp.modelspec import parse_spec
 from dsv4_tp.parallel import load_rank
-from examples.demo_model import train
+from examples.demo_model import settings, train
 from examples.demo_model.batches import Batches
 from examples.demo_model.curve import Curve
-from examples.demo_model.export import write_model
+from examples.demo_model.export import MASTER_CONFIG, write_model
 from examples.demo_model.initial import balanced_table
 from examples.demo_model.rounding import rounder
 from examples.demo_model.train import Trainer
@@ -22,19 +24,24 @@ from tests.demo_model.small import PHASES, SMALL, SMALL_CONFIG
 STEPS = sum(phase.steps for phase in PHASES)
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(train, "CONFIG", SMALL_CONFIG)
-    monkeypatch.setattr(train, "_SAVE_STEPS", 2)
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """A small model, at full rate from the first step on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "CONFIG", SMALL_CONFIG)
+        patch.setattr(train, "_SAVE_STEPS", 2)
+        patch.setattr(settings, "WARMUP_STEPS", 1)
+        yield
 
 
-def trained(folder, threads=2):
-    trainer = Trainer(Batches(PHASES), threads)
-    state = folder / "state.safetensors"
-    if state.exists():
-        trainer.resume(state)
-    train.run(trainer, Curve.load(folder / "loss.csv", steps=trainer.next_step), state)
-    return trainer
+@contextmanager
+def trained(folder):
+    with closing(Trainer(Batches(PHASES), 2)) as trainer:
+        state = folder / "state.safetensors"
+        if state.exists():
+            trainer.resume(state)
+        train.run(trainer, Curve.load(folder / "loss.csv", steps=trainer.next_step), state)
+        yield trainer
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +51,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "CONFIG", SMALL_CONFIG)
-        return trained(folder)
+    with trained(folder) as trainer:
+        yield trainer
 
 
 def test_it_learns(whole, folder):
@@ -74,13 +80,13 @@ def test_an_interrupted_training_ends_with_the_same_bits(whole, folder, tmp_path
 
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", interrupted)
-    with pytest.raises(Interrupted):
-        trained(tmp_path)
+    with pytest.raises(Interrupted), trained(tmp_path):
+        pass
     monkeypatch.setattr(Trainer, "step", step)
-    again = trained(tmp_path)
     wanted = flat(whole.model.parameters())
-    for name, value in flat(again.model.parameters()).items():
-        assert mx.array_equal(value, wanted[name]), name
+    with trained(tmp_path) as again:
+        for name, value in flat(again.model.parameters()).items():
+            assert mx.array_equal(value, wanted[name]), name
     lines = [(tmp_path / "loss.csv").read_text(), (folder / "loss.csv").read_text()]
     ours, theirs = ([row.rsplit(",", 1)[0] for row in text.splitlines()] for text in lines)
     assert ours == theirs
@@ -91,8 +97,8 @@ def test_one_thread_finds_the_same_gradient_as_two(whole):
     parameters = whole.model.parameters()
     two = whole._team.gradient(parameters, ids, select=True, seed=1)
     # The halves one after the other: experts' places are counted per thread.
-    one = train.Team(SMALL, 1)
-    halves = [one.gradient(parameters, ids[k::2], select=True, seed=1) for k in range(2)]
+    with closing(train.Team(SMALL, 1)) as one:
+        halves = [one.gradient(parameters, ids[k::2], select=True, seed=1) for k in range(2)]
     assert two.loss == pytest.approx(sum(half.loss for half in halves) / 2, rel=1e-6)
     first, second = (flat(half.gradient) for half in halves)
     for name, value in flat(two.gradient).items():
@@ -100,15 +106,20 @@ def test_one_thread_finds_the_same_gradient_as_two(whole):
         assert mx.abs(value - wanted).max() <= 1e-5 * mx.abs(wanted).max() + 1e-9, name
 
 
-def test_the_written_checkpoint_is_the_rounded_model(whole, tmp_path):
-    write_model(whole.model, SMALL_CONFIG, tmp_path)
+@pytest.mark.parametrize(
+    "keys", [SMALL_CONFIG.keys(), MASTER_CONFIG.keys()], ids=["native", "master"]
+)
+def test_a_written_checkpoint_is_the_rounded_model(whole, tmp_path, keys):
+    config = {key: SMALL_CONFIG[key] for key in keys}
+    write_model(whole.model, config, tmp_path)
     loaded = load_rank(tmp_path, None, dtype=DType.FLOAT32, mtp=True)
     rounded = Model(SMALL, mtp=True)
-    rounded.update(unflat(rounder(SMALL)(flat(whole.model.parameters()))))
+    kept = rounder(parse_spec(config, where="the test's config"))
+    rounded.update(unflat(kept(flat(whole.model.parameters()))))
     ids = mx.array(whole.batches.ids(0)[:1])
-    ours, theirs = rounded(ids), loaded.model(ids)
-    assert mx.abs(ours - theirs).max() < 1e-4 * ours.std()
-    assert mx.abs(ours - whole.model(ids[:, :32])[:, :1]).max() > 1e-3
+    ours, exact = rounded(ids), whole.model(ids[:, :32])
+    assert mx.abs(ours - loaded.model(ids)).max() < 1e-4 * ours.std()
+    assert mx.abs(ours[:, :32] - exact).max() > 1e-3
 
 
 def test_frequent_tokens_are_spread_over_the_experts():

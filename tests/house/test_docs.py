@@ -8,7 +8,10 @@ import pytest
 from dsv4_tp.config import read_cluster
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", "docs", "docs/adr", "launch", "benchmarks", "tests/golden")
+FOLDERS = (
+    *(".", "docs", "docs/adr", "launch", "benchmarks", "tests/golden"),
+    *("examples/demo_model", "dsv4_tp/demo/checkpoint"),
+)
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 
 

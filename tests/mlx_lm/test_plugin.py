@@ -5,8 +5,8 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from dsv4_tp import demo
 from dsv4_tp.core import DType
-from dsv4_tp.demo import ensure
 from dsv4_tp.mlx_lm import register
 from dsv4_tp.parallel import load_rank
 from tests.model.golden import ROOT, greedy
@@ -15,10 +15,8 @@ PROMPT = "The red door is open. The"
 
 
 @pytest.fixture(scope="module", params=["a_official_fp8_fp4", "demo"])
-def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == "demo":
-        return ensure(tmp_path_factory.mktemp("demo"))
-    return ROOT / "layouts" / request.param
+def directory(request: pytest.FixtureRequest) -> Path:
+    return demo.path() if request.param == demo.NAME else ROOT / "layouts" / request.param
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def test_an_empty_prompt_is_refused(text: Text, method: str):
         getattr(text, method)("")
 
 
-def test_the_demo_model_has_a_tokenizer_of_this_kind(tmp_path: Path):
-    loaded = Text.load(demo.ensure(tmp_path))
+def test_the_demo_model_has_a_tokenizer_of_this_kind():
+    loaded = Text.load(demo.path())
     assert loaded.tokenizer.decode(list(loaded.chat_ids("hé"))) == "hé</think>"
 
 
