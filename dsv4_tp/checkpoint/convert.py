@@ -1,41 +1,86 @@
-"""DeepSeek's formats as MLX's, bit for bit: nothing is dequantised and quantised again.
+"""The files' formats as MLX's, bit for bit: nothing is dequantised and quantised again.
 
-Pure functions on arrays; `raw` weights are the file's bytes, seen as uint32 where quantised.
+Pure functions on arrays; raw weights are the file's bytes, seen as uint32 where quantised.
 """
+
+from dataclasses import dataclass
 
 import mlx.core as mx
 
 from dsv4_tp.core import DType, Span
 from dsv4_tp.errors import CheckpointError
-from dsv4_tp.layouts import BLOCK, GROUP, Format, Source
+from dsv4_tp.layouts import BLOCK, FP8_BLOCK, GROUP, Format, Source
 from dsv4_tp.rules import Cut
 
 _DTYPES = {"I32": mx.int32, "F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
 
 
-def finish(
-    source: Source, cut: Cut, raw: mx.array, scales: mx.array | None, wanted: DType | None
-) -> dict[str, mx.array]:
-    """The parameters, by name, of one cut: `raw` is its piece of the weights.
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What was read for one parameter, as it lies in the files."""
 
-    `scales` of an FP4 source are those of the piece; of an FP8 source all columns of the blocks
-    that hold the piece's rows. Unquantised weights become `wanted` where they may.
+    weight: mx.array
+    scales: mx.array | None = None
+    biases: mx.array | None = None
+
+
+def finish(source: Source, cut: Cut, raw: Raw, wanted: DType | None) -> dict[str, mx.array]:
+    """The parameters, by name, of one cut whose piece is `raw`.
+
+    The scales of an FP8 source are all columns of the blocks that hold the piece's rows, all
+    others those of the piece. Unquantised values become `wanted` where they may.
 
     Raises:
         CheckpointError: a float32 scale has no exact counterpart.
     """
-    if scales is None:
-        return {cut.name: raw.astype(_DTYPES[source.held_dtype(wanted)])}
+    dtype = _DTYPES[source.held_dtype(wanted)]
+    if raw.scales is None:
+        return {cut.name: raw.weight.astype(dtype)}
+    scales, form = _scales(source, cut, raw.scales), source.format
+    if not source.held.quantised:
+        return {cut.name: _unpacked(form, raw, scales).astype(dtype)}
+    beside = {scales_name(cut.name): scales, biases_name(cut.name): raw.biases}
+    found = {name: array for name, array in beside.items() if array is not None}
+    if form.affine:
+        found = {name: array.astype(dtype) for name, array in found.items()}
+    return {cut.name: raw.weight, **found}
+
+
+def _scales(source: Source, cut: Cut, scales: mx.array) -> mx.array:
+    """The scales of a cut in MLX's form."""
+    if source.format.affine:
+        return scales
     scales = e8m0(scales, source.tensor.name)
-    if source.format is Format.FP8_BLOCK:
-        *_, rows, columns = source.tensor.shape
-        scales = block_scales(scales, cut.rows or Span(0, rows), cut.columns or Span(0, columns))
-    return {cut.name: raw, scales_name(cut.name): scales}
+    if source.format != FP8_BLOCK:
+        return scales
+    *_, rows, columns = source.tensor.shape
+    return block_scales(scales, cut.rows or Span(0, rows), cut.columns or Span(0, columns))
+
+
+def _unpacked(form: Format, raw: Raw, scales: mx.array) -> mx.array:
+    """The values in float32."""
+    if form.affine:
+        # An affine value is computed in the dtype of its scale.
+        scales = scales.astype(mx.float32)
+    return mx.dequantize(
+        raw.weight,
+        scales,
+        None if raw.biases is None else raw.biases.astype(mx.float32),
+        group_size=form.group,
+        bits=form.bits,
+        mode=form.mode,
+        dtype=mx.float32,
+    )
 
 
 def scales_name(weight: str) -> str:
     """The parameter that holds the scales of the parameter `weight`."""
     return weight.removesuffix(".weight") + ".scales"
+
+
+def biases_name(weight: str) -> str:
+    """The parameter that holds the biases of the parameter `weight`, if it is affine."""
+    return weight.removesuffix(".weight") + ".biases"
 
 
 def block_scales(scales: mx.array, rows: Span, columns: Span) -> mx.array:

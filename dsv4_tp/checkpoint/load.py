@@ -3,16 +3,16 @@
 Parameters come in groups, a layer each, so that no more than one group is in flight.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import mlx.core as mx
 
-from dsv4_tp.checkpoint.convert import finish, scales_name
+from dsv4_tp.checkpoint.convert import Raw, biases_name, finish, scales_name
 from dsv4_tp.checkpoint.ranges import Piece, Segment, read_pieces
 from dsv4_tp.core import DType, Part, Span
-from dsv4_tp.layouts import BLOCK, GROUP, Catalog, Entry, Format, Source
+from dsv4_tp.layouts import BLOCK, FP8_BLOCK, Catalog, Entry, Source
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import Cut, cut_shape, cuts
 
@@ -28,11 +28,19 @@ class Load:
     cut: Cut
     weight: Piece
     scales: Piece | None
+    biases: Piece | None
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """What is read for it, by the names of the parameters it becomes."""
+        name = self.cut.name
+        named = {name: self.weight, scales_name(name): self.scales, biases_name(name): self.biases}
+        return {name: piece for name, piece in named.items() if piece is not None}
 
     @property
     def span_bytes(self) -> int:
         """Bytes that are read for it."""
-        return self.weight.span_bytes + (self.scales.span_bytes if self.scales else 0)
+        return sum(piece.span_bytes for piece in self.pieces.values())
 
 
 def plan_loads(catalog: Catalog, part: Part, spec: ModelSpec) -> tuple[tuple[Load, ...], ...]:
@@ -48,18 +56,18 @@ def plan_loads(catalog: Catalog, part: Part, spec: ModelSpec) -> tuple[tuple[Loa
 def read_group(loads: Sequence[Load], dtype: DType | None) -> dict[str, mx.array]:
     """The parameters of one group by name, evaluated; unquantised ones as `dtype`.
 
-    A quantised `X.weight` comes with `X.scales`, in the form of MLX's mxfp8 or mxfp4.
+    A quantised `X.weight` comes in MLX's form, with `X.scales` and, if it is affine, `X.biases`.
 
     Raises:
         CheckpointError: a file cannot be read, or a scale has no exact counterpart.
     """
-    weights = {load.cut.name: load.weight for load in loads}
-    scales = {scales_name(load.cut.name): load.scales for load in loads if load.scales}
-    raw = read_pieces(weights | scales)
+    pieces = {name: piece for load in loads for name, piece in load.pieces.items()}
+    arrays = read_pieces(pieces)
     ready: dict[str, mx.array] = {}
     for load in loads:
         name = load.cut.name
-        ready |= finish(load.source, load.cut, raw[name], raw.get(scales_name(name)), dtype)
+        raw = Raw(arrays[name], arrays.get(scales_name(name)), arrays.get(biases_name(name)))
+        ready |= finish(load.source, load.cut, raw, dtype)
     mx.eval(ready)
     return ready
 
@@ -71,46 +79,91 @@ def _group(name: str) -> str:
 
 
 def _load(source: Source, cut: Cut) -> Load:
-    held = cut.experts or Span(0, len(source.weights))
-    weights, scales = (
-        entries[held.start : held.stop] for entries in (source.weights, source.scales)
-    )
-    return Load(source, cut, _weight(source, cut, weights), _scales(source, cut, scales))
+    return Load(source, cut, _weight(source, cut), _scales(source, cut), _biases(source, cut))
 
 
-def _weight(source: Source, cut: Cut, entries: Sequence[Entry]) -> Piece:
-    shape = cut_shape(cut, source.tensor.shape)
-    segments = _segments(source, entries, cut.rows, cut.columns)
+def _weight(source: Source, cut: Cut) -> Piece:
+    *rows, columns = cut_shape(cut, source.tensor.shape)
+    segments = _segments(source, source.weights, cut)
     if not source.format.quantised:
-        return Piece(source.dtype, shape, segments)
+        return Piece(source.dtype, (*rows, columns), segments)
     # MLX holds quantised values packed in 32-bit words, in the order of the file's bytes.
-    return Piece("U32", (*shape[:-1], shape[-1] * source.format.bits // 32), segments)
+    return Piece("U32", (*rows, columns * source.format.bits // 32), segments)
 
 
-def _scales(source: Source, cut: Cut, entries: Sequence[Entry]) -> Piece | None:
+def _scales(source: Source, cut: Cut) -> Piece | None:
     if not source.format.quantised:
         return None
-    *experts, rows, columns = cut_shape(cut, source.tensor.shape)
-    if source.format is Format.FP4:
-        segments = _segments(source, entries, cut.rows, cut.columns)
-        return Piece("U8", (*experts, rows, columns // GROUP), segments)
+    if source.format == FP8_BLOCK:
+        return _block_scales(source, cut)
+    dtype = source.dtype if source.format.affine else "U8"
+    return _by_group(source, source.scales, cut, dtype)
+
+
+def _biases(source: Source, cut: Cut) -> Piece | None:
+    return _by_group(source, source.biases, cut, source.dtype) if source.biases else None
+
+
+def _by_group(source: Source, entries: Sequence[Entry], cut: Cut, dtype: str) -> Piece:
+    """What there is one of for each group of a row's values."""
+    *rows, columns = cut_shape(cut, source.tensor.shape)
+    shape = (*rows, columns // source.format.group)
+    return Piece(dtype, shape, _segments(source, entries, cut))
+
+
+def _block_scales(source: Source, cut: Cut) -> Piece:
+    """All columns of the blocks that hold the cut's rows."""
     blocks = cut.rows and Span(cut.rows.start // BLOCK, -(-cut.rows.stop // BLOCK))
-    whole_rows, whole_columns = entries[0].shape
-    shape = (*experts, len(blocks) if blocks else whole_rows, whole_columns)
-    segments = _segments(source, entries, blocks, None)
-    return Piece("F32" if entries[0].dtype == "F32" else "U8", shape, segments)
+    first = source.scales[0]
+    experts = cut_shape(cut, source.tensor.shape)[:-2]
+    shape = (*experts, len(blocks) if blocks else first.shape[0], first.shape[1])
+    segments = _segments(source, source.scales, replace(cut, rows=blocks, columns=None))
+    return Piece("F32" if first.dtype == "F32" else "U8", shape, segments)
 
 
-def _segments(
-    source: Source, entries: Sequence[Entry], rows: Span | None, columns: Span | None
-) -> tuple[Segment, ...]:
-    """The bytes of the same rows and columns (None: all) of each entry."""
+def _segments(source: Source, blocks: Sequence[Entry], cut: Cut) -> tuple[Segment, ...]:
+    """The bytes of the cut's part of a tensor that lies in these blocks."""
     width = source.tensor.shape[-1]
-    return tuple(
+    pieces = (
         segment
-        for entry in entries
-        for segment in _of_entry(entry, rows or Span(0, entry.shape[0]), columns, width)
+        for entry, rows in _held_rows(source, blocks, cut)
+        for segment in _of_entry(entry, rows, cut.columns, width)
     )
+    return tuple(_joined(pieces))
+
+
+def _held_rows(source: Source, blocks: Sequence[Entry], cut: Cut) -> Iterator[tuple[Entry, Span]]:
+    """The blocks of which rows are held, and those rows."""
+    if len(source.tensor.shape) == 3:
+        held = cut.experts or Span(0, len(blocks))
+        for entry in blocks[held.start : held.stop]:
+            yield entry, cut.rows or Span(0, entry.shape[0])
+        return
+    size = blocks[0].shape[0]
+    wanted = cut.rows or Span(0, size * len(blocks))
+    for number, entry in enumerate(blocks):
+        start, stop = max(wanted.start, number * size), min(wanted.stop, (number + 1) * size)
+        if start < stop:
+            yield entry, Span(start - number * size, stop - number * size)
+
+
+def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Whole rows that follow each other in a file, as one segment."""
+    last: Segment | None = None
+    for segment in segments:
+        if last is not None and _follows(segment, last):
+            last = replace(last, rows=last.rows + segment.rows)
+            continue
+        if last is not None:
+            yield last
+        last = segment
+    if last is not None:
+        yield last
+
+
+def _follows(segment: Segment, last: Segment) -> bool:
+    whole = segment.take == segment.row_bytes == last.take == last.row_bytes
+    return whole and segment.file == last.file and segment.offset == last.offset + last.nbytes
 
 
 def _of_entry(entry: Entry, rows: Span, columns: Span | None, width: int) -> Iterator[Segment]:

@@ -1,46 +1,80 @@
 """The names a layout's table gives to the tensors of our model."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from dsv4_tp.layouts.formats import FORMATS
-from dsv4_tp.layouts.tables import FIELDS, Layout
-from dsv4_tp.modelspec import Tensor
+from dsv4_tp.layouts.tables import FIELDS, PROJECTIONS, Layout, Row
+from dsv4_tp.modelspec import ModelSpec, Tensor
+
+WEIGHT = ".weight"
+NATIVE_SCALE, SCALES, BIASES = ".scale", ".scales", ".biases"
 
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """The names in the files of one tensor's weights and scales; of each expert where stacked."""
+    """Where one tensor's weights are: the names, and how they make up the whole."""
 
-    weights: tuple[str, ...]
-    scales: tuple[str, ...]  # empty unless quantised
+    weights: tuple[str, ...]  # one, or one for each expert or output group
+    part: tuple[int, int] = (0, 1)  # as in tables.Row
 
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Weights, then scales."""
-        return self.weights + self.scales
-
-
-def file_names(layout: Layout, tensor: Tensor) -> FileNames:
-    """Under which names `layout` stores a tensor of our model."""
-    name = _released(layout, tensor.name)
-    weights = (name,)
-    if "{expert}" in name:
-        weights = tuple(name.format(expert=expert) for expert in range(tensor.shape[0]))
-    if not FORMATS[tensor.stored].quantised:
-        return FileNames(weights, ())
-    scales = (weight.removesuffix(".weight") + layout.scale_suffix for weight in weights)
-    return FileNames(weights, tuple(scales))
+    def beside(self, suffix: str) -> tuple[str, ...]:
+        """The names of what is stored beside the weights, such as scales."""
+        return tuple(name.removesuffix(WEIGHT) + suffix for name in self.weights)
 
 
-def _released(layout: Layout, path: str) -> str:
-    """The name of the tensor at `path` by the first row that fits; `{expert}` stays open."""
-    for row in layout.rows:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A layout, and which of its rows' names a checkpoint uses: `chosen` by the number of a row."""
+
+    layout: Layout
+    chosen: tuple[int, ...]
+
+    def names(self, tensor: Tensor, spec: ModelSpec) -> FileNames | None:
+        """Under which names the files hold a tensor of our model; None where they cannot."""
+        found = row_of(self.layout, tensor.name)
+        if found is None:
+            return None
+        number, fields = found
+        row = self.layout.rows[number]
+        form = row.names[self.chosen[number]]
+        return FileNames(tuple(_expanded(form, fields, tensor, spec)), row.part)
+
+
+def row_of(layout: Layout, path: str) -> tuple[int, dict[str, str]] | None:
+    """The number of the first row that fits a path, and what its fields stand for."""
+    for number, row in enumerate(layout.rows):
         found = _pattern(row.path).fullmatch(path)
         if found:
-            return row.released.format(**found.groupdict(), expert="{expert}")
-    raise AssertionError(f"{layout.name} has no row for {path}")
+            fields = found.groupdict()
+            return number, fields | {"proj": PROJECTIONS.get(fields.get("w", ""), "")}
+    return None
+
+
+def filled(form: str, fields: dict[str, str]) -> str:
+    """A row's name for one tensor, with `#` for the numbers of experts and groups."""
+    return form.format(**fields, expert="#", group="#")
+
+
+def all_readings(layout: Layout) -> Iterator[Reading]:
+    """Readings that have each name of each row in one of them."""
+    for number in range(max(len(row.names) for row in layout.rows)):
+        yield Reading(layout, tuple(min(number, _last(row)) for row in layout.rows))
+
+
+def _last(row: Row) -> int:
+    return len(row.names) - 1
+
+
+def _expanded(form: str, fields: dict[str, str], tensor: Tensor, spec: ModelSpec) -> Iterator[str]:
+    count = tensor.shape[0] if "{expert}" in form else spec.o_groups
+    # Filled once, since a large model has a hundred thousand of these.
+    before, mark, after = filled(form, fields).partition("#")
+    if not mark:
+        yield before
+        return
+    yield from (f"{before}{number}{after}" for number in range(count))
 
 
 @cache

@@ -11,7 +11,6 @@ import mlx.nn as nn
 
 from dsv4_tp import model
 from dsv4_tp.checkpoint import adopt
-from dsv4_tp.layouts import native_catalog
 from dsv4_tp.modelspec import ModelSpec, Stored, contract, parse_spec
 from dsv4_tp.parallel import quantise_as_stored
 
@@ -41,15 +40,17 @@ class Model(model.Model):
         self.model_type = args.model_type
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
-        """DeepSeek's tensors as this model's parameters, quantised ones kept bit for bit.
+        """The tensors of any layout as this model's parameters, quantised ones kept bit for bit.
 
-        Linears whose weights are packed become quantised modules here: mlx-lm itself does so
-        for 32 x 32 blocks only. Raises CheckpointError for a name left over or unfilled.
+        Modules whose weights are packed become quantised ones here: mlx-lm itself knows neither
+        DeepSeek's formats nor the names that other conversions gave theirs. Raises
+        CheckpointError for a name left over or unfilled.
         """
         if _OWN_NAME in weights:
             return weights
-        quantise_as_stored(self, native_catalog(self.spec, mtp=False))
-        return adopt(self.spec, weights)
+        adopted = adopt(self.spec, weights)
+        quantise_as_stored(self, adopted.catalog)
+        return adopted.parameters
 
     @property
     def cast_predicate(self) -> Callable[[str], bool]:

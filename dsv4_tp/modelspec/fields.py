@@ -56,6 +56,15 @@ class Fields:
             raise self.wrong(key, "a list of integers")
         return integers
 
+    def strings(self, key: str) -> tuple[str, ...]:
+        """The list of strings at `key`."""
+        value = self._get(key)
+        items = cast(list[object], value) if isinstance(value, list) else [None]
+        strings = tuple(item for item in items if isinstance(item, str))
+        if len(strings) < len(items):
+            raise self.wrong(key, "a list of strings")
+        return strings
+
     def section(self, key: str) -> "Fields":
         """The object at `key`."""
         value = self._get(key)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from dsv4_tp.errors import ModelError
 from dsv4_tp.modelspec.fields import Fields
+from dsv4_tp.modelspec.quantization import is_native, mlx_quantization
 from dsv4_tp.modelspec.spec import ModelSpec, Yarn
 
 RATIOS = (0, 4, 128)
@@ -35,13 +36,13 @@ _INTEGERS = (
     "hc_sinkhorn_iters",
 )
 _NUMBERS = (
-    "rope_theta",
-    "compress_rope_theta",
     "routed_scaling_factor",
     "swiglu_limit",
     "hc_eps",
     "rms_norm_eps",
 )
+# Stated so, or by transformers in a part of rope_parameters.
+_THETAS = {"rope_theta": "main", "compress_rope_theta": "compress"}
 # The layer kinds in the words of transformers' configs.
 _KINDS = {
     "sliding_attention": 0,
@@ -76,8 +77,9 @@ def parse_spec(data: Mapping[str, Any], *, where: str = "config.json") -> ModelS
     """
     fields = Fields(data, where)
     fields.choice("model_type", ("deepseek_v4",))
-    quantized = "quantization_config" in fields
+    native = is_native(fields)
     as_stated: dict[str, Any] = {key: fields.integer(key) for key in _INTEGERS}
+    as_stated |= {key: _rope_theta(fields, key) for key in _THETAS}
     as_stated |= {key: fields.number(key) for key in _NUMBERS}
     spec = ModelSpec(
         **as_stated,
@@ -88,8 +90,9 @@ def parse_spec(data: Mapping[str, Any], *, where: str = "config.json") -> ModelS
         n_shared_experts=_optional_integer(fields, "n_shared_experts", absent=1),
         scoring_func=fields.choice("scoring_func", _SCORING),
         norm_topk_prob=fields.flag("norm_topk_prob"),
-        expert_format=_expert_format(fields) if quantized else "plain",
-        linear_format="fp8" if quantized else "plain",
+        expert_format=_expert_format(fields) if native else "plain",
+        linear_format="fp8" if native else "plain",
+        mlx_quantization=mlx_quantization(fields),
         torch_dtype=fields.choice("torch_dtype" if "torch_dtype" in fields else "dtype", _DTYPES),
         bos_token_id=fields.integer("bos_token_id", least=0),
         eos_token_ids=_eos_ids(fields),
@@ -109,7 +112,7 @@ def _ratios(fields: Fields) -> tuple[int, ...]:
     if "compress_ratios" in fields:
         ratios = fields.integers("compress_ratios")
     elif "layer_types" in fields:
-        ratios = tuple(_ratio_of_kind(fields, kind) for kind in fields.data["layer_types"])
+        ratios = tuple(_ratio_of_kind(fields, kind) for kind in fields.strings("layer_types"))
     else:
         raise ModelError(
             f"{fields.where}: neither compress_ratios nor layer_types states the layer kinds; "
@@ -126,8 +129,8 @@ def _ratios(fields: Fields) -> tuple[int, ...]:
     return ratios[:layers]
 
 
-def _ratio_of_kind(fields: Fields, kind: object) -> int:
-    if not isinstance(kind, str) or kind not in _KINDS:
+def _ratio_of_kind(fields: Fields, kind: str) -> int:
+    if kind not in _KINDS:
         raise ModelError(
             f"{fields.where}: layer_types holds {kind!r}, expected one of {', '.join(_KINDS)}"
         )
@@ -139,11 +142,17 @@ def _ratio_of_kind(fields: Fields, kind: object) -> int:
 def _hash_layers(fields: Fields) -> int:
     if "num_hash_layers" in fields or "mlp_layer_types" not in fields:
         return fields.integer("num_hash_layers", least=0)
-    kinds: list[str] = fields.data["mlp_layer_types"]
+    kinds = fields.strings("mlp_layer_types")
     count = kinds.count("hash_moe")
     if "hash_moe" in kinds[count:]:
         raise fields.wrong("mlp_layer_types", "hash_moe in the first layers only")
     return count
+
+
+def _rope_theta(fields: Fields, key: str) -> float:
+    if key in fields or "rope_parameters" not in fields:
+        return fields.number(key)
+    return fields.section("rope_parameters").section(_THETAS[key]).number("rope_theta")
 
 
 def _yarn(fields: Fields) -> Yarn | None:

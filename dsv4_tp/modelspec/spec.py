@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dsv4_tp.core import Part, Span
+from dsv4_tp.modelspec.quantization import MlxQuantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class ModelSpec:
     # storage and text
     expert_format: str  # "fp4" | "fp8" | "plain": how config.json says routed experts are stored
     linear_format: str  # "fp8" | "plain"
+    mlx_quantization: MlxQuantization | None  # of a conversion by MLX
     torch_dtype: str  # "bfloat16" | "float32" | "float16"
     bos_token_id: int
     eos_token_ids: tuple[int, ...]

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 
 from dsv4_tp.checkpoint import Load, plan_loads, read_group
 from dsv4_tp.core import DType, Part
-from dsv4_tp.layouts import GROUP, Catalog, Format, catalog, read_headers
+from dsv4_tp.layouts import PLAIN, Catalog, catalog, read_headers
 from dsv4_tp.model import AllSum, Model, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.rules import cuts
@@ -45,6 +45,7 @@ def load_rank(
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
+    MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: the weights, and once more those of the largest layer.
 
@@ -55,7 +56,7 @@ def load_rank(
     spec = read_spec(model_dir)
     found = catalog(spec, read_headers(model_dir), mtp=mtp)
     part = part or spec.whole
-    model = Model(spec, part, all_sum=all_sum or identity, mtp=mtp)
+    model = Model(spec, part, all_sum=all_sum or identity, mtp=found.has_mtp)
     quantise_as_stored(model, found)
     groups = plan_loads(found, part, spec)
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
@@ -64,21 +65,21 @@ def load_rank(
 
 
 def quantise_as_stored(model: Model, catalog: Catalog) -> None:
-    """Swap each linear whose weights `catalog` has in FP8 or FP4 for its quantised twin.
+    """Swap each linear or embedding that `catalog` has quantised for its twin.
 
     The twins' own weights are never evaluated; they wait to be replaced.
     """
     formats = {
-        cut.name: source.format
+        cut.name: source.held
         for source in catalog.sources
         for cut in cuts(source.tensor, model.part, model.spec)
     }
 
     def settings(path: str, _: nn.Module) -> dict[str, object] | bool:
-        form = formats.get(f"{path}.weight", Format.PLAIN)
+        form = formats.get(f"{path}.weight", PLAIN)
         if not form.quantised:
             return False
-        return {"group_size": GROUP, "bits": form.bits, "mode": form.mode}
+        return {"group_size": form.group, "bits": form.bits, "mode": form.mode}
 
     nn.quantize(model, class_predicate=settings)
 

@@ -7,9 +7,8 @@ import pytest
 from dsv4_tp.checkpoint import Load, adopt, plan_loads, read_group, scales_name
 from dsv4_tp.core import DType, ExpertSplit, Part
 from dsv4_tp.errors import CheckpointError
-from dsv4_tp.layouts import Catalog, Format, catalog, read_headers
-from dsv4_tp.layouts.names import file_names
-from dsv4_tp.layouts.tables import OFFICIAL
+from dsv4_tp.layouts import PLAIN as NOT_QUANTISED
+from dsv4_tp.layouts import Catalog, catalog, read_headers
 from dsv4_tp.modelspec import ModelSpec, Stored, read_spec
 from dsv4_tp.plan import make_plan
 from tests.checkpoint.decode import decoded
@@ -49,7 +48,7 @@ def value(load: Load, weight: mx.array, scales: mx.array | None) -> np.ndarray:
 def piece(load: Load, files: dict[str, np.ndarray]) -> np.ndarray:
     """What the cut must hold, from the decoded files."""
     tensor, cut = load.source.tensor, load.cut
-    names = file_names(OFFICIAL, tensor).weights
+    names = [entry.name for entry in load.source.weights]
     whole = np.stack([files[n] for n in names]) if len(tensor.shape) == 3 else files[names[0]]
     spans = [cut.rows, cut.columns] if len(tensor.shape) > 1 else [cut.rows]
     spans = [cut.experts, *spans] if len(tensor.shape) == 3 else spans
@@ -111,7 +110,7 @@ def test_a_rank_reads_little_more_than_it_holds() -> None:
             weight = load.weight
             cropped = load.cut.columns is not None
             assert weight.span_bytes == weight.nbytes or cropped
-            if load.cut.rows and load.source.format is not Format.PLAIN:
+            if load.cut.rows and load.source.format != NOT_QUANTISED:
                 parts = len(load.cut.rows) / load.source.tensor.shape[-2]
                 whole_bytes = sum(entry.nbytes for entry in load.source.weights)
                 assert weight.nbytes <= whole_bytes * parts
@@ -122,7 +121,7 @@ def test_arrays_that_are_already_loaded_become_the_same_parameters(model_dir: Pa
     arrays: dict[str, mx.array] = {}
     for file in sorted(model_dir.glob("model*.safetensors")):
         arrays |= mx.load(str(file))
-    adopted = adopt(read_spec(model_dir), arrays, mtp=True, dtype=DType.BFLOAT16)
+    adopted = adopt(read_spec(model_dir), arrays, mtp=True, dtype=DType.BFLOAT16).parameters
     for load, weight, scales in parameters(model_dir, dtype=DType.BFLOAT16):
         held = adopted.pop(load.cut.name)
         assert held.dtype == weight.dtype

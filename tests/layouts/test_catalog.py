@@ -4,8 +4,19 @@ from pathlib import Path
 import pytest
 
 from dsv4_tp.errors import CheckpointError, ModelError
-from dsv4_tp.layouts import Catalog, Entry, Format, catalog, native_catalog, read_headers
-from dsv4_tp.layouts.names import file_names
+from dsv4_tp.layouts import FP4 as FP4_FORMAT
+from dsv4_tp.layouts import (
+    FP8_BLOCK,
+    Catalog,
+    Drafter,
+    Entry,
+    catalog,
+    native_catalog,
+    read_headers,
+)
+from dsv4_tp.layouts import PLAIN as NOT_QUANTISED
+from dsv4_tp.layouts.match import match
+from dsv4_tp.layouts.names import Reading
 from dsv4_tp.layouts.tables import OFFICIAL
 from dsv4_tp.modelspec import ModelSpec, contract, read_spec
 from tests.storage_files import BASE, FP4, GOLDEN, NATIVE, PLAIN, RAGGED
@@ -41,17 +52,20 @@ def test_every_name_and_every_tensor_has_its_counterpart(model_dir: Path, mtp: b
 @pytest.mark.parametrize(("model", "count"), [("flash", 69_187), ("pro", 145_116)])
 def test_the_real_models_have_as_many_tensors_as_were_published(model: str, count: int) -> None:
     spec = read_spec(CONFIGS / f"deepseek-v4-{model}.json")
+    reading = Reading(OFFICIAL, (0,) * len(OFFICIAL.rows))
     names = [
-        name for tensor in contract(spec, mtp=True) for name in file_names(OFFICIAL, tensor).all
+        name
+        for tensor in contract(spec, mtp=True)
+        for name in match(tensor, reading.names(tensor, spec), {}, spec.o_groups).names
     ]
     assert len(names) == len(set(names)) == count
 
 
 def test_formats_follow_the_files() -> None:
     sources = {s.tensor.name: s for s in catalog(*headers(FP4), mtp=False).sources}
-    assert sources["layers.0.attn.wq_b.weight"].format is Format.FP8_BLOCK
-    assert sources["layers.0.ffn.experts.w1.weight"].format is Format.FP4
-    assert sources["embed.weight"].format is Format.PLAIN
+    assert sources["layers.0.attn.wq_b.weight"].format == FP8_BLOCK
+    assert sources["layers.0.ffn.experts.w1.weight"].format == FP4_FORMAT
+    assert sources["embed.weight"].format == NOT_QUANTISED
     experts = sources["layers.0.ffn.experts.w1.weight"]
     assert [entry.name for entry in experts.weights][:2] == [
         "layers.0.ffn.experts.0.w1.weight",
@@ -152,9 +166,18 @@ def test_promised_mtp_weights_that_are_not_there() -> None:
     spec, entries = headers(PLAIN)
     backbone = without(entries, "mtp.")
     assert catalog(spec, backbone, mtp=False).notes == (
-        "config.json announces 1 MTP stages, the files hold none",
+        "config.json announces 1 MTP stages, the files hold none: speculation is off",
     )
-    assert "mtp.0.hc_attn_fn" in refusal(spec, backbone, mtp=True)
+    found = catalog(spec, backbone, mtp=True)
+    assert found.drafter is Drafter.STRIPPED
+    assert not found.has_mtp
+
+
+@pytest.mark.parametrize("mtp", [False, True], ids=["backbone", "mtp"])
+def test_half_an_mtp_stage_is_refused_even_where_none_was_asked_for(mtp: bool) -> None:
+    spec, entries = headers(PLAIN)
+    message = refusal(spec, without(entries, "mtp.0.e_proj"), mtp=mtp)
+    assert "1 tensor in no file that config.json asks for: mtp.0.e_proj.weight" in message
 
 
 def test_a_dspark_drafter_is_left_out_with_a_reason() -> None:
@@ -163,28 +186,47 @@ def test_a_dspark_drafter_is_left_out_with_a_reason() -> None:
         name: stranger(name)[name]
         for name in ("mtp.0.main_proj.weight", "mtp.2.markov_head.markov_w1.weight")
     }
-    spec = replace(spec, dspark_block_size=5)
-    found = catalog(spec, entries | drafter, mtp=False)
+    found = catalog(spec, entries | drafter, mtp=True)
+    assert found.drafter is Drafter.DSPARK
+    assert not found.has_mtp
     assert {d.reason for d in found.dropped} == {
         "a stage of the DSpark drafter, which is not used yet"
     }
     assert drafter.keys() <= {drop.name for drop in found.dropped}
-    assert "DSpark" in refusal(spec, entries | drafter, mtp=True)
+    assert any("DSpark" in note for note in found.notes)
+    by_config = catalog(replace(spec, dspark_block_size=5), entries, mtp=True)
+    assert by_config.drafter is Drafter.DSPARK
 
 
 @pytest.mark.parametrize(
-    ("name", "family"),
+    ("name", "words"),
     [
-        ("model.layers.0.ffn.switch_mlp.up_proj.weight", "switch_mlp"),
-        ("layers.0.attn.wo_a.0.weight", "one wo_a per output group"),
-        ("model.layers.0.self_attn.q_a_proj.weight", "transformers"),
-        ("layers.0.attn.wq_a.biases", "affine quantisation"),
-        ("model.embed_tokens.weight", "prefix `model.`"),
+        ("model.layers.0.ffn.switch_mlp.up_proj.weight", "one of mlx-lm's names with switch_mlp"),
+        (
+            "layers.0.attn.wo_a.0.weight",
+            "wo_a.weight and layers.0.attn.wo_a.0.weight are two",
+        ),
+        ("model.layers.0.self_attn.q_a_proj.weight", "one of transformers' names of modules"),
+        ("model.layers.1.attn.norm.weight", "as its save_pretrained writes them"),
+        ("layers.1.ffn.experts.w1.weight", "layers.0.ffn.experts.0.w1.weight and"),
     ],
 )
-def test_a_family_that_is_known_but_not_supported_is_named(name: str, family: str) -> None:
+def test_two_layouts_mixed(name: str, words: str) -> None:
     spec, entries = headers(PLAIN)
     message = refusal(spec, entries | stranger(name))
+    assert "two layouts are mixed: " in message
+    assert words in message
     assert name in message
-    assert family in message
-    assert "not supported yet" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("layers.0.attn.wq_a.weight_scale_inv", "a conversion with weight_scale_inv"),
+        ("layers.0.attn.wq_a.qweight", "a quantisation by GPTQ or AWQ"),
+    ],
+)
+def test_a_family_that_is_known_but_not_supported_is_named(name: str, words: str) -> None:
+    spec, entries = headers(PLAIN)
+    message = refusal(spec, entries | stranger(name))
+    assert f"{name} shows {words}, a layout that is not supported" in message
