@@ -55,6 +55,7 @@ def on_ranks(
     run: Callable[[Model], T],
     *,
     change: Callable[[int, AllSum], AllSum] = lambda _, all_sum: all_sum,
+    mtp: bool = False,
 ) -> list[T]:
     """`run(model)` on each rank of a plan, each in a thread of its own; the results by rank.
 
@@ -68,7 +69,9 @@ def on_ranks(
     def rank_main(rank: int) -> T:
         try:
             all_sum = change(rank, reduce.of(rank))
-            loaded = load_rank(model_dir, plan.parts[rank], dtype=DType.FLOAT32, all_sum=all_sum)
+            loaded = load_rank(
+                model_dir, plan.parts[rank], dtype=DType.FLOAT32, all_sum=all_sum, mtp=mtp
+            )
             return run(loaded.model)
         except BaseException:
             reduce.abort()
