@@ -10,6 +10,7 @@ PLAIN = GOLDEN / "public" / "a1_flash_mini"  # float32, one file
 NATIVE = GOLDEN / "native"  # FP8, FP4, MTP, one file
 FP4 = GOLDEN / "layouts" / "a_official_fp8_fp4"  # FP8, FP4, MTP, two files and an index
 BASE = GOLDEN / "layouts" / "a_base_fp8"  # FP8 experts, float32 scales
+CONVERSIONS = sorted((GOLDEN / "layouts").glob("[b-e]*"))  # by MLX, in two files and an index
 RAGGED = GOLDEN / "layouts" / "a_official_ragged_blocks"  # blocks that are not full
 
 

@@ -7,6 +7,7 @@ model has few.
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts.names import BIASES, NATIVE_SCALE, SCALES, WEIGHT, Reading, filled, row_of
@@ -30,7 +31,7 @@ def detect(spec: ModelSpec, names: Iterable[str], place: str) -> Reading:
     for name in names:
         met.setdefault(_form(name), name)
     paths = {_form(tensor.name): tensor.name for tensor in contract(spec, mtp=True)}
-    forms = {layout.name: _forms(layout, paths.values()) for layout in LAYOUTS}
+    forms = {layout.name: _forms(layout, tuple(paths.values())) for layout in LAYOUTS}
     layout = max(LAYOUTS, key=lambda layout: len(met.keys() & forms[layout.name].keys()))
     own = forms[layout.name]
     _check_foreign(met, own, place)
@@ -43,7 +44,8 @@ def _form(name: str) -> str:
     return _NUMBER.sub(".#", name)
 
 
-def _forms(layout: Layout, paths: Iterable[str]) -> Forms:
+@cache
+def _forms(layout: Layout, paths: tuple[str, ...]) -> Forms:
     """The forms of all names that a layout may have for these tensors."""
     forms: dict[str, tuple[int, int]] = {}
     for path in paths:

@@ -1,5 +1,6 @@
 """One tensor of our model and its entries in the files: what is there, missing, or wrong."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -84,14 +85,15 @@ class _Found:
         native = FORMATS[self.tensor.stored]
         if native.quantised or not self.scales:
             return native
-        packed, groups = (entry.shape[-1] if entry.shape else 0 for entry in self._first())
-        return mlx_format(self.tensor.shape[-1], packed, groups, self.scales[0].dtype)
+        weight, scales = self._typical()
+        packed, groups = (entry.shape[-1] if entry.shape else 0 for entry in (weight, scales))
+        return mlx_format(self.tensor.shape[-1], packed, groups, scales.dtype)
 
     def complaints(self, groups: int) -> Iterator[str]:
         """What is wrong with the entries; `groups` is the number of output groups."""
         form, shape = self.format(), self._piece_shape()
         if form is None:
-            weight, scales = self._first()
+            weight, scales = self._typical()
             yield (
                 f"{weight.name} in {weight.file.name} is {weight.dtype} {list(weight.shape)} with "
                 f"{scales.name} {scales.dtype} {list(scales.shape)}, which is no format of MLX for "
@@ -105,8 +107,7 @@ class _Found:
         if form.quantised:
             shapes = self._shapes(scale_shape(shape, form), groups)
             yield from odd(self.scales, scale_dtypes(form), shapes)
-            # Scales and biases are added and multiplied together, so they share a dtype.
-            yield from odd(self.biases, (self.scales[0].dtype,), shapes)
+            yield from self._unlike_scales()
 
     def source(self) -> Source:
         """The source that entries without complaints make."""
@@ -115,8 +116,23 @@ class _Found:
         parts = (self._blocks(some) for some in (self.weights, self.scales, self.biases))
         return Source(self.tensor, form, dtype, *parts)
 
-    def _first(self) -> tuple[Entry, Entry]:
-        return self.weights[0], self.scales[0]
+    def _typical(self) -> tuple[Entry, Entry]:
+        """Weights and scales as most pieces have them, so that an odd one is the one named."""
+        pairs = {(w.shape, s.shape, s.dtype): (w, s) for w, s in self._pairs()}
+        counts = Counter((w.shape, s.shape, s.dtype) for w, s in self._pairs())
+        return pairs[counts.most_common(1)[0][0]]
+
+    def _pairs(self) -> Iterator[tuple[Entry, Entry]]:
+        return zip(self.weights, self.scales, strict=True)
+
+    def _unlike_scales(self) -> Iterator[str]:
+        """Biases that do not go with their scales."""
+        for scales, biases in zip(self.scales, self.biases, strict=bool(self.biases)):
+            if (scales.dtype, scales.shape) != (biases.dtype, biases.shape):
+                yield (
+                    f"{biases.name} in {biases.file.name} is {biases.dtype} {list(biases.shape)}, "
+                    f"but {scales.name} is {scales.dtype} {list(scales.shape)}"
+                )
 
     def _piece_shape(self) -> tuple[int, ...]:
         """The logical shape of what each name holds."""
@@ -149,7 +165,8 @@ def odd(
     entries: tuple[Entry, ...], dtypes: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]
 ) -> Iterator[str]:
     """The entries without one of the shapes or dtypes they must have; pieces share a dtype."""
-    dtypes = (entries[0].dtype,) if entries and entries[0].dtype in dtypes else dtypes
+    usual = Counter(entry.dtype for entry in entries).most_common(1)[0][0]
+    dtypes = (usual,) if usual in dtypes else dtypes
     for entry in entries:
         if entry.dtype not in dtypes or entry.shape not in shapes:
             yield (

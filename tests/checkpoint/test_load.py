@@ -1,10 +1,11 @@
+from collections import Counter
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from dsv4_tp.checkpoint import Load, adopt, plan_loads, read_group, scales_name
+from dsv4_tp.checkpoint import Load, adopt, biases_name, plan_loads, read_group, scales_name
 from dsv4_tp.core import DType, ExpertSplit, Part
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import PLAIN as NOT_QUANTISED
@@ -12,9 +13,19 @@ from dsv4_tp.layouts import Catalog, catalog, read_headers
 from dsv4_tp.modelspec import ModelSpec, Stored, read_spec
 from dsv4_tp.plan import make_plan
 from tests.checkpoint.decode import decoded
-from tests.storage_files import BASE, FP4, NATIVE, PLAIN, RAGGED, copy_model, read_file, write_file
+from tests.storage_files import (
+    BASE,
+    CONVERSIONS,
+    FP4,
+    NATIVE,
+    PLAIN,
+    RAGGED,
+    copy_model,
+    read_file,
+    write_file,
+)
 
-MODELS = [PLAIN, NATIVE, FP4, BASE, RAGGED]
+MODELS = [PLAIN, NATIVE, FP4, BASE, RAGGED, *CONVERSIONS]
 
 
 def found(model_dir: Path) -> tuple[ModelSpec, Catalog]:
@@ -27,11 +38,7 @@ def parameters(model_dir: Path, part: Part | None = None, dtype: DType = DType.F
     spec, whole = found(model_dir)
     for group in plan_loads(whole, part or spec.whole, spec):
         ready = read_group(group, dtype)
-        assert ready.keys() == {
-            name
-            for load in group
-            for name in (load.cut.name, *([scales_name(load.cut.name)] if load.scales else []))
-        }
+        assert ready.keys() == {name for load in group for name in load.pieces}
         for load in group:
             yield load, ready[load.cut.name], ready.get(scales_name(load.cut.name))
 
@@ -116,6 +123,21 @@ def test_a_rank_reads_little_more_than_it_holds() -> None:
                 assert weight.nbytes <= whole_bytes * parts
 
 
+@pytest.mark.parametrize("model_dir", CONVERSIONS, ids=lambda path: path.name)
+@pytest.mark.parametrize("split", ExpertSplit)
+def test_two_ranks_read_between_them_what_one_reads(model_dir: Path, split: ExpertSplit) -> None:
+    """Of stacked experts and of wo_a in pieces too, their scales and biases among it."""
+    spec, whole = found(model_dir)
+    read: Counter[str] = Counter()
+    for part in make_plan(spec, whole, [1, 1], expert_split=split).parts:
+        for load in (load for group in plan_loads(whole, part, spec) for load in group):
+            if (load.cut.experts or load.cut.rows) and load.cut.columns is None:
+                read[load.source.tensor.name] += load.span_bytes
+    held = {s.tensor.name: (*s.weights, *s.scales, *s.biases) for s in whole.sources}
+    assert read == {name: sum(entry.nbytes for entry in held[name]) for name in read}
+    assert {"layers.1.attn.wq_b.weight", "layers.1.attn.wo_a.weight", "head.weight"} <= read.keys()
+
+
 @pytest.mark.parametrize("model_dir", MODELS, ids=lambda path: path.name)
 def test_arrays_that_are_already_loaded_become_the_same_parameters(model_dir: Path) -> None:
     arrays: dict[str, mx.array] = {}
@@ -128,6 +150,7 @@ def test_arrays_that_are_already_loaded_become_the_same_parameters(model_dir: Pa
         assert mx.array_equal(held, weight)
         if scales is not None:
             assert mx.array_equal(adopted.pop(scales_name(load.cut.name)), scales)
+        assert (adopted.pop(biases_name(load.cut.name), None) is not None) == bool(load.biases)
     assert not adopted
 
 

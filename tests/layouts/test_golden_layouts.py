@@ -16,13 +16,12 @@ from dsv4_tp.parallel import load_rank
 from tests.layouts.export import Style, export, sample
 from tests.model.golden import distance, run, run_mtp
 from tests.parallel.team import on_ranks
-from tests.storage_files import BASE, FP4, GOLDEN, RAGGED
+from tests.storage_files import BASE, CONVERSIONS, FP4, GOLDEN, RAGGED
 
 TOLERANCE = 1e-4
 HEADERS = GOLDEN / "headers"
 SPLITS = [([1], ExpertSplit.WIDTH), ([1, 1], ExpertSplit.WIDTH), ([1, 1, 1], ExpertSplit.WHOLE)]
 SPLITS += [([1, 1, 1], ExpertSplit.WIDTH), ([3, 5], ExpertSplit.WHOLE)]
-CONVERSIONS = sorted(path for path in (GOLDEN / "layouts").iterdir() if path.name[0] != "a")
 
 STACKED = {"{block}.ffn.experts.{w}.weight": 1}
 SPLIT = {"{block}.attn.wo_a.weight": 1}

@@ -10,6 +10,7 @@ from dsv4_tp.core import DType
 from dsv4_tp.mlx_lm import register
 from dsv4_tp.parallel import load_rank
 from tests.model.golden import ROOT, greedy
+from tests.storage_files import CONVERSIONS
 
 PROMPT = "The red door is open. The"
 
@@ -37,6 +38,16 @@ def test_same_greedy_tokens(directory: Path, mlx_lm: object) -> None:
     ours = load_rank(directory, None, dtype=DType.BFLOAT16).model
     assert greedy(ours, prompt, 16)[: len(theirs)] == theirs
     assert len(theirs) == 16 or tokenizer.eos_token_id in theirs
+
+
+@pytest.mark.parametrize("conversion", CONVERSIONS, ids=lambda path: path.name)
+def test_conversions_load_as_ours_do(conversion: Path, mlx_lm: object) -> None:
+    from mlx_lm.utils import load_model
+
+    theirs = dict(_flat(load_model(conversion)[0]))
+    ours = dict(_flat(load_rank(conversion, None, dtype=DType.BFLOAT16).model))
+    assert set(theirs) == set(ours)
+    assert all(mx.array_equal(ours[name], theirs[name]).item() for name in ours)
 
 
 def test_loaded_bits_are_the_same(directory: Path, mlx_lm: object) -> None:

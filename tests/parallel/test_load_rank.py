@@ -13,11 +13,11 @@ from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank, quantise_as_stored
 from dsv4_tp.plan import make_plan
-from tests.storage_files import BASE, FP4, PLAIN, change_config, copy_model
+from tests.storage_files import BASE, CONVERSIONS, FP4, PLAIN, change_config, copy_model
 
 
 @pytest.mark.parametrize("dtype", DType)
-@pytest.mark.parametrize("model_dir", [PLAIN, FP4], ids=lambda path: path.name)
+@pytest.mark.parametrize("model_dir", [PLAIN, FP4, *CONVERSIONS], ids=lambda path: path.name)
 def test_a_rank_holds_the_bytes_that_were_planned(model_dir: Path, dtype: DType) -> None:
     spec = read_spec(model_dir)
     found = catalog(spec, read_headers(model_dir), mtp=False)
