@@ -82,6 +82,21 @@ def plan(**given: Any) -> None:
 
 
 @cli.command()
+@click.argument("model", metavar="DIR")
+@options.as_json
+def inspect(**given: Any) -> None:
+    """Show what a checkpoint is: layout, formats, bytes.
+
+    DIR is a checkpoint's directory, or `demo`. Also shows what predicts further tokens, what
+    would be left out and why. Ends with code 2 if it could not be loaded, and says what is missing
+    or wrong.
+    """
+    from dsv4_tp.cli.inspect import run
+
+    run(**given)
+
+
+@cli.command()
 @options.name
 @options.address
 @options.prompt

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from dsv4_tp import demo
+
 CHILD = """
 import sys
 sys.argv = ["dsv4-tp", *sys.argv[1:]]
@@ -36,3 +38,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]):
 
 def test_plan_runs_without_mlx():
     assert imported("plan", "--model", "demo", "--ranks", "2") == []
+
+
+def test_inspect_runs_without_mlx():
+    assert imported("inspect", str(demo.path())) == []
