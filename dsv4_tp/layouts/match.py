@@ -96,7 +96,7 @@ class _Found:
             weight, scales = self._typical()
             yield (
                 f"{weight.name} in {weight.file.name} is {weight.dtype} {list(weight.shape)} with "
-                f"{scales.name} {scales.dtype} {list(scales.shape)}, which is no format of MLX for "
+                f"{scales.name} {scales.dtype} {list(scales.shape)}, which is none of affine, mxfp4, mxfp8 for "
                 f"{self.tensor.shape[-1]} columns"
             )
             return

@@ -164,6 +164,15 @@ SAVED = Layout(
     ),
 )
 
+# The plug-in's model is one rank with all heads, so its wo_a has one run that holds all groups.
+OWN = Layout(
+    name="our own names, as mlx-lm saves them",
+    rows=(
+        Row("{layer}.attn.wo_a.weight", ("{layer}.attn.wo_a.0.weight",)),
+        Row("{name}", ("{name}",)),
+    ),
+)
+
 _ATTN, _INDEXER = "model.{layer}.self_attn", "model.{layer}.self_attn.compressor.indexer"
 _GATE_UP = ("model.{layer}.mlp.experts.gate_up_proj",)
 
@@ -211,7 +220,7 @@ MODULES = Layout(
 )
 
 # Of layouts that fit equally well the first is taken.
-LAYOUTS = (OFFICIAL, SWITCH, SELF_ATTN, SAVED, MODULES)
+LAYOUTS = (OFFICIAL, SWITCH, SELF_ATTN, SAVED, MODULES, OWN)
 
 # Left out of a model with a DSpark drafter.
 DSPARK = Drop("mtp.*", "a stage of the DSpark drafter, which is not used yet")

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from dsv4_tp.layouts import PLAIN as NOT_QUANTISED
 from dsv4_tp.layouts.match import match
 from dsv4_tp.layouts.names import Reading
 from dsv4_tp.layouts.tables import OFFICIAL
-from dsv4_tp.modelspec import ModelSpec, contract, read_spec
-from tests.storage_files import BASE, FP4, GOLDEN, NATIVE, PLAIN, RAGGED
+from dsv4_tp.modelspec import ModelSpec, contract, parse_spec, read_spec
+from tests.storage_files import BASE, CONVERSIONS, FP4, GOLDEN, NATIVE, PLAIN, RAGGED
 
 CONFIGS = Path(__file__).parent.parent / "plan" / "configs"
 MODELS = sorted([NATIVE, FP4, BASE, RAGGED, *(GOLDEN / "public").glob("a?_*")])
@@ -82,6 +83,22 @@ def test_a_bare_config_gives_the_same_formats_as_the_files() -> None:
     assert [(s.tensor, s.format, s.dtype) for s in planned.sources] == [
         (s.tensor, s.format, s.dtype) for s in found.sources
     ]
+
+
+@pytest.mark.parametrize("model_dir", CONVERSIONS, ids=lambda path: path.name)
+def test_a_bare_config_of_a_conversion_gives_the_files_formats(model_dir: Path) -> None:
+    spec, entries = headers(model_dir)
+    planned, found = native_catalog(spec, mtp=False), catalog(spec, entries, mtp=False)
+    for one, other in zip(planned.sources, found.sources, strict=True):
+        assert (one.tensor, one.format) == (other.tensor, other.format)
+        assert one.held_bytes(one.tensor.shape, None) == other.held_bytes(one.tensor.shape, None)
+
+
+def test_a_bare_config_with_a_setting_for_no_module() -> None:
+    config = json.loads((CONVERSIONS[1] / "config.json").read_text())
+    config["quantization"]["model.layers.0.attn.nothing"] = {"group_size": 64, "bits": 4}
+    with pytest.raises(ModelError, match=r"'model\.layers\.0\.attn\.nothing' names no module"):
+        native_catalog(parse_spec(config), mtp=False)
 
 
 def test_copies_in_base_checkpoints_are_dropped_with_a_reason() -> None:
