@@ -96,8 +96,8 @@ class _Found:
             weight, scales = self._typical()
             yield (
                 f"{weight.name} in {weight.file.name} is {weight.dtype} {list(weight.shape)} with "
-                f"{scales.name} {scales.dtype} {list(scales.shape)}, which is none of affine, mxfp4, mxfp8 for "
-                f"{self.tensor.shape[-1]} columns"
+                f"{scales.name} {scales.dtype} {list(scales.shape)}, which for "
+                f"{self.tensor.shape[-1]} columns is none of affine, mxfp4 and mxfp8"
             )
             return
         if form == FP8_BLOCK and len(self.tensor.shape) == 2 and len(self.weights) > 1:

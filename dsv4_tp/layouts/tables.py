@@ -11,7 +11,7 @@ Data only; `names.py` reads it and `detect.py` chooses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # What a field in braces may stand for.
 FIELDS: Mapping[str, str] = {
@@ -219,8 +219,20 @@ MODULES = Layout(
     ),
 )
 
+
+def _bare(layout: Layout) -> Layout:
+    """The same names where the inner model was saved, which has no prefix."""
+    rows = (
+        replace(row, names=tuple(name.removeprefix("model.") for name in row.names))
+        for row in layout.rows
+    )
+    return Layout(f"{layout.name}, without the prefix `model.`", tuple(rows))
+
+
+BARE = tuple(_bare(layout) for layout in (SWITCH, SELF_ATTN, MODULES))
+
 # Of layouts that fit equally well the first is taken.
-LAYOUTS = (OFFICIAL, SWITCH, SELF_ATTN, SAVED, MODULES, OWN)
+LAYOUTS = (OFFICIAL, SWITCH, SELF_ATTN, SAVED, MODULES, OWN, *BARE)
 
 # Left out of a model with a DSpark drafter.
 DSPARK = Drop("mtp.*", "a stage of the DSpark drafter, which is not used yet")

@@ -9,7 +9,7 @@ import pytest
 
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.layouts import PLAIN, Format, read_headers
-from dsv4_tp.layouts.tables import MODULES, OFFICIAL, OWN, SAVED, SELF_ATTN, SWITCH
+from dsv4_tp.layouts.tables import BARE, MODULES, OFFICIAL, OWN, SAVED, SELF_ATTN, SWITCH
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import Stored, Tensor
 from dsv4_tp.parallel import load_rank
@@ -116,6 +116,7 @@ STYLES = {
     "switch, bf16": Style(SWITCH, {"{layer}.ffn.shared_experts.{w}.weight": 1}),
     "switch, experts one by one": Style(SWITCH, {"{layer}.ffn.experts.{w}.weight": 1}, mixed),
     "self_attn, 3 bits": Style(SELF_ATTN, {"{layer}.hc_{sub}.{leaf}": 1}, affine(3, 128)),
+    "switch, no prefix": Style(BARE[0], {}, mixed),
     "our own, 5 bits": Style(OWN, {}, affine(5)),
     "fp16": Style(
         SWITCH,
