@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from dsv4_tp.core import DType, ExpertSplit
-from dsv4_tp.layouts import PLAIN, Format, read_headers
+from dsv4_tp.layouts import PLAIN, Format, catalog, read_headers
 from dsv4_tp.layouts.tables import BARE, MODULES, OFFICIAL, OWN, SAVED, SELF_ATTN, SWITCH
 from dsv4_tp.model import Model
-from dsv4_tp.modelspec import Stored, Tensor
+from dsv4_tp.modelspec import Stored, Tensor, read_spec
 from dsv4_tp.parallel import load_rank
+from dsv4_tp.plan import make_plan
 from tests.layouts.export import Style, export, sample
 from tests.model.golden import distance, run, run_mtp
 from tests.parallel.team import on_ranks
@@ -136,6 +137,17 @@ def test_a_conversion_of_our_own_against_its_exact_values(tmp_path: Path, style:
     ids = np.load(FP4 / "expected.npz")["ids"][:1, :40].astype(np.int32)
     model = load_rank(tmp_path / "plain", None, dtype=DType.FLOAT32).model
     each_split(tmp_path / "packed", ids, run(model, ids, [40]), splits=3)
+
+
+@pytest.mark.parametrize("dtype", DType)
+@pytest.mark.parametrize("style", ["short, mixed", "switch, mixed", "fp16", "self_attn, 3 bits"])
+def test_a_rank_holds_the_bytes_that_were_planned(tmp_path: Path, style: str, dtype: DType) -> None:
+    export(tmp_path, STYLES[style], *sample())
+    spec = read_spec(tmp_path)
+    found = catalog(spec, read_headers(tmp_path), mtp=False)
+    plan = make_plan(spec, found, [3, 5], expert_split=ExpertSplit.WIDTH, dtype=dtype)
+    for part, held in zip(plan.parts, plan.rank_bytes, strict=True):
+        assert load_rank(tmp_path, part, dtype=dtype).weight_bytes == held.total
 
 
 def test_the_short_conversion_has_the_names_of_the_known_one(tmp_path: Path) -> None:
