@@ -1,6 +1,6 @@
 """Trains the demo model: `make train-demo`.
 
-Takes about an hour on two cores with OpenBLAS preloaded, and 4 GB of memory. It goes on
+Takes about an hour on two cores with OpenBLAS preloaded, and 2 GB of memory. It goes on
 where it was interrupted, if that was with the same settings: everything is kept in one folder.
 
     build/demo_model/state.safetensors   weights and the optimizer's memory, after each tenth step
