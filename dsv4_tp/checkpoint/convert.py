@@ -10,6 +10,7 @@ import mlx.core as mx
 from dsv4_tp.core import DType, Span
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import BLOCK, FP8_BLOCK, GROUP, Format, Source
+from dsv4_tp.pieces import biases_name, scales_name
 from dsv4_tp.rules import Cut
 
 _DTYPES = {"I32": mx.int32, "F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
@@ -71,16 +72,6 @@ def _unpacked(form: Format, raw: Raw, scales: mx.array) -> mx.array:
         mode=form.mode,
         dtype=mx.float32,
     )
-
-
-def scales_name(weight: str) -> str:
-    """The parameter that holds the scales of the parameter `weight`."""
-    return weight.removesuffix(".weight") + ".scales"
-
-
-def biases_name(weight: str) -> str:
-    """The parameter that holds the biases of the parameter `weight`, if it is affine."""
-    return weight.removesuffix(".weight") + ".biases"
 
 
 def block_scales(scales: mx.array, rows: Span, columns: Span) -> mx.array:

@@ -13,11 +13,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 
-from dsv4_tp.checkpoint import Load, plan_loads, read_group
+from dsv4_tp.checkpoint import read_group
 from dsv4_tp.core import DType, Part
 from dsv4_tp.layouts import PLAIN, Catalog, catalog, read_headers
 from dsv4_tp.model import AllSum, Model, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
+from dsv4_tp.pieces import Load, plan_loads
 from dsv4_tp.rules import cuts
 
 OnBytes = Callable[[int, int], None]
@@ -58,7 +59,7 @@ def load_rank(
     part = part or spec.whole
     model = Model(spec, part, all_sum=all_sum or identity, mtp=found.has_mtp)
     quantise_as_stored(model, found)
-    groups = plan_loads(found, part, spec)
+    groups = tuple(plan_loads(found, part, spec).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
     bytes_read = sum(load.span_bytes for group in groups for load in group)
     return Loaded(model, spec, weight_bytes, bytes_read, found.notes)

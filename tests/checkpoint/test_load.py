@@ -5,12 +5,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from dsv4_tp.checkpoint import Load, adopt, biases_name, plan_loads, read_group, scales_name
+from dsv4_tp.checkpoint import adopt, read_group
 from dsv4_tp.core import DType, ExpertSplit, Part
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import PLAIN as NOT_QUANTISED
 from dsv4_tp.layouts import Catalog, catalog, read_headers
 from dsv4_tp.modelspec import ModelSpec, Stored, read_spec
+from dsv4_tp.pieces import Load, biases_name, plan_loads, scales_name
 from dsv4_tp.plan import make_plan
 from tests.checkpoint.decode import decoded
 from tests.storage_files import (
@@ -36,7 +37,7 @@ def found(model_dir: Path) -> tuple[ModelSpec, Catalog]:
 def parameters(model_dir: Path, part: Part | None = None, dtype: DType = DType.FLOAT32):
     """(load, its parameter, its scales) of all that a rank reads."""
     spec, whole = found(model_dir)
-    for group in plan_loads(whole, part or spec.whole, spec):
+    for group in plan_loads(whole, part or spec.whole, spec).values():
         ready = read_group(group, dtype)
         assert ready.keys() == {name for load in group for name in load.pieces}
         for load in group:
@@ -112,9 +113,9 @@ def test_formats_and_dtypes_in_memory() -> None:
 def test_a_rank_reads_little_more_than_it_holds() -> None:
     spec, whole = found(FP4)
     one, *_ = make_plan(spec, whole, [1] * 4, expert_split=ExpertSplit.WIDTH).parts
-    for group in plan_loads(whole, one, spec):
+    for group in plan_loads(whole, one, spec).values():
         for load in group:
-            weight = load.weight
+            weight = load.pieces[load.cut.name]
             cropped = load.cut.columns is not None
             assert weight.span_bytes == weight.nbytes or cropped
             if load.cut.rows and load.source.format != NOT_QUANTISED:
@@ -130,7 +131,7 @@ def test_two_ranks_read_between_them_what_one_reads(model_dir: Path, split: Expe
     spec, whole = found(model_dir)
     read: Counter[str] = Counter()
     for part in make_plan(spec, whole, [1, 1], expert_split=split).parts:
-        for load in (load for group in plan_loads(whole, part, spec) for load in group):
+        for load in (load for group in plan_loads(whole, part, spec).values() for load in group):
             if (load.cut.experts or load.cut.rows) and load.cut.columns is None:
                 read[load.source.tensor.name] += load.span_bytes
     held = {s.tensor.name: (*s.weights, *s.scales, *s.biases) for s in whole.sources}
@@ -150,7 +151,9 @@ def test_arrays_that_are_already_loaded_become_the_same_parameters(model_dir: Pa
         assert mx.array_equal(held, weight)
         if scales is not None:
             assert mx.array_equal(adopted.pop(scales_name(load.cut.name)), scales)
-        assert (adopted.pop(biases_name(load.cut.name), None) is not None) == bool(load.biases)
+        assert (adopted.pop(biases_name(load.cut.name), None) is not None) == (
+            biases_name(load.cut.name) in load.pieces
+        )
     assert not adopted
 
 

@@ -6,8 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from dsv4_tp.checkpoint.ranges import Piece, Segment, read_pieces
+from dsv4_tp.checkpoint.ranges import read_pieces
 from dsv4_tp.errors import CheckpointError
+from dsv4_tp.pieces import Piece, Segment
 
 ROWS, COLUMNS = 1000, 512
 IO = Path("/proc/self/io")
@@ -87,7 +88,8 @@ def test_a_process_may_end_right_after_reading(table: tuple[Path, np.ndarray]) -
     file, _ = table
     code = f"""
 from pathlib import Path
-from dsv4_tp.checkpoint.ranges import Piece, Segment, read_pieces
+from dsv4_tp.checkpoint.ranges import read_pieces
+from dsv4_tp.pieces import Piece, Segment
 rows = [Segment(Path({str(file)!r}), 100 + i, 1, 64, 0, 64) for i in range(40)]
 read_pieces({{str(i): Piece("U8", (64,), (row,)) for i, row in enumerate(rows)}})
 """

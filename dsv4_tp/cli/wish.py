@@ -1,0 +1,56 @@
+"""What is to be planned: a model, shares of it, and how they are cut, from the options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsv4_tp.cli.inputs import cluster, default_file
+from dsv4_tp.config import model_path, parse_weights
+from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be planned."""
+
+    model: str
+    weights: tuple[int, ...]
+    experts: ExpertSplit = ExpertSplit.WIDTH
+    dtype: DType | None = None  # None: as stored
+
+
+def wish(
+    *,
+    model: str | None,
+    ranks: int | None,
+    split: str | None,
+    hosts: str | None,
+    file: Path | None,
+) -> Wish:
+    """What the options ask for; what they leave open comes from ./cluster.yaml.
+
+    Raises:
+        ConfigError: they contradict each other, or something is missing.
+    """
+    weights = _weights(ranks=ranks, split=split, hosts=hosts, file=file)
+    if model is not None and weights is not None:
+        return Wish(model_path(model, Path.cwd()), weights)
+    file = default_file(file, hosts)
+    if file is None and hosts is None:
+        missing = "--model PATH" if weights else "--ranks N, --split 3:5, --hosts A,B or -f FILE"
+        raise ConfigError(f"there is no ./cluster.yaml; give {missing}")
+    config = cluster(hosts=hosts, file=file, model=model, dtype=None)
+    return Wish(config.model.path, weights or config.weights, config.experts, config.model.dtype)
+
+
+def _weights(
+    *, ranks: int | None, split: str | None, hosts: str | None, file: Path | None
+) -> tuple[int, ...] | None:
+    """The ranks' weights the options state; None: the cluster does."""
+    ways = {"--ranks": ranks, "--split": split, "--hosts": hosts, "-f": file}
+    given = [way for way, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} all say how many ranks; give one of them")
+    if ranks is not None:
+        return (1,) * ranks
+    return None if split is None else parse_weights(split)
