@@ -74,7 +74,7 @@ class _BundleFile:
         count = min(len(view), self._bundle.nbytes - position)
         try:
             self._bundle.fill(view[:count], position)
-        except (OSError, CheckpointError) as error:
-            self.failures.append(CheckpointError(str(error)))
+        except CheckpointError as error:
+            self.failures.append(error)
         self.seek(position + count)
         return count

@@ -66,10 +66,7 @@ def coordinator(**given: Any) -> None:
 
 @cli.command()
 @click.option("--model", metavar="PATH", help="Checkpoint, bare config.json, or `demo`.")
-@click.option("--ranks", type=click.IntRange(1), metavar="N", help="N equal ranks.")
-@click.option("--split", metavar="3:5", help="Ranks with shares in this proportion.")
-@options.hosts
-@options.file
+@options.shares
 @options.as_json
 def plan(**given: Any) -> None:
     """Show what each rank will hold, in bytes.
@@ -92,6 +89,33 @@ def inspect(**given: Any) -> None:
     or wrong.
     """
     from dsv4_tp.cli.inspect import run
+
+    run(**given)
+
+
+@cli.command()
+@options.model
+@click.option(
+    "--out", metavar="DIR", required=True, type=_PATH, help="Where the set is to be; may be begun."
+)
+@options.shares
+@click.option(
+    "--rank",
+    "only",
+    metavar="R",
+    multiple=True,
+    type=click.IntRange(0),
+    help="Only this rank's files; may be repeated.",
+)
+@options.as_json
+def shard(**given: Any) -> None:
+    """Sort a checkpoint's bytes by rank, once.
+
+    Writes a prepared set: files in which each rank finds its own bytes and nothing else. It goes
+    wherever a checkpoint goes (--model, cluster.yaml), for launches with the same shares. When it
+    is interrupted, the same command goes on from the last finished file.
+    """
+    from dsv4_tp.cli.shard import run
 
     run(**given)
 

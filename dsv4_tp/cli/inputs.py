@@ -14,8 +14,9 @@ from dsv4_tp.config import (
     read_cluster,
 )
 from dsv4_tp.errors import ConfigError
-from dsv4_tp.layouts import Catalog, catalog, native_catalog, read_headers
+from dsv4_tp.layouts import Catalog, native_catalog
 from dsv4_tp.modelspec import ModelSpec, read_spec
+from dsv4_tp.prepared import read_catalog
 
 DEFAULT_FILE = Path("cluster.yaml")
 
@@ -68,12 +69,13 @@ def model_config(model: str | None, dtype: str | None) -> ModelConfig:
 
 
 def read_checkpoint(model: str) -> Checkpoint:
-    """The model at a path on this machine, or DEMO: a checkpoint, or a bare config.json.
+    """The model at a path on this machine, or DEMO: a checkpoint, a set, or a bare config.json.
 
     Raises:
         ModelError, CheckpointError: the files are not those of one DeepSeek-V4 model.
     """
     path = demo.model_dir(model)
     spec = read_spec(path)
-    entries = catalog(spec, read_headers(path), mtp=False) if path.is_dir() else None
-    return Checkpoint(path, spec, entries or native_catalog(spec, mtp=False))
+    if path.is_dir():
+        return Checkpoint(path, spec, read_catalog(path, spec, mtp=False))
+    return Checkpoint(path, spec, native_catalog(spec, mtp=False))

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dsv4_tp import demo
+from dsv4_tp.cli.inspect_set import inspect_set
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import Dropped, Entry, Source, Survey, read_headers, survey_of
 from dsv4_tp.modelspec import read_spec
+from dsv4_tp.prepared import is_set
 from dsv4_tp.rules import rule_of
 
 
@@ -25,6 +27,9 @@ class _Class:
 def run(*, model: str, as_json: bool) -> None:
     """Print what the checkpoint holds; raises CheckpointError if it could not be loaded."""
     path = demo.model_dir(model)
+    if is_set(path):
+        inspect_set(path, as_json=as_json)
+        return
     entries = read_headers(path)
     survey = survey_of(read_spec(path), entries)
     classes = _classes(survey)

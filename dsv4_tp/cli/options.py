@@ -75,6 +75,15 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
+def shares(command: click.decorators.FC) -> click.decorators.FC:
+    """How a model is to be shared out."""
+    ranks = click.option("--ranks", type=click.IntRange(1), metavar="N", help="N equal ranks.")
+    split = click.option("--split", metavar="3:5", help="Ranks with shares in this proportion.")
+    for option in (file, hosts, split, ranks):
+        command = option(command)
+    return command
+
+
 def sampling(command: click.decorators.FC) -> click.decorators.FC:
     """How to continue it."""
     temperature = click.option(

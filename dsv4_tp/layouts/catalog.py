@@ -93,7 +93,7 @@ def catalog(spec: ModelSpec, entries: Mapping[str, Entry], *, mtp: bool) -> Cata
     if problems:
         raise CheckpointError(f"{survey.place}: {'; also '.join(problems)}")
     found = survey.catalog
-    return found if mtp else _without_mtp(found)
+    return found if mtp else without_mtp(found)
 
 
 def survey_of(spec: ModelSpec, entries: Mapping[str, Entry]) -> Survey:
@@ -121,6 +121,23 @@ def survey_of(spec: ModelSpec, entries: Mapping[str, Entry]) -> Survey:
             *(complaint for found in matches for complaint in found.wrong),
             *disagreements(spec, reading, sources),
         ),
+    )
+
+
+def without_mtp(found: Catalog) -> Catalog:
+    """The same catalog without the MTP stages, which are listed as dropped."""
+    if not found.has_mtp:
+        return found
+    stages = [source for source in found.sources if source.tensor.name.startswith("mtp.")]
+    entries = (e for source in stages for e in (*source.weights, *source.scales, *source.biases))
+    # A catalog without files knows the tensors by their own names only.
+    names = dict.fromkeys(e.name for e in entries) or [source.tensor.name for source in stages]
+    return Catalog(
+        found.sources[: -len(stages)],
+        (*found.dropped, *(Dropped(name, UNASKED_MTP) for name in names)),
+        (*found.notes, f"left out {len(names)}: {UNASKED_MTP}"),
+        found.layout,
+        found.drafter,
     )
 
 
@@ -161,22 +178,6 @@ def _reason(name: str, reading: Reading, drafter: Drafter) -> str:
         if fnmatchcase(name, drop.pattern):
             return drop.reason
     return ""
-
-
-def _without_mtp(found: Catalog) -> Catalog:
-    """The same without the MTP stages, which are listed as dropped."""
-    if not found.has_mtp:
-        return found
-    stages = [source for source in found.sources if source.tensor.name.startswith("mtp.")]
-    entries = (e for source in stages for e in (*source.weights, *source.scales, *source.biases))
-    dropped = tuple(Dropped(name, UNASKED_MTP) for name in dict.fromkeys(e.name for e in entries))
-    return Catalog(
-        found.sources[: -len(stages)],
-        (*found.dropped, *dropped),
-        (*found.notes, f"left out {len(dropped)}: {UNASKED_MTP}"),
-        found.layout,
-        found.drafter,
-    )
 
 
 def _notes(spec: ModelSpec, drafter: Drafter, dropped: tuple[Dropped, ...]) -> Iterator[str]:

@@ -15,10 +15,11 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 
 from dsv4_tp.checkpoint import read_group
 from dsv4_tp.core import DType, Part
-from dsv4_tp.layouts import PLAIN, Catalog, catalog, read_headers
+from dsv4_tp.layouts import PLAIN, Catalog
 from dsv4_tp.model import AllSum, Model, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
-from dsv4_tp.pieces import Load, plan_loads
+from dsv4_tp.pieces import Load
+from dsv4_tp.prepared import plan_reads, read_catalog
 from dsv4_tp.rules import cuts
 
 OnBytes = Callable[[int, int], None]
@@ -46,20 +47,22 @@ def load_rank(
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
+    `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: the weights, and once more those of the largest layer.
 
     Raises:
         ModelError: config.json is no DeepSeek-V4 model's.
-        CheckpointError: the files are missing, damaged, or not that model's.
+        CheckpointError: the files are missing, damaged, or not that model's; or they are a set
+            for other parts.
     """
     spec = read_spec(model_dir)
-    found = catalog(spec, read_headers(model_dir), mtp=mtp)
+    found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
     model = Model(spec, part, all_sum=all_sum or identity, mtp=found.has_mtp)
     quantise_as_stored(model, found)
-    groups = tuple(plan_loads(found, part, spec).values())
+    groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
     bytes_read = sum(load.span_bytes for group in groups for load in group)
     return Loaded(model, spec, weight_bytes, bytes_read, found.notes)

@@ -31,8 +31,7 @@ class Bundle:
         """Fill `view`, which ends within the file, with its bytes from `position` on.
 
         Raises:
-            CheckpointError: a file is shorter than its header promised.
-            OSError: one cannot be read.
+            CheckpointError: a file cannot be read, or is shorter than its header promised.
         """
         if position < len(self._head):
             count = min(len(view), len(self._head) - position)

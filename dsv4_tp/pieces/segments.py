@@ -34,8 +34,7 @@ class Segment:
         """Fill `view` with the wanted bytes from the `start`-th on; `handle` is the open file.
 
         Raises:
-            CheckpointError: the file ends before them.
-            OSError: it cannot be read.
+            CheckpointError: the file ends before them, or cannot be read.
         """
         if self.take == self.row_bytes:
             _read_exactly(handle, self.file, self.offset + start, view)
@@ -70,7 +69,10 @@ class Piece:
 
 def _read_exactly(handle: int, file: Path, offset: int, view: memoryview) -> None:
     while len(view):
-        count = os.preadv(handle, [view], offset)
+        try:
+            count = os.preadv(handle, [view], offset)
+        except OSError as error:
+            raise CheckpointError(f"{file}: {error.strerror} at byte {offset}") from error
         if not count:
             raise CheckpointError(f"{file}: ends at byte {offset}; it was cut while being read")
         view, offset = view[count:], offset + count
