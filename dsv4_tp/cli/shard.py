@@ -23,8 +23,7 @@ def run(*, out: Path, only: tuple[int, ...], as_json: bool, **plan: Any) -> None
     start_set(out, made.manifest, small)
     files = made.of(ranks)
     total = sum(file.nbytes for file in files)
-    # Where stderr is no terminal, nothing of it is printed.
-    with click.progressbar(length=total, file=sys.stderr) as bar:
+    with click.progressbar(length=total, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         fill_set(out, files, lambda done, _: bar.update(done - bar.pos))
     if as_json:
         print(json.dumps(_as_json(made, out, ranks)))

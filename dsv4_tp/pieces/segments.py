@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dsv4_tp.errors import CheckpointError
 
 
@@ -39,6 +37,8 @@ class Segment:
         if self.take == self.row_bytes:
             _read_exactly(handle, self.file, self.offset + start, view)
             return
+        import numpy as np  # planning, which copies nothing, is to start at once
+
         first, skipped = divmod(start, self.take)
         count = -(-(skipped + len(view)) // self.take)
         rows = np.empty((count, self.row_bytes), np.uint8)

@@ -72,20 +72,20 @@ def fingerprint(shards: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(shards, key=lambda file: file.name):
         try:
-            with file.open("rb", buffering=0) as stream:
-                size = os.fstat(stream.fileno()).st_size
-                digest.update(f"{file.name} {size}\n".encode())
-                for sample in _samples(stream.fileno(), size):
-                    digest.update(sample)
+            for sample in _samples(file):
+                digest.update(sample)
         except OSError as error:
             raise CheckpointError(f"{file}: {error.strerror}; check that it can be read") from error
     return digest.hexdigest()
 
 
-def _samples(handle: int, size: int) -> Iterator[bytes]:
-    """The header, and bytes from all over the file."""
-    head = os.pread(handle, 8, 0)
-    yield os.pread(handle, min(int.from_bytes(head, "little"), size), 8)
-    step = max(size // _SAMPLES, _SAMPLE_BYTES)
-    for offset in range(0, size, step):
-        yield os.pread(handle, _SAMPLE_BYTES, offset)
+def _samples(file: Path) -> Iterator[bytes]:
+    """Name and size, the header, and bytes from all over the file."""
+    with file.open("rb", buffering=0) as stream:
+        handle, size = stream.fileno(), os.fstat(stream.fileno()).st_size
+        yield f"{file.name} {size}\n".encode()
+        head = int.from_bytes(os.pread(handle, 8, 0), "little")
+        yield os.pread(handle, min(head, size), 8)
+        step = max(size // _SAMPLES, _SAMPLE_BYTES)
+        for offset in range(0, size, step):
+            yield os.pread(handle, _SAMPLE_BYTES, offset)

@@ -40,5 +40,11 @@ def test_plan_runs_without_mlx():
     assert imported("plan", "--model", "demo", "--ranks", "2") == []
 
 
+def test_shard_runs_without_mlx(tmp_path):
+    out = str(tmp_path / "set")
+    # NumPy crops rows.
+    assert imported("shard", "--model", "demo", "--ranks", "2", "--out", out) == ["numpy"]
+
+
 def test_inspect_runs_without_mlx():
     assert imported("inspect", str(demo.path())) == []

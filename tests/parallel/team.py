@@ -9,11 +9,11 @@ from typing import TypeVar
 import mlx.core as mx
 
 from dsv4_tp.core import DType, ExpertSplit
-from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import AllSum, Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.plan import make_plan
+from dsv4_tp.prepared import read_catalog
 
 _WAIT_S = 120.0
 
@@ -62,7 +62,7 @@ def on_ranks(
     `change(rank, all_sum)` may put another all_sum in a rank's hands.
     """
     spec = read_spec(model_dir)
-    found = catalog(spec, read_headers(model_dir), mtp=False)
+    found = read_catalog(model_dir, spec, mtp=False)
     plan = make_plan(spec, found, shares, expert_split=split)
     reduce = AllReduce(len(shares))
 
