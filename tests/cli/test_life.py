@@ -106,3 +106,21 @@ def test_a_score_by_a_cluster_is_the_score_by_one_device(state_dir: Path, tmp_pa
 def text_of(tokens: list[int]) -> str:
     stream = Text.load(FP4).stream()
     return stream.add(tokens) + stream.finish()
+
+
+def test_a_prepared_set_is_used_where_it_fits_and_refused_where_not(
+    state_dir: Path, tmp_path: Path
+):
+    out = tmp_path / "set"
+    made = run("shard", "--model", FP4, "--ranks", "2", "--out", out, state_dir=state_dir)
+    assert made.returncode == 0, made.stderr
+    straight, prepared = (
+        run("launch", *TWO, "--model", place, *PROMPT, "--json", state_dir=state_dir)
+        for place in (FP4, out)
+    )
+    assert "prepared for 2 ranks 1:1" in prepared.stderr
+    assert json.loads(prepared.stdout)["tokens"] == json.loads(straight.stdout)["tokens"]
+    three = ("--hosts", "localhost,localhost,localhost", "--model", out)
+    refused = run("launch", *three, *PROMPT, state_dir=state_dir)
+    assert refused.returncode == 2
+    assert "prepared for 2 ranks 1:1, experts by width, not for" in refused.stderr
