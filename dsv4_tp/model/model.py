@@ -129,7 +129,7 @@ class Model(nn.Module):
 
     def embedded(self, ids: mx.array) -> mx.array:
         """ids [B, L] -> every stream a copy of the embedding, [B, L, hc_mult, D]."""
-        return mx.repeat(self.embed(ids)[..., None, :], self.spec.hc_mult, axis=-2)
+        return mx.repeat(self._embed(ids)[..., None, :], self.spec.hc_mult, axis=-2)
 
     def logits(self, streams: mx.array) -> mx.array:
         """Streams [B, L, hc_mult, D] -> float32 logits [B, L, rows of head held]."""
@@ -144,8 +144,13 @@ class Model(nn.Module):
             cache: by `make_mtp_cache`; the tokens are appended.
         """
         stage: MTPStage = self.mtp[0]
-        joined = stage.joined(streams, self.embed(next_ids))
+        joined = stage.joined(streams, self._embed(next_ids))
         return self._head(stage.norm(stage.hc_head(stage(joined, next_ids, cache[0]))))
+
+    def _embed(self, ids: mx.array) -> mx.array:
+        """ids [B, L] -> [B, L, D] in the dtype of activations."""
+        # From mxfp4 and mxfp8 the values come in bfloat16, whatever the model is held in.
+        return self.embed(ids).astype(self.norm.weight.dtype)
 
     def _head(self, x: mx.array) -> mx.array:
         if "head" not in self:
