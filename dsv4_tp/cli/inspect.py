@@ -107,7 +107,7 @@ def _as_json(
             for c in classes
         ],
         "dropped": _reasons(found.dropped),
-        "unknown": list(survey.unknown),
+        "unknown": [entry.name for entry in survey.unknown],
         "missing": list(survey.missing),
         "wrong": list(survey.wrong),
         "notes": list(found.notes),

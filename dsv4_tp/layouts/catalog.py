@@ -31,7 +31,7 @@ class Survey:
 
     place: str
     catalog: Catalog  # of what was found, MTP stages included where there are any
-    unknown: tuple[str, ...] = ()  # names that nothing consumes
+    unknown: tuple[Entry, ...] = ()  # what nothing consumes
     missing: tuple[str, ...] = ()  # names that some tensor needs
     wrong: tuple[str, ...] = ()  # complaints about entries
 
@@ -40,7 +40,7 @@ class Survey:
         if self.unknown:
             yield (
                 f"{tensors(len(self.unknown))} of the files that config.json has no place for: "
-                f"{some(self.unknown)}; {_REVISION}"
+                f"{some(tuple(map(str, self.unknown)))}; {_REVISION}"
             )
         if self.missing:
             yield (
@@ -115,11 +115,11 @@ def survey_of(spec: ModelSpec, entries: Mapping[str, Entry]) -> Survey:
     return Survey(
         place,
         Catalog(sources, dropped, notes, reading.layout.name, drafter),
-        unknown=tuple(name for name, reason in spare.items() if not reason),
+        unknown=tuple(entries[name] for name, reason in spare.items() if not reason),
         missing=tuple(dict.fromkeys(name for found in matches for name in found.missing)),
         wrong=(
-            *(complaint for found in matches for complaint in found.wrong),
             *disagreements(spec, reading, sources),
+            *(complaint for found in matches for complaint in found.wrong),
         ),
     )
 

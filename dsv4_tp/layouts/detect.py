@@ -5,11 +5,12 @@ model has few.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 
 from dsv4_tp.errors import CheckpointError
+from dsv4_tp.layouts.headers import Entry
 from dsv4_tp.layouts.names import BIASES, NATIVE_SCALE, SCALES, WEIGHT, Reading, filled, row_of
 from dsv4_tp.layouts.tables import FOREIGN, LAYOUTS, Layout
 from dsv4_tp.modelspec import ModelSpec, contract
@@ -20,16 +21,16 @@ _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 Forms = Mapping[str, tuple[int, int]]
 
 
-def detect(spec: ModelSpec, names: Iterable[str], place: str) -> Reading:
+def detect(spec: ModelSpec, entries: Mapping[str, Entry], place: str) -> Reading:
     """The layout that has most of the names, and which spellings of it they use.
 
     Raises:
         CheckpointError: names of two layouts, or two spellings of one, are mixed; a family that is
             not supported. `place` is where the files are.
     """
-    met: dict[str, str] = {}
-    for name in names:
-        met.setdefault(_form(name), name)
+    met: dict[str, Entry] = {}
+    for name, entry in entries.items():
+        met.setdefault(_form(name), entry)
     paths = {_form(tensor.name): tensor.name for tensor in contract(spec, mtp=True)}
     forms = {layout.name: _forms(layout, tuple(paths.values())) for layout in LAYOUTS}
     layout = max(LAYOUTS, key=lambda layout: len(met.keys() & forms[layout.name].keys()))
@@ -61,7 +62,7 @@ def _forms(layout: Layout, paths: tuple[str, ...]) -> Forms:
     return forms
 
 
-def _check_foreign(met: Mapping[str, str], own: Forms, place: str) -> None:
+def _check_foreign(met: Mapping[str, Entry], own: Forms, place: str) -> None:
     for form in met.keys() - own.keys():
         for pattern, family in FOREIGN:
             if fnmatchcase(form, pattern):
@@ -72,12 +73,12 @@ def _check_foreign(met: Mapping[str, str], own: Forms, place: str) -> None:
 
 
 def _check_mixed(
-    met: Mapping[str, str], layout: Layout, other: Layout, forms: Mapping[str, Forms], place: str
+    met: Mapping[str, Entry], layout: Layout, other: Layout, forms: Mapping[str, Forms], place: str
 ) -> None:
     """Refuse names that only the other layout knows."""
     own, others = forms[layout.name], forms[other.name]
-    strangers = [name for form, name in met.items() if form in others and form not in own]
-    natives = [name for form, name in met.items() if form in own and form not in others]
+    strangers = [entry for form, entry in met.items() if form in others and form not in own]
+    natives = [entry for form, entry in met.items() if form in own and form not in others]
     if strangers and natives:
         raise CheckpointError(
             f"{place}: two layouts are mixed: {natives[0]} is one of {layout.name}, {strangers[0]} "
@@ -85,13 +86,13 @@ def _check_mixed(
         )
 
 
-def _chosen(layout: Layout, own: Forms, met: Mapping[str, str], place: str) -> tuple[int, ...]:
+def _chosen(layout: Layout, own: Forms, met: Mapping[str, Entry], place: str) -> tuple[int, ...]:
     """For each row the one of its names that is used; the first where none is."""
-    used: dict[int, dict[int, str]] = {}
-    for form, name in met.items():
+    used: dict[int, dict[int, Entry]] = {}
+    for form, entry in met.items():
         if form in own:
             number, spelling = own[form]
-            used.setdefault(number, {}).setdefault(spelling, name)
+            used.setdefault(number, {}).setdefault(spelling, entry)
     for spellings in used.values():
         if len(spellings) > 1:
             one, other, *_ = spellings.values()
@@ -99,4 +100,4 @@ def _chosen(layout: Layout, own: Forms, met: Mapping[str, str], place: str) -> t
                 f"{place}: two layouts are mixed: {one} and {other} are two ways to store the same "
                 "kind of tensor; keep the files of one of them"
             )
-    return tuple(next(iter(used.get(number, {0: ""}))) for number in range(len(layout.rows)))
+    return tuple(next(iter(used.get(number, (0,)))) for number in range(len(layout.rows)))

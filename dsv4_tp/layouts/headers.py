@@ -42,6 +42,10 @@ class Entry:
         """The absolute byte after the last one."""
         return self.offset + self.nbytes
 
+    def __str__(self) -> str:
+        """What and where, for messages."""
+        return f"{self.name} in {self.file.name}"
+
 
 def read_headers(model_dir: Path) -> dict[str, Entry]:
     """Every tensor of the checkpoint in `model_dir`, by its name in the files.
@@ -70,7 +74,7 @@ def read_header(file: Path) -> tuple[Entry, ...]:
     """The tensors of one safetensors file, in the order of their bytes.
 
     Raises:
-        CheckpointError: the file is truncated or its header is broken.
+        CheckpointError: the file is truncated, its header is broken, or some bytes are nobody's.
     """
     header, start = _parse(file)
     header.pop("__metadata__", None)
@@ -85,7 +89,18 @@ def read_header(file: Path) -> tuple[Entry, ...]:
         raise CheckpointError(
             f"{file}: truncated: {size} bytes, but {last.name} ends at {last.stop}; copy it again"
         )
+    _check_gaps(file, entries, start, size)
     return tuple(entries)
+
+
+def _check_gaps(file: Path, entries: list[Entry], start: int, size: int) -> None:
+    """Refuse bytes that belong to no tensor: an offset is not what it was, or the file is not."""
+    starts = (*(entry.offset for entry in entries), size)
+    stops = (start, *(entry.stop for entry in entries))
+    names = ("the header", *(entry.name for entry in entries))
+    for name, stop, begin in zip(names, stops, starts, strict=True):
+        if stop < begin:
+            raise _broken(file, f"bytes {stop} to {begin}, behind {name}, belong to no tensor")
 
 
 def _parse(file: Path) -> tuple[dict[str, object], int]:
@@ -169,6 +184,7 @@ def _check_index(index: Path, placed: Mapping[str, str], entries: Mapping[str, E
         for name, shard in placed.items()
         if name not in entries or entries[name].file.name != shard
     ]
+    wrong += [str(entry) for name, entry in entries.items() if name not in placed]
     if wrong:
         raise CheckpointError(
             f"{index}: {tensors(len(wrong))} not where it says: {some(wrong)}; "

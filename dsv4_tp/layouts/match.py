@@ -95,7 +95,7 @@ class _Found:
         if form is None:
             weight, scales = self._typical()
             yield (
-                f"{weight.name} in {weight.file.name} is {weight.dtype} {list(weight.shape)} with "
+                f"{weight} is {weight.dtype} {list(weight.shape)} with "
                 f"{scales.name} {scales.dtype} {list(scales.shape)}, which for "
                 f"{self.tensor.shape[-1]} columns is none of affine, mxfp4 and mxfp8"
             )
@@ -130,7 +130,7 @@ class _Found:
         for scales, biases in zip(self.scales, self.biases, strict=bool(self.biases)):
             if (scales.dtype, scales.shape) != (biases.dtype, biases.shape):
                 yield (
-                    f"{biases.name} in {biases.file.name} is {biases.dtype} {list(biases.shape)}, "
+                    f"{biases} is {biases.dtype} {list(biases.shape)}, "
                     f"but {scales.name} is {scales.dtype} {list(scales.shape)}"
                 )
 
@@ -170,6 +170,6 @@ def odd(
     for entry in entries:
         if entry.dtype not in dtypes or entry.shape not in shapes:
             yield (
-                f"{entry.name} in {entry.file.name} is {entry.dtype} {list(entry.shape)}, "
+                f"{entry} is {entry.dtype} {list(entry.shape)}, "
                 f"expected {' or '.join(dtypes)} {' or '.join(str(list(one)) for one in shapes)}"
             )

@@ -27,9 +27,9 @@ def disagreements(spec: ModelSpec, reading: Reading, sources: tuple[Source, ...]
         source = by_path.get(paths.get(key, ""))
         if source is not None:
             yield from _compare(source, setting, f"config.json's quantization setting {key!r}")
-    for path in by_path.keys() - said:
-        if by_path[path].format.quantised and not by_path[path].format.native:
-            yield from _compare(by_path[path], stated.default, "config.json's quantization")
+    for path, source in by_path.items():
+        if path not in said and source.format.quantised and not source.format.native:
+            yield from _compare(source, stated.default, "config.json's quantization")
 
 
 def stated_formats(spec: ModelSpec) -> Mapping[str, Format]:
@@ -72,8 +72,7 @@ def _format(setting: MlxSetting | None) -> Format:
 def _compare(source: Source, setting: MlxSetting | None, where: str) -> Iterator[str]:
     said = _format(setting)
     if said != source.format:
-        name = source.weights[0].name
-        yield f"{name} is stored as {source.format}, but {where} says {said}"
+        yield f"{source.weights[0]} is stored as {source.format}, but {where} says {said}"
 
 
 def _others() -> Iterator[Reading]:

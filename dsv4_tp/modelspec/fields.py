@@ -74,7 +74,10 @@ class Fields:
 
     def wrong(self, key: str, expected: str) -> ModelError:
         """The error for a value that is there but is not `expected`."""
-        return ModelError(f"{self.where}: {key} is {self.data.get(key)!r}, expected {expected}")
+        return ModelError(
+            f"{self.where}: {key} is {self.data.get(key)!r}, expected {expected}; "
+            "take config.json from the model's own repository"
+        )
 
     def _get(self, key: str) -> object:
         if key not in self:

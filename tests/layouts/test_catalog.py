@@ -218,14 +218,17 @@ def test_a_dspark_drafter_is_left_out_with_a_reason() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("model.layers.0.ffn.switch_mlp.up_proj.weight", "one of mlx-lm's names with switch_mlp"),
+        ("model.layers.0.ffn.switch_mlp.up_proj.weight", " one of mlx-lm's names with switch_mlp"),
         (
             "layers.0.attn.wo_a.0.weight",
-            "wo_a.weight and layers.0.attn.wo_a.0.weight are two",
+            "wo_a.weight in model.safetensors and layers.0.attn.wo_a.0.weight in",
         ),
         ("model.layers.0.self_attn.q_a_proj.weight", "one of transformers' names of modules"),
         ("model.layers.1.attn.norm.weight", "as its save_pretrained writes them"),
-        ("layers.1.ffn.experts.w1.weight", "layers.0.ffn.experts.0.w1.weight and"),
+        (
+            "layers.1.ffn.experts.w1.weight",
+            "layers.0.ffn.experts.0.w1.weight in model.safetensors and",
+        ),
     ],
 )
 def test_two_layouts_mixed(name: str, words: str) -> None:
@@ -246,4 +249,4 @@ def test_two_layouts_mixed(name: str, words: str) -> None:
 def test_a_family_that_is_known_but_not_supported_is_named(name: str, words: str) -> None:
     spec, entries = headers(PLAIN)
     message = refusal(spec, entries | stranger(name))
-    assert f"{name} shows {words}, a layout that is not supported" in message
+    assert f"{name} in model.safetensors shows {words}, a layout that is not supported" in message

@@ -80,6 +80,13 @@ def test_the_index_names_a_key_its_shard_lacks(sharded: Path) -> None:
     assert "layers.9.stranger in model-00001-of-00002.safetensors" in refusal(sharded)
 
 
+def test_the_index_lacks_a_key_of_a_shard(sharded: Path) -> None:
+    index = json.loads((sharded / INDEX).read_text())
+    shard = index["weight_map"].pop("embed.weight")
+    (sharded / INDEX).write_text(json.dumps(index))
+    assert f"1 tensor not where it says: embed.weight in {shard}" in refusal(sharded)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', "\udcff"])
 def test_an_index_that_is_none(sharded: Path, text: str) -> None:
     (sharded / INDEX).write_bytes(text.encode(errors="surrogateescape"))
@@ -121,6 +128,12 @@ def fields(**changes: object) -> dict[str, object]:
         (json.dumps({"x": fields(shape=[2, 4])}), "x F32 [2, 4] does not fill bytes 0 to 24"),
         (json.dumps({"x": fields(shape=[-2, -3])}), "x F32 [-2, -3] does not fill"),
         (json.dumps({"x": fields(), "y": fields(data_offsets=[20, 44])}), "overlap at byte"),
+        (json.dumps({"x": fields(), "y": fields(data_offsets=[40, 64])}), "behind x, belong to no"),
+        (
+            json.dumps({"x": fields(data_offsets=[40, 64])}),
+            "behind the header, belong to no tensor",
+        ),
+        (json.dumps({"x": fields()}), "behind x, belong to no tensor"),
     ],
 )
 def test_broken_header(tmp_path: Path, header: str, complaint: str) -> None:

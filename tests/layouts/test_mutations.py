@@ -19,6 +19,8 @@ from dsv4_tp.layouts import Entry, catalog, read_headers
 from dsv4_tp.layouts.headers import DTYPE_BYTES, INDEX
 from dsv4_tp.modelspec import ModelSpec, parse_spec, read_spec
 from dsv4_tp.parallel import load_rank
+from tests.layouts.export import export, sample
+from tests.layouts.styles import STYLES
 from tests.storage_files import (
     BASE,
     GOLDEN,
@@ -36,6 +38,9 @@ SHORT, SWITCH, MIXED = (
     GOLDEN / "layouts" / name
     for name in ("b_mlx_short_4bit", "c1_mlx_switch_4bit_mxfp4", "c2_mlx_switch_mxfp8_mxfp4")
 )
+
+# Families and spellings that no sample has.
+WRITTEN = ("short, stacked bf16", "switch, 6 bits", "no prefix, mixed", "our own, 5 bits")
 
 Entries = dict[str, Entry]
 
@@ -85,12 +90,26 @@ def of_interest(entries: Entries) -> list[str]:
     return [name for name in entries if not alike.search(name)]
 
 
-@pytest.mark.parametrize("change", [lost, renamed, turned, cut])
+CHANGES = pytest.mark.parametrize("change", [lost, renamed, turned, cut])
+Change = Callable[[Entries, str], Iterator[Entries]]
+
+
+@CHANGES
 @pytest.mark.parametrize(
     "path", [PLAIN, NATIVE, *SAMPLES, *HEADERS], ids=lambda path: path.name[:8]
 )
-def test_any_one_tensor(path: Path, change: Callable[[Entries, str], Iterator[Entries]]) -> None:
-    spec, entries = known(path)
+def test_any_one_tensor(path: Path, change: Change) -> None:
+    check_any_one(*known(path), change)
+
+
+@CHANGES
+@pytest.mark.parametrize("style", WRITTEN)
+def test_any_one_tensor_that_we_wrote(tmp_path: Path, style: str, change: Change) -> None:
+    export(tmp_path, STYLES[style], *sample())
+    check_any_one(*known(tmp_path), change)
+
+
+def check_any_one(spec: ModelSpec, entries: Entries, change: Change) -> None:
     dropped = {drop.name for drop in catalog(spec, entries, mtp=True).dropped}
     names = [name for name in of_interest(entries) if name not in dropped]
     passed, unnamed, cases = [], [], 0
@@ -150,11 +169,15 @@ def test_scales_of_another_group_size(path: Path, groups: int) -> None:
         ("model.layers.0.attn.wkv", {"group_size": 64, "bits": 8}, "says affine, 8 bits"),
         ("layers.0.attn.wkv", {"group_size": 64, "bits": 8}, "says affine, 8 bits"),
         ("model.layers.0.self_attn.kv_proj", False, "says not quantised"),
-        ("lm_head", {"group_size": 32, "bits": 4, "mode": "mxfp4"}, "lm_head.weight is stored as"),
+        (
+            "lm_head",
+            {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+            "lm_head.weight in model-00002-of-00002.safetensors is stored as",
+        ),
         (
             "model.layers.0.ffn.switch_mlp.up_proj",
             {"group_size": 64, "bits": 4},
-            "switch_mlp.up_proj.weight is stored as mxfp4, 4 bits, groups of 32, but",
+            "safetensors is stored as mxfp4, 4 bits, groups of 32, but",
         ),
         ("model.layers.0.ffn.gate", {"group_size": 64, "bits": 8}, "stored as not quantised"),
     ],
