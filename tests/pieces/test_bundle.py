@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,23 @@ def test_a_crop_that_is_asked_for_in_parts_is_read_once(table: tuple[Path, np.nd
     assert read <= rows * COLUMNS + 2 * 30 * COLUMNS // 4 + 300  # rows at the chunks' borders twice
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no way to empty the page cache")
+def test_what_lies_between_the_pieces_stays_on_the_disk(tmp_path: Path) -> None:
+    every, size, page = 1 << 20, 64 << 10, 4096
+    file = tmp_path / "large"
+    file.write_bytes(bytes(16 * every))
+    with file.open() as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    segments = tuple(Segment(file, at * every, 1, size, 0, size) for at in range(16))
+    with open_bundle({"a": Piece("U8", (16, size), segments)}) as bundle:
+        before = _bytes_read("read_bytes")
+        for _ in bundle.chunks(1 << 20):
+            pass
+    # Where files lie in memory, as some temporary directories do, the disk gives nothing at all.
+    assert _bytes_read("read_bytes") - before <= 16 * (size + 2 * page)
+
+
 def test_a_file_that_shrank_is_named(table: tuple[Path, np.ndarray]) -> None:
     file, _ = table
     wanted = pieces(file)
@@ -72,5 +91,6 @@ def test_nothing_is_a_file_too() -> None:
     assert b"".join(bytes(chunk) for chunk in Bundle({}, {}).chunks(64))[8:].strip() == b"{}"
 
 
-def _bytes_read() -> int:
-    return int(IO.read_text().split("rchar: ")[1].split()[0])
+def _bytes_read(counter: str = "rchar") -> int:
+    """By the process's own requests, or `read_bytes`: from the disk."""
+    return int(IO.read_text().split(f"{counter}: ")[1].split()[0])
