@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from dsv4_tp.checkpoint import ranges
 from dsv4_tp.checkpoint.ranges import read_pieces
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.pieces import Piece, Segment
@@ -29,7 +30,14 @@ def segment(file: Path, rows: tuple[int, int], columns: tuple[int, int] = (0, CO
     return Segment(file, offset, stop - start, COLUMNS, columns[0], columns[1] - columns[0])
 
 
-def test_rows_and_columns_of_several_files(table: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_bytes", [ranges._READ_BYTES, 50])
+def test_rows_and_columns_of_several_files(
+    table: tuple[Path, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_bytes: int,
+) -> None:
+    monkeypatch.setattr(ranges, "_READ_BYTES", read_bytes)
     file, values = table
     other = tmp_path / "other"
     other.write_bytes(file.read_bytes()[::-1])
