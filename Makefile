@@ -8,7 +8,7 @@ PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -Iprotos --p
 OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-load help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,9 @@ soak: setup ## random models over random shares, resumable: make soak CASES=1000
 
 bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py
+
+bench-load: setup ## bytes off the disk and peak memory of loading a rank, 15 GB of disk, Linux only
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 $(VENV)/.ready: pyproject.toml uv.lock dsv4_tp/native/yield_shim.c | $(BIN)/uv
 	$(BIN)/uv sync --locked --quiet --system-certs
