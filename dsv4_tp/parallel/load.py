@@ -50,7 +50,7 @@ def load_rank(
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
-    Memory at its peak: the weights, and once more those of the largest layer.
+    Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
     Raises:
         ModelError: config.json is no DeepSeek-V4 model's.
