@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 from dsv4_tp.agent import machine
 from dsv4_tp.agent.supervisor import Supervisor
+from dsv4_tp.agent.verify import verify
+from dsv4_tp.config.environment import state_dir
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.v1 import agent_pb2 as pb
@@ -24,8 +26,16 @@ class AgentService(AgentServiceServicer):
     async def Inspect(  # noqa: N802
         self, request: pb.InspectRequest, context: Context
     ) -> pb.InspectResponse:
-        """The facts of this host."""
+        """The facts of this host; whoever asks lives."""
+        self._supervisor.beat()
         return await asyncio.to_thread(machine.inspect, request)
+
+    async def Verify(  # noqa: N802
+        self, request: pb.VerifyRequest, context: Context
+    ) -> AsyncIterator[pb.VerifyResponse]:
+        """How far the reading is, and last the digests."""
+        async for response in verify(request, state_dir() / "digests"):
+            yield response
 
     async def Session(  # noqa: N802
         self, request_iterator: Requests, context: Context

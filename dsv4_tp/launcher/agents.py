@@ -8,23 +8,27 @@ import asyncio
 import json
 import shlex
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import Any, NoReturn, TypedDict, TypeVar, cast
 
 from dsv4_tp.config import Host
 from dsv4_tp.coordinator.link import end_agent
-from dsv4_tp.errors import Dsv4Error, PreflightError
+from dsv4_tp.errors import DeadlineError, Dsv4Error, PreflightError
 from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.channel import open_channel
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 
+_T = TypeVar("_T")
+
 LOOPBACK = "127.0.0.1"
 _START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
 _INSPECT_S = 15.0
+_STILL_S = 30.0  # of a disk that gives no byte
+_ALIVE_S = 5.0  # between two signs of life; an agent does without for 30 s
 _SSH_FAILED = 255  # ssh's own failures, not those of the remote command
 _MOST_LINES = 50  # of what a login shell may say before the agent does
 _SSH = (
@@ -70,6 +74,29 @@ class Agent:
             advice = f"does a firewall close {self.address}?"
             raise PreflightError(f"{error}; {advice}") from error
 
+    async def verify(self, request: pb.VerifyRequest) -> AsyncGenerator[pb.VerifyResponse]:
+        """How far its host is with reading files, and last their digests.
+
+        Raises:
+            PreflightError: names the host, and the file if one is at fault.
+            DeadlineError: no byte was read for long.
+        """
+        name = self.host.name
+        try:
+            with calling(f"the agent on {name}"):
+                async with open_channel(self.address) as channel:
+                    call = AgentServiceStub(channel).Verify(request, metadata=bearer(self.token))
+                    while True:
+                        response = await asyncio.wait_for(call.read(), _STILL_S)
+                        if not isinstance(response, pb.VerifyResponse):
+                            return
+                        yield response
+        except TimeoutError as error:
+            place = request.model_path
+            raise DeadlineError(f"{name}: {place}: no byte read for {_STILL_S:g} s") from error
+        except Dsv4Error as error:
+            raise PreflightError(f"{name}: {error}") from error
+
     async def end(self) -> None:
         """End it and what it started; one that does not answer ends by its fence."""
         async with open_channel(self.address) as channel:
@@ -101,6 +128,22 @@ async def start_agents(hosts: Iterable[Host], token: str) -> list[Agent]:
         results = await asyncio.gather(*starts, return_exceptions=True)
         await end_agents(result for result in results if isinstance(result, Agent))
         raise
+
+
+async def kept_alive(agents: Sequence[Agent], work: Coroutine[Any, Any, _T]) -> _T:
+    """Do `work` while no coordinator holds these agents; none of them ends by itself meanwhile.
+
+    Raises:
+        PreflightError: one was lost, which ends the work.
+    """
+    working, keeping = asyncio.create_task(work), asyncio.create_task(_keep_alive(agents))
+    try:
+        await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else keeping.result()
+    finally:
+        working.cancel()
+        keeping.cancel()
+        await asyncio.wait({working, keeping})
 
 
 async def end_agents(agents: Iterable[Agent]) -> None:
@@ -141,6 +184,12 @@ async def _start(host: Host, token: str) -> Agent:
         token=token,
         process=process if host.is_local else None,
     )
+
+
+async def _keep_alive(agents: Sequence[Agent]) -> NoReturn:
+    while True:
+        await asyncio.gather(*(agent.inspect(pb.InspectRequest()) for agent in agents))
+        await asyncio.sleep(_ALIVE_S)
 
 
 async def _spawn(host: Host) -> Process:

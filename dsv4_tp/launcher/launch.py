@@ -16,6 +16,7 @@ from dsv4_tp.core import DType
 from dsv4_tp.launcher.agents import LOOPBACK, Agent, end_agents, start_agents
 from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of, inspect_hosts, ring_of
 from dsv4_tp.launcher.serve import Job, Tell, run_beside, served
+from dsv4_tp.launcher.verify import verify_hosts
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan import Plan, make_plan
@@ -97,6 +98,7 @@ class _Launch:
         dtype = dtype_of(config, facts, torch_dtype=self._spec.torch_dtype)
         plan = self._plan(dtype)
         check_hosts(config, facts, plan)
+        await verify_hosts(agents, config, self._tell)
         return Setup(
             name=name,
             agents=tuple(self._agent_setup(agent) for agent in agents),

@@ -70,6 +70,16 @@ def read_headers(model_dir: Path) -> dict[str, Entry]:
     return entries
 
 
+def weight_files(model_dir: Path) -> tuple[Path, ...]:
+    """The files that a checkpoint's tensors are in, without a look into them.
+
+    Raises:
+        CheckpointError: one is missing, or there is none.
+    """
+    index = model_dir / INDEX
+    return tuple(_shards(model_dir, _read_index(index) if index.is_file() else None))
+
+
 def read_header(file: Path) -> tuple[Entry, ...]:
     """The tensors of one safetensors file, in the order of their bytes.
 

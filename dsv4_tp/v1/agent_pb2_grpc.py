@@ -39,6 +39,11 @@ class AgentServiceStub:
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.InspectRequest.SerializeToString,
                 response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.Verify = channel.unary_stream(
+                '/dsv4_tp.v1.AgentService/Verify',
+                request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyResponse.FromString,
+                _registered_method=True)
         self.Session = channel.stream_stream(
                 '/dsv4_tp.v1.AgentService/Session',
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.SerializeToString,
@@ -56,6 +61,14 @@ class AgentServiceServicer:
 
     def Inspect(self, request, context):
         """What the host is and whether it could run a plan.
+        A sign of life too: an agent that nobody speaks to ends by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Verify(self, request, context):
+        """Digests of the files that this host would load from. Files are read once and remembered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +96,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.InspectRequest.FromString,
                     response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.InspectResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_stream_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyResponse.SerializeToString,
             ),
             'Session': grpc.stream_stream_rpc_method_handler(
                     servicer.Session,
@@ -122,6 +140,33 @@ class AgentService:
             '/dsv4_tp.v1.AgentService/Inspect',
             dsv4__tp_dot_v1_dot_agent__pb2.InspectRequest.SerializeToString,
             dsv4__tp_dot_v1_dot_agent__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dsv4_tp.v1.AgentService/Verify',
+            dsv4__tp_dot_v1_dot_agent__pb2.VerifyRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_agent__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,7 +32,11 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     Inspect: _grpc.UnaryUnaryMultiCallable[_agent_pb2.InspectRequest, _agent_pb2.InspectResponse]
-    """What the host is and whether it could run a plan."""
+    """What the host is and whether it could run a plan.
+    A sign of life too: an agent that nobody speaks to ends by itself.
+    """
+    Verify: _grpc.UnaryStreamMultiCallable[_agent_pb2.VerifyRequest, _agent_pb2.VerifyResponse]
+    """Digests of the files that this host would load from. Files are read once and remembered."""
     Session: _grpc.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
     events and verdicts come up. One session at a time, each of a higher generation.
@@ -44,7 +48,11 @@ class AgentServiceStub:
 class AgentServiceAsyncStub(AgentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Inspect: _aio.UnaryUnaryMultiCallable[_agent_pb2.InspectRequest, _agent_pb2.InspectResponse]  # type: ignore[assignment]
-    """What the host is and whether it could run a plan."""
+    """What the host is and whether it could run a plan.
+    A sign of life too: an agent that nobody speaks to ends by itself.
+    """
+    Verify: _aio.UnaryStreamMultiCallable[_agent_pb2.VerifyRequest, _agent_pb2.VerifyResponse]  # type: ignore[assignment]
+    """Digests of the files that this host would load from. Files are read once and remembered."""
     Session: _aio.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]  # type: ignore[assignment]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
     events and verdicts come up. One session at a time, each of a higher generation.
@@ -59,7 +67,17 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.InspectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.InspectResponse, _abc.Awaitable[_agent_pb2.InspectResponse]]:
-        """What the host is and whether it could run a plan."""
+        """What the host is and whether it could run a plan.
+        A sign of life too: an agent that nobody speaks to ends by itself.
+        """
+
+    @_abc_1.abstractmethod
+    def Verify(
+        self,
+        request: _agent_pb2.VerifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.VerifyResponse], _abc.AsyncIterator[_agent_pb2.VerifyResponse]]:
+        """Digests of the files that this host would load from. Files are read once and remembered."""
 
     @_abc_1.abstractmethod
     def Session(

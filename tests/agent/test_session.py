@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from dsv4_tp.agent import supervisor as supervisor_module
 from dsv4_tp.agent.guard import Guard
 from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
@@ -129,5 +130,19 @@ def test_a_shutdown_is_answered_when_the_ranks_are_gone(tmp_path):
             await hear(session, "beat")
             await stub.Shutdown(pb.ShutdownRequest(), timeout=10)
             assert supervisor.left.is_set()
+
+    asyncio.run(life())
+
+
+def test_an_agent_without_a_coordinator_lives_as_long_as_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor_module, "FIRST_SESSION_S", 1.0)
+
+    async def life():
+        async with agent(tmp_path) as (stub, supervisor):
+            for _ in range(15):
+                await stub.Inspect(pb.InspectRequest(), timeout=10)
+                await asyncio.sleep(0.2)
+            assert not supervisor.left.is_set()
+            assert await asyncio.wait_for(supervisor.left.wait(), 20)
 
     asyncio.run(life())

@@ -6,6 +6,7 @@ import pytest
 
 from dsv4_tp import demo
 from tests.cluster import clusters
+from tests.cluster.netns import Network
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,13 @@ def standins(start, tmp_path, model_dir):
         return start("-f", config, *arguments, env={"STANDIN": str(tmp_path / "script.json")})
 
     return launch
+
+
+@pytest.fixture
+def network(tmp_path):
+    """Two hosts and a place for the launch; needs `netns.usable`."""
+    with Network(tmp_path, "hostA", "hostB") as network:
+        yield network
 
 
 def write_config(folder, model_dir, timeouts, *, python=sys.executable, ports=None):

@@ -31,6 +31,7 @@ UsePAM no
 PermitRootLogin prohibit-password
 UseDNS no
 PidFile none
+SetEnv DSV4TP_STATE_DIR={folder}/state-{host}
 """
 
 
@@ -93,14 +94,25 @@ class Network:
         if not place.exists():
             return []
         found = [p for p in psutil.process_iter() if _net(p) == place.stat().st_ino]
-        host_itself = ("sshd", "unshare")
-        return [p for p in found if p.name() not in host_itself and p.status() != "zombie"]
+        return [process for process in found if _lives(process)]
+
+    def workers(self):
+        """The processes of the ranks, on all hosts."""
+        found = (process for host in self.hosts for process in self.processes(host))
+        return [process for process in found if "--progress" in _words(process)]
 
     def ports(self, host):
         """What is listened on there, but for ssh."""
         listed = run(*self.inside(host, "ss", "-Hltn")).split("\n")
         ports = {line.split()[3].rpartition(":")[2] for line in listed if line}
         return ports - {"22"}
+
+    def wait_empty(self, *hosts, within_s=2):
+        """Nothing lives or listens on these hosts any more."""
+        ends = time.monotonic() + within_s
+        while left := [x for host in hosts for x in (*self.processes(host), *self.ports(host))]:
+            assert time.monotonic() < ends, left
+            time.sleep(0.05)
 
     def _keys(self):
         for key in ("key", "hostkey"):
@@ -123,15 +135,16 @@ class Network:
             run("ip", "-n", self.name("launch"), "link", "set", end, "master", "eth0", "up")
         run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
         run("ip", "-n", name, "link", "set", "eth0", "up")
-        self._etc(Path("/etc/netns") / name)
+        self._etc(host, Path("/etc/netns") / name)
 
-    def _etc(self, etc):
+    def _etc(self, host, etc):
         (etc / "ssh").mkdir(parents=True)
         lines = [f"10.77.0.{number + 2} {host}" for number, host in enumerate(self.hosts)]
         (etc / "hosts").write_text("127.0.0.1 localhost\n" + "\n".join(lines) + "\n")
         (etc / "resolv.conf").write_text("")
         (etc / "ssh" / "ssh_config").write_text(SSH_CONFIG.format(folder=self.folder))
-        (etc / "ssh" / "sshd_config").write_text(SSHD_CONFIG.format(folder=self.folder))
+        sshd = SSHD_CONFIG.format(folder=self.folder, host=host)
+        (etc / "ssh" / "sshd_config").write_text(sshd)
 
     def _sshd(self, host):
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it, and an init would have made it
@@ -162,6 +175,21 @@ def usable():
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     return made.returncode == 0
+
+
+def _lives(process):
+    """Whether it is a process that still runs, and none of those that make the host."""
+    try:
+        return process.name() not in ("sshd", "unshare") and process.status() != "zombie"
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _words(process):
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _net(process):

@@ -10,18 +10,12 @@ import pytest
 
 import dsv4_tp
 from tests.cluster.clusters import FOREVER, decoding
-from tests.cluster.netns import Network, usable
+from tests.cluster.netns import usable
 
 pytestmark = [
     pytest.mark.hosts,
     pytest.mark.skipif(not usable(), reason="needs root, network namespaces and sshd"),
 ]
-
-
-@pytest.fixture
-def network(tmp_path):
-    with Network(tmp_path, "hostA", "hostB") as network:
-        yield network
 
 
 @pytest.fixture
@@ -42,14 +36,6 @@ def launch(network, start, model_dir, tmp_path):
     return launch
 
 
-def wait_empty(network, *hosts, within_s=2):
-    """Nothing lives or listens on these hosts any more."""
-    ends = time.monotonic() + within_s
-    while left := [x for host in hosts for x in (*network.processes(host), *network.ports(host))]:
-        assert time.monotonic() < ends, left
-        time.sleep(0.05)
-
-
 def test_generates_over_ssh_and_leaves_nothing(network, start, model_dir):
     options = ("--hosts", "hostA,hostB", "--model", model_dir, "--temperature", 0, "--json")
     cluster = start(
@@ -59,7 +45,7 @@ def test_generates_over_ssh_and_leaves_nothing(network, start, model_dir):
     assert code == 0, err
     there = json.loads(out.splitlines()[-1])
     assert [rank["host"] for rank in there["stats"]["ranks"]] == ["hostA", "hostB"]
-    wait_empty(network, "hostA", "hostB")
+    network.wait_empty("hostA", "hostB")
 
 
 def test_every_host_runs_the_demo_of_its_own_installation(network, start, tmp_path):
@@ -77,7 +63,7 @@ def test_every_host_runs_the_demo_of_its_own_installation(network, start, tmp_pa
     code, _, err = start(*options, inside=network.inside("launch")).finish(timeout_s=120)
     assert code == 2
     assert f"hostB: cannot read {theirs}/dsv4_tp/demo/checkpoint/config.json" in err
-    wait_empty(network, "hostA", "hostB")
+    network.wait_empty("hostA", "hostB")
 
 
 def test_this_machine_may_be_one_of_the_hosts(network, start, model_dir):
@@ -88,13 +74,13 @@ def test_this_machine_may_be_one_of_the_hosts(network, start, model_dir):
     code, out, err = cluster.finish(timeout_s=120)
     assert code == 0, err
     assert len(json.loads(out.splitlines()[-1])["tokens"]) == 3
-    wait_empty(network, "hostA", "hostB")
+    network.wait_empty("hostA", "hostB")
 
 
 def test_a_killed_coordinator_is_fenced_on_every_host(network, launch):
     cluster = decoding(launch(*FOREVER, fence_s=2.0))
     cluster.kill(cluster.process)
-    wait_empty(network, "hostA", "hostB", within_s=7)
+    network.wait_empty("hostA", "hostB", within_s=7)
     assert cluster.finish()[0] == -signal.SIGKILL
 
 
@@ -103,7 +89,7 @@ def test_a_killed_rank_on_another_host_is_named(network, launch):
     assert "ssh" not in [process.name() for process in cluster.tree()]
     (worker,) = [p for p in network.processes("hostB") if "--progress" in p.cmdline()]
     worker.kill()
-    wait_empty(network, "hostA", "hostB", within_s=5)
+    network.wait_empty("hostA", "hostB", within_s=5)
     code, _, err = cluster.finish()
     assert code == 5
     assert "rank 1 on hostB: killed by SIGKILL while decoding" in err
@@ -115,7 +101,7 @@ def test_a_cut_link_is_noticed_on_both_sides(network, launch):
     code, _, err = cluster.finish(timeout_s=30)
     assert code == 5
     assert "rank 1 on hostB: " in err
-    wait_empty(network, "hostA", "hostB", within_s=8)
+    network.wait_empty("hostA", "hostB", within_s=8)
 
 
 def test_a_host_without_power_is_named(network, launch):
@@ -124,7 +110,7 @@ def test_a_host_without_power_is_named(network, launch):
     code, _, err = cluster.finish(timeout_s=30)
     assert code == 5
     assert "rank 1 on hostB: " in err
-    wait_empty(network, "hostA")
+    network.wait_empty("hostA")
 
 
 def test_a_host_that_cannot_be_reached_is_refused_in_time(network, launch):
@@ -134,4 +120,4 @@ def test_a_host_that_cannot_be_reached_is_refused_in_time(network, launch):
     assert code == 2
     assert "hostB: cannot be reached by ssh: " in err
     assert time.monotonic() - began_s < 30
-    wait_empty(network, "hostA")
+    network.wait_empty("hostA")

@@ -1,0 +1,108 @@
+"""Do all hosts have the same files? Each is asked for their digests before any rank starts."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dsv4_tp.config import ClusterConfig
+from dsv4_tp.errors import PreflightError
+from dsv4_tp.launcher.agents import Agent, kept_alive
+from dsv4_tp.layouts.wording import some
+from dsv4_tp.v1 import agent_pb2 as pb
+
+_GB = 1e9
+_WEIGHTS = ".safetensors"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The files that one host would load from."""
+
+    path: str  # of their directory there
+    digests: Mapping[str, bytes]  # by the file's name
+
+
+async def verify_hosts(agents: Sequence[Agent], config: ClusterConfig, tell: Tell) -> None:
+    """Return if all hosts have the same files; one host has nothing to be compared with.
+
+    Raises:
+        PreflightError: names every host and file that differ, or a host that cannot read its own.
+        DeadlineError: a host's reading stands still.
+    """
+    if len(agents) == 1:
+        return
+    copies = await kept_alive(agents, _copies_of(agents, config, _Progress(tell)))
+    if problems := list(differences(copies)):
+        raise PreflightError("; ".join(problems))
+
+
+def differences(copies: Mapping[str, Copy]) -> Iterator[str]:
+    """One line for each host whose files are not those of most hosts, or that lacks weights.
+
+    Where two hosts disagree, nobody knows who is right; the first host counts.
+    """
+    right = _most_common(copies.values())
+    for host, copy in copies.items():
+        other = [name for name, digest in copy.digests.items() if digest != right[name]]
+        lacking = [name for name in right if name.endswith(_WEIGHTS) and name not in copy.digests]
+        for names, fault in ((other, "is not as on"), (lacking, "is missing, unlike on")):
+            if names:
+                models = _holders(copies, names[0], right[names[0]])
+                yield f"{host}: {copy.path}/{some(names)} {fault} {models}; copy it there again"
+
+
+def _most_common(copies: Iterable[Copy]) -> dict[str, bytes]:
+    """The digest that most hosts have of each file, the first host's if there is no most."""
+    votes: dict[str, Counter[bytes]] = {}
+    for copy in copies:
+        for name, digest in copy.digests.items():
+            votes.setdefault(name, Counter())[digest] += 1
+    return {name: counted.most_common(1)[0][0] for name, counted in sorted(votes.items())}
+
+
+def _holders(copies: Mapping[str, Copy], name: str, digest: bytes) -> str:
+    return ", ".join(host for host, copy in copies.items() if copy.digests.get(name) == digest)
+
+
+async def _copies_of(
+    agents: Sequence[Agent], config: ClusterConfig, progress: "_Progress"
+) -> dict[str, Copy]:
+    """The copies by their host's name; the first failure ends the reading on all hosts."""
+    asked = [asyncio.create_task(_copy_of(agent, config, progress)) for agent in agents]
+    try:
+        copies = await asyncio.gather(*asked)
+    finally:
+        for task in asked:
+            task.cancel()
+    return {agent.host.name: copy for agent, copy in zip(agents, copies, strict=True)}
+
+
+async def _copy_of(agent: Agent, config: ClusterConfig, progress: "_Progress") -> Copy:
+    path = config.model_path_on(agent.host)
+    digests: dict[str, bytes] = {}
+    async for response in agent.verify(pb.VerifyRequest(model_path=path)):
+        progress.note(agent.host.name, response.done_bytes, response.total_bytes)
+        digests = {file.name: file.sha256 for file in response.files}
+    return Copy(path, digests)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Tells of every tenth of all bytes that are read."""
+
+    tell: Tell
+    hosts: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    told: int = -1
+
+    def note(self, host: str, done_bytes: int, total_bytes: int) -> None:
+        """A host has read so much; files that took no time are not worth a line."""
+        self.hosts[host] = done_bytes, total_bytes
+        done, total = map(sum, zip(*self.hosts.values(), strict=True))
+        if self.told < 0 and done == total:
+            return
+        if total and (tenth := done * 10 // total) > self.told:
+            self.told = tenth
+            self.tell(f"checking files: {tenth * 10} % of {total / _GB:.1f} GB")
