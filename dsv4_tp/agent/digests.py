@@ -10,29 +10,16 @@ import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.log import log
+from dsv4_tp.prepared import Stamp
 
 _BLOCK_BYTES = 4 << 20  # hashlib lets go of the interpreter's lock for as long as a block takes
 _THREADS = 4  # of these keep up with a fast disk
-
-
-class Stamp(NamedTuple):
-    """What changes with a file's bytes; putting its times back changes `ctime_ns`."""
-
-    nbytes: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-
-def stamp_of(file: Path) -> Stamp:
-    """The stamp of a file as it is now; raises OSError."""
-    stat = file.stat()
-    return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 class Ledger:
@@ -48,7 +35,7 @@ class Ledger:
     def known(self, file: Path) -> str | None:
         """The digest of a file whose stamp is as it was, in hex; raises OSError."""
         stamp, digest = self._lines.get(self._name(file), (None, ""))
-        return digest if stamp == stamp_of(file) else None
+        return digest if stamp == Stamp.of(file) else None
 
     def keep(self, file: Path, stamp: Stamp, digest: str) -> None:
         """Remember a digest. A full disk only costs the reading of the file again."""
@@ -65,7 +52,8 @@ class Ledger:
     def _write(self) -> None:
         self._file.parent.mkdir(mode=0o700, exist_ok=True)
         draft = self._file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps({"directory": str(self._directory), "files": self._lines}))
+        lines = {name: [astuple(stamp), digest] for name, (stamp, digest) in self._lines.items()}
+        draft.write_text(json.dumps({"directory": str(self._directory), "files": lines}))
         draft.replace(self._file)
 
 
@@ -106,16 +94,16 @@ class Hashing:
             if digest := self._ledger.known(file):
                 self.digests[file] = digest
                 return
-            self.total_bytes += stamp_of(file).nbytes
+            self.total_bytes += Stamp.of(file).size
         except OSError as error:
             raise _unreadable(file, error) from error
         self._done[file] = 0
 
     def _read(self, file: Path) -> None:
         try:
-            before = stamp_of(file)
+            before = Stamp.of(file)
             digest = self._digest(file)
-            after = stamp_of(file)
+            after = Stamp.of(file)
         except OSError as error:
             raise _unreadable(file, error) from error
         if digest is None:

@@ -1,6 +1,5 @@
 """What this host is, and whether it could run a plan. Looks, changes nothing."""
 
-import hashlib
 import platform
 import socket
 from collections.abc import Iterable
@@ -13,6 +12,9 @@ import psutil
 import dsv4_tp
 from dsv4_tp import demo
 from dsv4_tp.config.precision import mlx_device
+from dsv4_tp.errors import CheckpointError
+from dsv4_tp.layouts import weight_files
+from dsv4_tp.prepared import fingerprint, is_set, read_manifest
 from dsv4_tp.v1.agent_pb2 import InspectRequest, InspectResponse
 
 
@@ -20,8 +22,13 @@ def inspect(request: InspectRequest) -> InspectResponse:
     """The facts of this host; `problems` names what speaks against running `request` here."""
     memory = psutil.virtual_memory()
     model_dir = demo.model_dir(request.model_path) if request.model_path else None
-    problems = [*_port_problems(request.ring), *_model_problems(model_dir)]
-    readable = model_dir is not None and not problems
+    problems = _port_problems(request.ring)
+    model_digest = b""
+    if model_dir is not None:
+        try:
+            model_digest = _model_digest(model_dir)
+        except CheckpointError as error:
+            problems.append(str(error))
     return InspectResponse(
         version=dsv4_tp.__version__,
         mlx_version=_version("mlx"),
@@ -30,7 +37,7 @@ def inspect(request: InspectRequest) -> InspectResponse:
         available_bytes=memory.available,
         free_ports=free_ports(request.free_ports),
         problems=problems,
-        model_digest=_digest(model_dir) if model_dir and readable else b"",
+        model_digest=model_digest,
         device=mlx_device(),
     )
 
@@ -59,28 +66,22 @@ def _port_problems(ring: Iterable[str]) -> list[str]:
     return problems
 
 
-def _model_problems(model_dir: Path | None) -> list[str]:
-    if model_dir is None:
-        return []
+def _model_digest(model_dir: Path) -> bytes:
+    """Which checkpoint is there, be it as a prepared set.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     try:
         with (model_dir / "config.json").open("rb") as file:
             file.read(1)
     except OSError as error:
-        return [f"cannot read {model_dir / 'config.json'}: {error.strerror}"]
-    return []
-
-
-def _digest(model_dir: Path) -> bytes:
-    """sha256 of the JSON files and of the names and sizes of the shards.
-
-    Two copies of a checkpoint agree in it unless a shard of the right size has other bytes.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(model_dir.glob("*.json")):
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    for file in sorted(model_dir.glob("*.safetensors")):
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-    return digest.digest()
+        raise CheckpointError(
+            f"cannot read {model_dir / 'config.json'}: {error.strerror}"
+        ) from error
+    if is_set(model_dir):
+        return bytes.fromhex(read_manifest(model_dir).fingerprint)
+    return bytes.fromhex(fingerprint(weight_files(model_dir)))
 
 
 def _version(package: str) -> str:

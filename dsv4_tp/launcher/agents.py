@@ -9,9 +9,9 @@ import json
 import shlex
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
 
 from dsv4_tp.config import Host
 from dsv4_tp.coordinator.link import end_agent
@@ -22,12 +22,14 @@ from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 
+if TYPE_CHECKING:
+    from dsv4_tp.v1.agent_pb2_grpc import AgentServiceAsyncStub
+
 _T = TypeVar("_T")
 
 LOOPBACK = "127.0.0.1"
 _START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
 _INSPECT_S = 15.0
-_STILL_S = 30.0  # of a disk that gives no byte
 _ALIVE_S = 5.0  # between two signs of life; an agent does without for 30 s
 _SSH_FAILED = 255  # ssh's own failures, not those of the remote command
 _MOST_LINES = 50  # of what a login shell may say before the agent does
@@ -74,28 +76,21 @@ class Agent:
             advice = f"does a firewall close {self.address}?"
             raise PreflightError(f"{error}; {advice}") from error
 
-    async def verify(self, request: pb.VerifyRequest) -> AsyncGenerator[pb.VerifyResponse]:
-        """How far its host is with reading files, and last their digests.
+    @asynccontextmanager
+    async def service(self) -> "AsyncGenerator[AgentServiceAsyncStub]":
+        """Calls to it within the block; each needs `bearer(token)` as its metadata.
 
         Raises:
-            PreflightError: names the host, and the file if one is at fault.
-            DeadlineError: no byte was read for long.
+            PreflightError: a call fails; names the host.
         """
-        name = self.host.name
         try:
-            with calling(f"the agent on {name}"):
+            with calling(f"the agent on {self.host.name}"):
                 async with open_channel(self.address) as channel:
-                    call = AgentServiceStub(channel).Verify(request, metadata=bearer(self.token))
-                    while True:
-                        response = await asyncio.wait_for(call.read(), _STILL_S)
-                        if not isinstance(response, pb.VerifyResponse):
-                            return
-                        yield response
-        except TimeoutError as error:
-            place = request.model_path
-            raise DeadlineError(f"{name}: {place}: no byte read for {_STILL_S:g} s") from error
+                    yield AgentServiceStub(channel)
+        except DeadlineError:
+            raise
         except Dsv4Error as error:
-            raise PreflightError(f"{name}: {error}") from error
+            raise PreflightError(f"{self.host.name}: {error}") from error
 
     async def end(self) -> None:
         """End it and what it started; one that does not answer ends by its fence."""

@@ -98,7 +98,7 @@ class _Launch:
         dtype = dtype_of(config, facts, torch_dtype=self._spec.torch_dtype)
         plan = self._plan(dtype)
         check_hosts(config, facts, plan)
-        await verify_hosts(agents, config, self._tell)
+        await verify_hosts(agents, config, plan.parts, self._tell)
         return Setup(
             name=name,
             agents=tuple(self._agent_setup(agent) for agent in agents),

@@ -2,17 +2,22 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dsv4_tp.config import ClusterConfig
-from dsv4_tp.errors import PreflightError
+from dsv4_tp.config import ClusterConfig, Host
+from dsv4_tp.core import Part
+from dsv4_tp.errors import DeadlineError, PreflightError
 from dsv4_tp.launcher.agents import Agent, kept_alive
 from dsv4_tp.layouts.wording import some
+from dsv4_tp.rpc.auth import bearer
+from dsv4_tp.rpc.convert import part_to_proto
 from dsv4_tp.v1 import agent_pb2 as pb
 
 _GB = 1e9
 _WEIGHTS = ".safetensors"
+
+_STILL_S = 30.0  # of a disk that gives no byte
 
 Tell = Callable[[str], None]
 
@@ -22,10 +27,17 @@ class Copy:
     """The files that one host would load from."""
 
     path: str  # of their directory there
-    digests: Mapping[str, bytes]  # by the file's name
+    digests: Mapping[str, bytes]  # by the file's name; not those of a prepared set's weights
+
+    def lacks(self, name: str) -> bool:
+        """Whether it is a checkpoint without these weights."""
+        weights = [own for own in self.digests if own.endswith(_WEIGHTS)]
+        return bool(weights) and name.endswith(_WEIGHTS) and name not in weights
 
 
-async def verify_hosts(agents: Sequence[Agent], config: ClusterConfig, tell: Tell) -> None:
+async def verify_hosts(
+    agents: Sequence[Agent], config: ClusterConfig, parts: Sequence[Part], tell: Tell
+) -> None:
     """Return if all hosts have the same files; one host has nothing to be compared with.
 
     Raises:
@@ -34,7 +46,7 @@ async def verify_hosts(agents: Sequence[Agent], config: ClusterConfig, tell: Tel
     """
     if len(agents) == 1:
         return
-    copies = await kept_alive(agents, _copies_of(agents, config, _Progress(tell)))
+    copies = await kept_alive(agents, _copies_of(agents, config, parts, _Progress(tell)))
     if problems := list(differences(copies)):
         raise PreflightError("; ".join(problems))
 
@@ -47,7 +59,7 @@ def differences(copies: Mapping[str, Copy]) -> Iterator[str]:
     right = _most_common(copies.values())
     for host, copy in copies.items():
         other = [name for name, digest in copy.digests.items() if digest != right[name]]
-        lacking = [name for name in right if name.endswith(_WEIGHTS) and name not in copy.digests]
+        lacking = [name for name in right if copy.lacks(name)]
         for names, fault in ((other, "is not as on"), (lacking, "is missing, unlike on")):
             if names:
                 models = _holders(copies, names[0], right[names[0]])
@@ -68,10 +80,13 @@ def _holders(copies: Mapping[str, Copy], name: str, digest: bytes) -> str:
 
 
 async def _copies_of(
-    agents: Sequence[Agent], config: ClusterConfig, progress: "_Progress"
+    agents: Sequence[Agent], config: ClusterConfig, parts: Sequence[Part], progress: "_Progress"
 ) -> dict[str, Copy]:
     """The copies by their host's name; the first failure ends the reading on all hosts."""
-    asked = [asyncio.create_task(_copy_of(agent, config, progress)) for agent in agents]
+    asked = [
+        asyncio.create_task(_copy_of(agent, _question(agent.host, config, parts), progress))
+        for agent in agents
+    ]
     try:
         copies = await asyncio.gather(*asked)
     finally:
@@ -80,13 +95,30 @@ async def _copies_of(
     return {agent.host.name: copy for agent, copy in zip(agents, copies, strict=True)}
 
 
-async def _copy_of(agent: Agent, config: ClusterConfig, progress: "_Progress") -> Copy:
-    path = config.model_path_on(agent.host)
+def _question(host: Host, config: ClusterConfig, parts: Sequence[Part]) -> pb.VerifyRequest:
+    return pb.VerifyRequest(
+        model_path=config.model_path_on(host),
+        parts=map(part_to_proto, parts),
+        ranks=config.ranks_on(host),
+    )
+
+
+async def _copy_of(agent: Agent, request: pb.VerifyRequest, progress: "_Progress") -> Copy:
     digests: dict[str, bytes] = {}
-    async for response in agent.verify(pb.VerifyRequest(model_path=path)):
-        progress.note(agent.host.name, response.done_bytes, response.total_bytes)
-        digests = {file.name: file.sha256 for file in response.files}
-    return Copy(path, digests)
+    async with agent.service() as stub:
+        answers = aiter(stub.Verify(request, metadata=bearer(agent.token)))
+        while response := await _next(answers, agent.host.name):
+            progress.note(agent.host.name, response.done_bytes, response.total_bytes)
+            digests = {file.name: file.sha256 for file in response.files}
+    return Copy(request.model_path, digests)
+
+
+async def _next(answers: AsyncIterator[pb.VerifyResponse], host: str) -> pb.VerifyResponse | None:
+    """What the agent says next; None at the end."""
+    try:
+        return await asyncio.wait_for(anext(answers, None), _STILL_S)
+    except TimeoutError as error:
+        raise DeadlineError(f"{host}: its disk gave no byte for {_STILL_S:g} s") from error
 
 
 @dataclass(slots=True)

@@ -109,7 +109,7 @@ class InspectResponse(_message.Message):
     memory_bytes: _builtins.int
     available_bytes: _builtins.int
     model_digest: _builtins.bytes
-    """sha256 of its JSON files and its shards' sizes, if a model was named"""
+    """which checkpoint it is or was made from, if a model was named"""
     @_builtins.property
     def free_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -142,16 +142,28 @@ class VerifyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_PATH_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    RANKS_FIELD_NUMBER: _builtins.int
     model_path: _builtins.str
     """or `demo`"""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Part]:
+        """of all ranks, by rank"""
+
+    @_builtins.property
+    def ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """that run on this host; of a prepared set only theirs are read"""
+
     def __init__(
         self,
         *,
         model_path: _builtins.str = ...,
+        parts: _abc.Iterable[_types_pb2.Part] | None = ...,
+        ranks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_path", b"model_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_path", b"model_path", "parts", b"parts", "ranks", b"ranks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ import pytest
 from dsv4_tp import __version__, demo
 from dsv4_tp.agent.machine import free_ports, inspect
 from dsv4_tp.v1.agent_pb2 import InspectRequest
+from tests.prepared.sets import begin
 
 
 @pytest.fixture
@@ -53,8 +54,6 @@ def test_the_digest_tells_copies_apart(model_dir):
     assert digest() != first
     (model_dir / "model-00001.safetensors").write_bytes(b"12345")
     assert digest() == first
-    (model_dir / "config.json").write_text("{ }")
-    assert digest() != first
 
 
 def test_demo_is_this_hosts_own_copy():
@@ -69,3 +68,18 @@ def test_free_ports_can_be_bound():
     for port in ports:
         with socket.create_server(("127.0.0.1", port)) as server:
             assert server.getsockname()[1] == port
+
+
+def test_a_set_is_known_by_the_checkpoint_that_it_was_made_from(tmp_path):
+    begin(demo.path(), tmp_path / "set", (1, 1))
+    digests = [
+        inspect(InspectRequest(model_path=str(path))).model_digest
+        for path in (demo.path(), tmp_path / "set")
+    ]
+    assert digests[0] == digests[1] != b""
+
+
+def test_weights_that_are_not_there_are_a_problem(model_dir):
+    (model_dir / "model-00001.safetensors").unlink()
+    (problem,) = inspect(InspectRequest(model_path=str(model_dir))).problems
+    assert problem.startswith(f"{model_dir}: no model*.safetensors file")

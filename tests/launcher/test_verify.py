@@ -8,12 +8,16 @@ import pytest
 
 from dsv4_tp import demo
 from dsv4_tp.config import ClusterConfig, Host, ModelConfig, Rank
+from dsv4_tp.core import ExpertSplit
 from dsv4_tp.errors import DeadlineError, PreflightError
-from dsv4_tp.launcher import agents as agents_module
+from dsv4_tp.launcher import verify as verify_module
 from dsv4_tp.launcher.agents import end_agents, start_agents
 from dsv4_tp.launcher.verify import Copy, differences, verify_hosts
+from dsv4_tp.prepared import fill_set, project
 from dsv4_tp.rpc.auth import new_token
+from tests.prepared.sets import begin
 
+PARTS = project(demo.path(), (1, 1), ExpertSplit.WIDTH).manifest.parts
 SHARD = "model-00002-of-00002.safetensors"
 
 
@@ -53,8 +57,9 @@ def test_of_two_the_first_is_believed():
     assert [line.split(":")[0] for line in differences(copies)] == ["mac-a"]
 
 
-def test_small_files_that_only_some_need_are_not_missed():
-    assert list(differences({"mac-a": copy(**FULL), "mac-b": copy(one=b"1", two=b"2")})) == []
+@pytest.mark.parametrize("theirs", [{"config": b"c"}, {"one": b"1", "two": b"2"}])
+def test_what_a_prepared_set_needs_not_have_is_not_missed(theirs):
+    assert list(differences({"mac-a": copy(**FULL), "mac-b": copy(**theirs)})) == []
 
 
 @pytest.fixture
@@ -74,7 +79,7 @@ def verify(copies, tell=lambda _: None, pythons=(sys.executable, sys.executable)
     async def life():
         agents = await start_agents(hosts, new_token())
         try:
-            await verify_hosts(agents, config, tell)
+            await verify_hosts(agents, config, PARTS, tell)
         finally:
             await end_agents(agents)
 
@@ -102,6 +107,34 @@ def test_a_host_that_lacks_a_file_is_named(copies):
     (copies[1] / SHARD).unlink()
     with pytest.raises(PreflightError, match=f"mac-b: {copies[1]}: 1 of 2 files .*{SHARD}"):
         verify(copies)
+
+
+def make_sets(tmp_path):
+    """For each of two hosts the prepared set of the demo, with the files of its rank."""
+    sets = [tmp_path / f"set-{rank}" for rank in (0, 1)]
+    for rank, out in enumerate(sets):
+        fill_set(out, begin(demo.path(), out, (1, 1)).of([rank]), lambda *_: None)
+    return sets
+
+
+def test_the_files_of_a_set_are_held_against_what_was_written(copies, tmp_path):
+    sets = make_sets(tmp_path)
+    verify(sets)
+    verify([copies[0], sets[1]])
+    file = sets[1] / "rank-1" / "layers.1.safetensors"
+    flip(file)
+    with pytest.raises(PreflightError, match=f"mac-b: {file}: not as it was written; remove it"):
+        verify([copies[0], sets[1]])
+    file.unlink()
+    with pytest.raises(PreflightError, match=r"mac-b: .* are missing or unfinished: layers\.1"):
+        verify(sets)
+    make_sets(tmp_path)
+    verify(sets)
+
+
+def test_a_set_that_lacks_the_hosts_rank_is_refused(copies, tmp_path):
+    with pytest.raises(PreflightError, match=r"mac-a: .*/set-1/rank-0: "):
+        verify(make_sets(tmp_path)[::-1])
 
 
 def test_progress_is_told_in_tenths_and_only_where_bytes_are_read(copies):
@@ -137,10 +170,10 @@ sys.exit(run(sys.argv[3:]))
 
 
 def test_a_disk_that_stands_still_is_named(copies, monkeypatch, tmp_path):
-    monkeypatch.setattr(agents_module, "_STILL_S", 2.0)
+    monkeypatch.setattr(verify_module, "_STILL_S", 2.0)
     python = tmp_path / "python"
     python.write_text(STILL.format(python=sys.executable))
     python.chmod(0o755)
     verify(copies[:1] * 2)
-    with pytest.raises(DeadlineError, match=f"mac-b: {copies[1]}: no byte read for 2 s"):
+    with pytest.raises(DeadlineError, match="mac-b: its disk gave no byte for 2 s"):
         verify(copies, pythons=[sys.executable, str(python)])
