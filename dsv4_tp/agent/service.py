@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from dsv4_tp.agent import machine
+from dsv4_tp.agent.receive import receive
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.agent.verify import verify
 from dsv4_tp.config.environment import state_dir
@@ -35,6 +36,13 @@ class AgentService(AgentServiceServicer):
     ) -> AsyncIterator[pb.VerifyResponse]:
         """How far the reading is, and last the digests."""
         async for response in verify(request, state_dir() / "digests"):
+            yield response
+
+    async def Receive(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.ReceiveRequest], context: Context
+    ) -> AsyncIterator[pb.ReceiveResponse]:
+        """Take in files; each is answered when it is on the disk."""
+        async for response in receive(request_iterator):
             yield response
 
     async def Session(  # noqa: N802

@@ -121,6 +121,26 @@ def shard(**given: Any) -> None:
 
 
 @cli.command()
+@options.model
+@click.option(
+    "--out", metavar="DIR", required=True, type=_PATH, help="On every host; may be begun."
+)
+@options.hosts
+@options.file
+@options.as_json
+def push(**given: Any) -> None:
+    """Send each host the weights of its own ranks.
+
+    Makes DIR, on every host, the prepared set that `shard` would make here, with the files of that
+    host's ranks only. The model is a checkpoint on this machine, or a set for the same shares.
+    When it is interrupted, the same command goes on from the last finished file.
+    """
+    from dsv4_tp.cli.push import run
+
+    run(**given)
+
+
+@cli.command()
 @options.name
 @options.address
 @options.prompt

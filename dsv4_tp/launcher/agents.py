@@ -8,17 +8,19 @@ import asyncio
 import json
 import shlex
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
 
+import grpc
+
 from dsv4_tp.config import Host
 from dsv4_tp.coordinator.link import end_agent
-from dsv4_tp.errors import DeadlineError, Dsv4Error, PreflightError
+from dsv4_tp.errors import Dsv4Error, PreflightError
 from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.channel import open_channel
-from dsv4_tp.rpc.status import calling
+from dsv4_tp.rpc.status import calling, error_of
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 
@@ -84,13 +86,11 @@ class Agent:
             PreflightError: a call fails; names the host.
         """
         try:
-            with calling(f"the agent on {self.host.name}"):
-                async with open_channel(self.address) as channel:
-                    yield AgentServiceStub(channel)
-        except DeadlineError:
-            raise
-        except Dsv4Error as error:
-            raise PreflightError(f"{self.host.name}: {error}") from error
+            async with open_channel(self.address) as channel:
+                yield AgentServiceStub(channel)
+        except grpc.aio.AioRpcError as error:
+            said = error_of(error, "its agent")
+            raise PreflightError(f"{self.host.name}: {said}") from error
 
     async def end(self) -> None:
         """End it and what it started; one that does not answer ends by its fence."""
@@ -139,6 +139,20 @@ async def kept_alive(agents: Sequence[Agent], work: Coroutine[Any, Any, _T]) -> 
         working.cancel()
         keeping.cancel()
         await asyncio.wait({working, keeping})
+
+
+async def on_all(
+    agents: Sequence[Agent], work: Callable[[Agent], Coroutine[Any, Any, _T]]
+) -> dict[str, _T]:
+    """Do `work` with all agents at once; by the host's name. The first failure ends the rest."""
+    tasks = {agent.host.name: asyncio.create_task(work(agent)) for agent in agents}
+    try:
+        await asyncio.gather(*tasks.values())
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.wait(tasks.values())
+    return {name: task.result() for name, task in tasks.items()}
 
 
 async def end_agents(agents: Iterable[Agent]) -> None:

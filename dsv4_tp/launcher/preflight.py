@@ -57,7 +57,7 @@ def check_hosts(config: ClusterConfig, facts: Facts, plan: Plan) -> None:
     """Raises PreflightError, which names every host that is not fit, and why."""
     problems = [
         *(f"{name}: {line}" for name, answer in facts.items() for line in answer.problems),
-        *_version_problems(facts),
+        *version_problems(facts),
         *_model_problems(facts),
         *(line for host in config.hosts for line in _memory_problems(config, host, facts, plan)),
     ]
@@ -75,7 +75,7 @@ def _question(host: Host, ip: str, config: ClusterConfig) -> pb.InspectRequest:
     )
 
 
-def _version_problems(facts: Facts) -> Iterable[str]:
+def version_problems(facts: Facts) -> Iterable[str]:
     """Ranks must run the same code: each host is compared with the first one, ours included."""
     first, reference = next(iter(facts.items()))
     wanted = _versions(reference) | {"dsv4-tp": __version__}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dsv4_tp.config import ClusterConfig, Host
 from dsv4_tp.core import Part
 from dsv4_tp.errors import DeadlineError, PreflightError
-from dsv4_tp.launcher.agents import Agent, kept_alive
+from dsv4_tp.launcher.agents import Agent, kept_alive, on_all
 from dsv4_tp.layouts.wording import some
 from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.convert import part_to_proto
@@ -46,7 +46,12 @@ async def verify_hosts(
     """
     if len(agents) == 1:
         return
-    copies = await kept_alive(agents, _copies_of(agents, config, parts, _Progress(tell)))
+    progress = _Progress(tell)
+
+    async def copy_of(agent: Agent) -> Copy:
+        return await _copy_of(agent, _question(agent.host, config, parts), progress)
+
+    copies = await kept_alive(agents, on_all(agents, copy_of))
     if problems := list(differences(copies)):
         raise PreflightError("; ".join(problems))
 
@@ -77,22 +82,6 @@ def _most_common(copies: Iterable[Copy]) -> dict[str, bytes]:
 
 def _holders(copies: Mapping[str, Copy], name: str, digest: bytes) -> str:
     return ", ".join(host for host, copy in copies.items() if copy.digests.get(name) == digest)
-
-
-async def _copies_of(
-    agents: Sequence[Agent], config: ClusterConfig, parts: Sequence[Part], progress: "_Progress"
-) -> dict[str, Copy]:
-    """The copies by their host's name; the first failure ends the reading on all hosts."""
-    asked = [
-        asyncio.create_task(_copy_of(agent, _question(agent.host, config, parts), progress))
-        for agent in agents
-    ]
-    try:
-        copies = await asyncio.gather(*asked)
-    finally:
-        for task in asked:
-            task.cancel()
-    return {agent.host.name: copy for agent, copy in zip(agents, copies, strict=True)}
 
 
 def _question(host: Host, config: ClusterConfig, parts: Sequence[Part]) -> pb.VerifyRequest:

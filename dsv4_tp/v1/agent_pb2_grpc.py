@@ -44,6 +44,11 @@ class AgentServiceStub:
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.Receive = channel.stream_stream(
+                '/dsv4_tp.v1.AgentService/Receive',
+                request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.ReceiveRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.ReceiveResponse.FromString,
+                _registered_method=True)
         self.Session = channel.stream_stream(
                 '/dsv4_tp.v1.AgentService/Session',
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.SerializeToString,
@@ -69,6 +74,14 @@ class AgentServiceServicer:
 
     def Verify(self, request, context):
         """Digests of the files that this host would load from. Files are read once and remembered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Receive(self, request_iterator, context):
+        """Takes in ranks' files of a prepared set. `begin` is answered by `held`; then, for each file that
+        is not held, a FileHead and its chunks are answered by `stored`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +114,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyRequest.FromString,
                     response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.VerifyResponse.SerializeToString,
+            ),
+            'Receive': grpc.stream_stream_rpc_method_handler(
+                    servicer.Receive,
+                    request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.ReceiveRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.ReceiveResponse.SerializeToString,
             ),
             'Session': grpc.stream_stream_rpc_method_handler(
                     servicer.Session,
@@ -167,6 +185,33 @@ class AgentService:
             '/dsv4_tp.v1.AgentService/Verify',
             dsv4__tp_dot_v1_dot_agent__pb2.VerifyRequest.SerializeToString,
             dsv4__tp_dot_v1_dot_agent__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Receive(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/dsv4_tp.v1.AgentService/Receive',
+            dsv4__tp_dot_v1_dot_agent__pb2.ReceiveRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_agent__pb2.ReceiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class AgentServiceStub:
     """
     Verify: _grpc.UnaryStreamMultiCallable[_agent_pb2.VerifyRequest, _agent_pb2.VerifyResponse]
     """Digests of the files that this host would load from. Files are read once and remembered."""
+    Receive: _grpc.StreamStreamMultiCallable[_agent_pb2.ReceiveRequest, _agent_pb2.ReceiveResponse]
+    """Takes in ranks' files of a prepared set. `begin` is answered by `held`; then, for each file that
+    is not held, a FileHead and its chunks are answered by `stored`.
+    """
     Session: _grpc.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
     events and verdicts come up. One session at a time, each of a higher generation.
@@ -53,6 +57,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     Verify: _aio.UnaryStreamMultiCallable[_agent_pb2.VerifyRequest, _agent_pb2.VerifyResponse]  # type: ignore[assignment]
     """Digests of the files that this host would load from. Files are read once and remembered."""
+    Receive: _aio.StreamStreamMultiCallable[_agent_pb2.ReceiveRequest, _agent_pb2.ReceiveResponse]  # type: ignore[assignment]
+    """Takes in ranks' files of a prepared set. `begin` is answered by `held`; then, for each file that
+    is not held, a FileHead and its chunks are answered by `stored`.
+    """
     Session: _aio.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]  # type: ignore[assignment]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
     events and verdicts come up. One session at a time, each of a higher generation.
@@ -78,6 +86,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.VerifyResponse], _abc.AsyncIterator[_agent_pb2.VerifyResponse]]:
         """Digests of the files that this host would load from. Files are read once and remembered."""
+
+    @_abc_1.abstractmethod
+    def Receive(
+        self,
+        request_iterator: _MaybeAsyncIterator[_agent_pb2.ReceiveRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.ReceiveResponse], _abc.AsyncIterator[_agent_pb2.ReceiveResponse]]:
+        """Takes in ranks' files of a prepared set. `begin` is answered by `held`; then, for each file that
+        is not held, a FileHead and its chunks are answered by `stored`.
+        """
 
     @_abc_1.abstractmethod
     def Session(

@@ -1,0 +1,41 @@
+"""`dsv4-tp push`: to each host the weights of its own ranks. Never imports MLX."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from dsv4_tp import demo
+from dsv4_tp.cli.inputs import cluster, default_file
+from dsv4_tp.cli.tables import gigabytes, note, table
+from dsv4_tp.launcher.cargo import cargo_of
+from dsv4_tp.launcher.push import Sent, push
+
+
+def run(
+    *, model: str | None, out: Path, hosts: str | None, file: Path | None, as_json: bool
+) -> None:
+    """Send what the options ask for, and print what was sent."""
+    config = cluster(hosts=hosts, file=default_file(file, hosts), model=model, dtype=None)
+    cargo = cargo_of(demo.model_dir(config.model.path), config.weights, config.experts)
+    out = out.absolute()
+    sent = push(config, cargo, out, note)
+    if as_json:
+        hosts_sent = [{"host": host} | asdict(one) for host, one in sent.items()]
+        print(json.dumps({"out": str(out), "hosts": hosts_sent}))
+        return
+    print(table(["host", "ranks", "GB held", "GB sent", "s", "GB/s"], _rows(sent)))
+    note(f"for {cargo.manifest.purpose}; launch it with --model {out}")
+
+
+def _rows(sent: dict[str, Sent]) -> list[list[str]]:
+    return [
+        [
+            host,
+            ",".join(map(str, one.ranks)),
+            gigabytes(one.held_bytes),
+            gigabytes(one.sent_bytes),
+            f"{one.seconds:.1f}",
+            gigabytes(round(one.sent_bytes / one.seconds)),
+        ]
+        for host, one in sent.items()
+    ]
