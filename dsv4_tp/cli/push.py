@@ -7,8 +7,10 @@ from pathlib import Path
 from dsv4_tp import demo
 from dsv4_tp.cli.inputs import cluster, default_file
 from dsv4_tp.cli.tables import gigabytes, note, table
-from dsv4_tp.launcher.cargo import cargo_of
+from dsv4_tp.errors import CheckpointError
+from dsv4_tp.launcher.cargo import Cargo, cargo_of
 from dsv4_tp.launcher.push import Sent, push
+from dsv4_tp.prepared import start_set
 
 
 def run(
@@ -19,12 +21,22 @@ def run(
     cargo = cargo_of(demo.model_dir(config.model.path), config.weights, config.experts)
     out = out.absolute()
     sent = push(config, cargo, out, note)
+    if not any(host.is_local for host in config.hosts):
+        _lay_out_here(out, cargo)
     if as_json:
         hosts_sent = [{"host": host} | asdict(one) for host, one in sent.items()]
         print(json.dumps({"out": str(out), "hosts": hosts_sent}))
         return
     print(table(["host", "ranks", "GB held", "GB sent", "s", "GB/s"], _rows(sent)))
     note(f"for {cargo.manifest.purpose}; launch it with --model {out}")
+
+
+def _lay_out_here(out: Path, cargo: Cargo) -> None:
+    """What a launch from this machine reads of the set, which has no weights here."""
+    try:
+        start_set(out, cargo.manifest, cargo.small_files)
+    except CheckpointError as error:
+        note(f"to launch it from here, copy its small files from a host: {error}")
 
 
 def _rows(sent: dict[str, Sent]) -> list[list[str]]:

@@ -29,6 +29,7 @@ from dsv4_tp.prepared import (
     read_manifest,
     small_files,
 )
+from dsv4_tp.v1.agent_pb2 import Chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,11 @@ class Cargo:
         held = frozenset(ranks)
         return tuple(parcel for parcel in self.parcels if parcel.rank in held)
 
-    def chunks(self, parcel: Parcel) -> Iterator[tuple[bytes, bytes]]:
-        """The bytes of a file, each piece with the sha256 of all up to its end.
+    def chunks(self, parcel: Parcel) -> Iterator[Chunk]:
+        """The bytes of a file.
 
         Raises:
-            CheckpointError: before the last piece, if what is read has changed meanwhile.
+            CheckpointError: before the last chunk, if what is read has changed meanwhile.
         """
         digest, count = hashlib.sha256(), 0
         for data in parcel.read():
@@ -68,10 +69,10 @@ class Cargo:
             count += len(data)
             if count == parcel.nbytes:
                 self._check(parcel, digest.hexdigest())
-            yield bytes(data), digest.digest()
+            yield Chunk(data=bytes(data), sha256=digest.digest())
 
     def _check(self, parcel: Parcel, sha256: str) -> None:
-        """The last piece makes a file whole, so it is held back until all is known to be well."""
+        """The last chunk makes a file whole, so it is held back until all is known to be well."""
         self.origin.check()
         if parcel.sha256 not in ("", sha256):
             raise CheckpointError(

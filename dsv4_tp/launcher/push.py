@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -119,8 +119,8 @@ class _Delivery:
         )
 
     def _missing(self, parcels: Sequence[Parcel], held: pb.Held) -> list[Parcel]:
-        there = {(file.rank, file.name) for file in held.files}
-        missing = [parcel for parcel in parcels if (parcel.rank, parcel.name) not in there]
+        there = {(file.rank, file.name, file.nbytes) for file in held.files}
+        missing = [own for own in parcels if (own.rank, own.name, own.nbytes) not in there]
         needed = sum(parcel.nbytes for parcel in missing)
         if needed > held.free_bytes:
             raise PreflightError(
@@ -135,15 +135,14 @@ class _Delivery:
         stored = asyncio.create_task(self._hear(call))
         try:
             await self._say(call, pb.ReceiveRequest(file=head))
-            async for data, sha256 in _ahead(self._cargo.chunks(parcel)):
-                if stored.done():
-                    break
-                chunk = pb.Chunk(data=data, sha256=sha256)
+            chunks = self._cargo.chunks(parcel)
+            while not stored.done() and (chunk := await asyncio.to_thread(next, chunks, None)):
                 await self._say(call, pb.ReceiveRequest(chunk=chunk))
-                self._note(len(data), total)
+                self._note(len(chunk.data), total)
             await self._within(_STORE_S, stored)
         finally:
             stored.cancel()
+            await asyncio.gather(stored, return_exceptions=True)
 
     async def _say(self, call: _Call, request: pb.ReceiveRequest) -> None:
         try:
@@ -180,14 +179,3 @@ class _Delivery:
             self._told_s = now_s
             percent = self._sent_bytes * 100 // total
             self._tell(f"{self._host}: {percent} % of {total / _GB:.1f} GB sent")
-
-
-async def _ahead(items: Iterator[_T]) -> AsyncGenerator[_T]:
-    """The items, each of which a thread makes while the one before is used."""
-    coming = asyncio.create_task(asyncio.to_thread(next, items, None))
-    try:
-        while (item := await coming) is not None:
-            coming = asyncio.create_task(asyncio.to_thread(next, items, None))
-            yield item
-    finally:
-        coming.cancel()

@@ -1,7 +1,7 @@
 """Several hosts on one machine: network namespaces on a private bridge, each with its own sshd.
 
-Needs root and nothing else; no packet leaves the namespaces. Every host has its own names, PIDs
-and ports; files are shared. Names carry our pid, so that test runs do not meet.
+Needs root and nothing else; no packet leaves the namespaces. Every host has its own names, PIDs,
+ports and one disk; other files are shared. Names carry our pid, so that test runs do not meet.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+DISK_BYTES = 32 << 20
 SSH_CONFIG = """\
 Host *
   IdentityFile {folder}/key
@@ -43,10 +44,12 @@ class Network:
         self.prefix = f"dsv{os.getpid()}"
         self.hosts = hosts
         self.daemons = {}
+        self.disk = folder / "disk"  # a disk of its own on each host
 
     def __enter__(self):
         try:
             self._keys()
+            self.disk.mkdir()
             for number, name in enumerate(["launch", *self.hosts]):
                 self._namespace(name, f"10.77.0.{number + 1}")
             for name in self.hosts:
@@ -77,6 +80,15 @@ class Network:
     def cut(self, host):
         """The host's cable is pulled: silence, no FIN and no RST."""
         run("ip", "-n", self.name(host), "link", "set", "eth0", "down")
+
+    def join(self, host):
+        """The cable is plugged in again."""
+        run("ip", "-n", self.name(host), "link", "set", "eth0", "up")
+
+    def disk_of(self, host):
+        """The host's disk as it is seen from here."""
+        (root,) = psutil.Process(self.daemons[host].pid).children()
+        return Path(f"/proc/{root.pid}/root{self.disk}")
 
     def kill(self, host):
         """The host is powered off: every process is gone, and the cable with it."""
@@ -149,7 +161,8 @@ class Network:
     def _sshd(self, host):
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it, and an init would have made it
         spaces = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        script = f"hostname {host}; exec /usr/sbin/sshd -D -e"
+        disk = f"mount -t tmpfs -o size={DISK_BYTES} none {self.disk}"
+        script = f"hostname {host}; {disk}; exec /usr/sbin/sshd -D -e"
         command = self.inside(host, *spaces, "sh", "-c", script)
         with (self.folder / f"{host}.log").open("w") as log:
             self.daemons[host] = subprocess.Popen(
