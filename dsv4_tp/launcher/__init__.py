@@ -1,7 +1,8 @@
 """From a ClusterConfig to a running cluster and back to nothing.
 
 It starts an agent on each host (ssh, or a plain process on this one), refuses hosts that are not
-fit, and runs the coordinator in its own process. What it started, it stops.
+fit, and runs the coordinator in its own process. Or it sends the hosts their weights (`push`). What
+it started, it stops.
 
 For the command line:
 

@@ -16,7 +16,7 @@ from dsv4_tp.v1 import agent_pb2 as pb
 
 _GB = 1e9
 _WEIGHTS = ".safetensors"
-
+_ADVICE = "copy it there again, or send the weights with `dsv4-tp push`"
 _STILL_S = 30.0  # of a disk that gives no byte
 
 Tell = Callable[[str], None]
@@ -68,7 +68,7 @@ def differences(copies: Mapping[str, Copy]) -> Iterator[str]:
         for names, fault in ((other, "is not as on"), (lacking, "is missing, unlike on")):
             if names:
                 models = _holders(copies, names[0], right[names[0]])
-                yield f"{host}: {copy.path}/{some(names)} {fault} {models}; copy it there again"
+                yield f"{host}: {copy.path}/{some(names)} {fault} {models}; {_ADVICE}"
 
 
 def _most_common(copies: Iterable[Copy]) -> dict[str, bytes]:

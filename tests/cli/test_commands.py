@@ -22,6 +22,8 @@ OPTIONS = {
     "launch": LAUNCH,
     "plan": "--model --ranks --split --hosts -f --file --json",
     "inspect": "model --json",
+    "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
+    "push": "--model --out --hosts -f --file --json",
     "generate": f"--name --address --prompt {SAMPLING} --json",
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
     "status": "--name --address --json",

@@ -10,6 +10,7 @@ from dsv4_tp import demo
 from dsv4_tp.config import ClusterConfig, Host, ModelConfig, Rank
 from dsv4_tp.core import ExpertSplit
 from dsv4_tp.errors import DeadlineError, PreflightError
+from dsv4_tp.launcher import agents as agents_module
 from dsv4_tp.launcher import verify as verify_module
 from dsv4_tp.launcher.agents import end_agents, start_agents
 from dsv4_tp.launcher.verify import Copy, differences, verify_hosts
@@ -49,7 +50,7 @@ def test_the_odd_one_out_is_named_with_the_file(theirs, complaint):
         (line,) = differences(copies)
         others = [host for host in copies if host != odd]
         assert line.startswith(f"{odd}: {complaint.replace('mac-a, mac-c', ', '.join(others))}")
-        assert line.endswith("; copy it there again")
+        assert line.endswith("; copy it there again, or send the weights with `dsv4-tp push`")
 
 
 def test_of_two_the_first_is_believed():
@@ -167,6 +168,33 @@ def still(self, file):
 Hashing._digest = still
 sys.exit(run(sys.argv[3:]))
 """
+
+
+SLOW = """#!{python}
+import sys, time
+from dsv4_tp.agent import supervisor
+from dsv4_tp.agent.digests import Hashing
+from dsv4_tp.cli.main import run
+
+supervisor.FIRST_SESSION_S = 2.0
+digest = Hashing._digest
+
+def slow(self, file):
+    time.sleep(4)
+    return digest(self, file)
+
+Hashing._digest = slow
+sys.exit(run(sys.argv[3:]))
+"""
+
+
+def test_agents_live_while_one_of_them_reads_for_long(copies, monkeypatch, tmp_path):
+    monkeypatch.setattr(agents_module, "_ALIVE_S", 0.3)
+    python = tmp_path / "python"
+    python.write_text(SLOW.format(python=sys.executable))
+    python.chmod(0o755)
+    verify(copies[:1] * 2)  # the first host has nothing to read then
+    verify(copies, pythons=[str(python)] * 2)
 
 
 def test_a_disk_that_stands_still_is_named(copies, monkeypatch, tmp_path):
