@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.pieces import Groups, Piece, bundle_bytes, open_bundle
@@ -16,6 +17,7 @@ from dsv4_tp.prepared.origin import MANIFEST, Origin
 from dsv4_tp.prepared.sink import Sink, rank_folder
 
 CHUNK_BYTES = 4 << 20
+_PARTIAL = ".partial"
 
 OnBytes = Callable[[int, int], None]
 
@@ -53,15 +55,18 @@ def start_set(out: Path, manifest: Manifest, small_files: Mapping[str, bytes]) -
     Raises:
         CheckpointError: something else is there, or it cannot be written.
     """
+    # Looked at first, for another host that shares the disk may begin the set meanwhile.
+    taken = out.exists() and (not out.is_dir() or any(map(_is_whole, out.iterdir())))
     if is_set(out):
         _check_same(out, read_manifest(out), manifest)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif taken:
         raise CheckpointError(f"{out}: not empty and no prepared set; give another directory")
+    # The manifest first: what is interrupted here is then known for a set that was begun.
+    files = {MANIFEST: manifest.to_json().encode(), **small_files}
     try:
-        for name, data in small_files.items():
+        for name, data in files.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             _write(out / name, data)
-        _write(out / MANIFEST, manifest.to_json().encode())
     except OSError as error:
         raise CheckpointError(f"{error.filename or out}: {error.strerror}") from error
 
@@ -123,6 +128,14 @@ def _write(file: Path, data: bytes) -> None:
     """Whole or not at all; left alone if it is so already."""
     if file.is_file() and file.read_bytes() == data:
         return
-    partial = file.with_name(file.name + ".partial")
-    partial.write_bytes(data)
-    partial.rename(file)
+    # Under a name of its own: hosts that share a disk may write the same file at once.
+    partial = file.with_name(f"{file.name}.{token_hex(4)}{_PARTIAL}")
+    try:
+        partial.write_bytes(data)
+        partial.rename(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_whole(file: Path) -> bool:
+    return not file.name.endswith(_PARTIAL)

@@ -134,8 +134,8 @@ def test_the_files_of_a_set_are_held_against_what_was_written(copies, tmp_path):
 
 
 def test_a_set_that_lacks_the_hosts_rank_is_refused(copies, tmp_path):
-    with pytest.raises(PreflightError, match=r"mac-a: .*/set-1/rank-0: "):
-        verify(make_sets(tmp_path)[::-1])
+    with pytest.raises(PreflightError, match=r"mac-b: .*/set-0/rank-1: "):
+        verify(make_sets(tmp_path)[:1] * 2)
 
 
 def test_progress_is_told_in_tenths_and_only_where_bytes_are_read(copies):

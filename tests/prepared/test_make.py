@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,20 @@ def test_a_set_is_not_sorted_again(pair: Path, tmp_path: Path, capsys) -> None:
     command = ["shard", "--model", str(pair), "--ranks", "2", "--out", str(tmp_path / "set")]
     assert run(command) == 2
     assert "a prepared set already; give the checkpoint itself" in capsys.readouterr().err
+
+
+def test_hosts_that_share_a_disk_may_begin_at_once(tmp_path: Path) -> None:
+    def start(number: int) -> None:
+        begin(FP4, tmp_path / f"set-{number // 8}", [1])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(start, range(80))) == [None] * 80
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
+def test_a_set_that_was_hardly_begun_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "prepared.json.1234.partial").write_text("{")
+    begin(FP4, tmp_path, [1])
+    (tmp_path / "config.json").unlink()
+    begin(FP4, tmp_path, [1])
+    assert (tmp_path / "config.json").read_bytes() == (FP4 / "config.json").read_bytes()
