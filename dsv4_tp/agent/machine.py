@@ -15,7 +15,7 @@ from dsv4_tp.config.precision import mlx_device
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import weight_files
 from dsv4_tp.prepared import fingerprint, is_set, read_manifest
-from dsv4_tp.v1.agent_pb2 import InspectRequest, InspectResponse
+from dsv4_tp.v1.agent_pb2 import FileDigest, InspectRequest, InspectResponse
 
 
 def inspect(request: InspectRequest) -> InspectResponse:
@@ -23,10 +23,10 @@ def inspect(request: InspectRequest) -> InspectResponse:
     memory = psutil.virtual_memory()
     model_dir = demo.model_dir(request.model_path) if request.model_path else None
     problems = _port_problems(request.ring)
-    model_digest = b""
+    model_digest, samples = b"", dict[str, str]()
     if model_dir is not None:
         try:
-            model_digest = _model_digest(model_dir)
+            model_digest, samples = _model_digests(model_dir)
         except CheckpointError as error:
             problems.append(str(error))
     return InspectResponse(
@@ -38,6 +38,7 @@ def inspect(request: InspectRequest) -> InspectResponse:
         free_ports=free_ports(request.free_ports),
         problems=problems,
         model_digest=model_digest,
+        samples=[FileDigest(name=n, sha256=bytes.fromhex(d)) for n, d in samples.items()],
         device=mlx_device(),
     )
 
@@ -66,22 +67,23 @@ def _port_problems(ring: Iterable[str]) -> list[str]:
     return problems
 
 
-def _model_digest(model_dir: Path) -> bytes:
-    """Which checkpoint is there, be it as a prepared set.
+def _model_digests(model_dir: Path) -> tuple[bytes, dict[str, str]]:
+    """Which checkpoint is there, be it as a prepared set; and samples of its files, if it is not.
 
     Raises:
         CheckpointError: it cannot be read.
     """
+    config = model_dir / "config.json"
     try:
-        with (model_dir / "config.json").open("rb") as file:
+        with config.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise CheckpointError(
-            f"cannot read {model_dir / 'config.json'}: {error.strerror}"
-        ) from error
+        raise CheckpointError(f"cannot read {config}: {error.strerror}") from error
     if is_set(model_dir):
-        return bytes.fromhex(read_manifest(model_dir).fingerprint)
-    return bytes.fromhex(fingerprint(weight_files(model_dir)))
+        return bytes.fromhex(read_manifest(model_dir).fingerprint), {}
+    files = weight_files(model_dir)
+    samples = {file.name: fingerprint([file]) for file in files}
+    return bytes.fromhex(fingerprint(files)), samples
 
 
 def _version(package: str) -> str:

@@ -9,6 +9,7 @@ from dsv4_tp.config.precision import settle_dtype
 from dsv4_tp.core import DType
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.launcher.agents import LOOPBACK, Agent
+from dsv4_tp.launcher.verify import Copy, differences
 from dsv4_tp.plan import Plan
 from dsv4_tp.v1 import agent_pb2 as pb
 
@@ -58,7 +59,7 @@ def check_hosts(config: ClusterConfig, facts: Facts, plan: Plan) -> None:
     problems = [
         *(f"{name}: {line}" for name, answer in facts.items() for line in answer.problems),
         *version_problems(facts),
-        *_model_problems(facts),
+        *_model_problems(config, facts),
         *(line for host in config.hosts for line in _memory_problems(config, host, facts, plan)),
     ]
     if problems:
@@ -92,7 +93,19 @@ def _versions(answer: pb.InspectResponse) -> dict[str, str]:
     return {"dsv4-tp": answer.version, "mlx": answer.mlx_version, "python": python}
 
 
-def _model_problems(facts: Facts) -> Iterable[str]:
+def _model_problems(config: ClusterConfig, facts: Facts) -> Iterable[str]:
+    copies = {
+        host.name: Copy(
+            config.model_path_on(host),
+            {file.name: file.sha256 for file in facts[host.name].samples},
+        )
+        for host in config.hosts
+    }
+    named = list(differences(copies))
+    yield from named or _other_checkpoints(facts)
+
+
+def _other_checkpoints(facts: Facts) -> Iterable[str]:
     digests = {name: answer.model_digest for name, answer in facts.items() if answer.model_digest}
     first = next(iter(digests), "")
     for name, digest in digests.items():

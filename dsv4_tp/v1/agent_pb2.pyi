@@ -100,6 +100,7 @@ class InspectResponse(_message.Message):
     FREE_PORTS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """of dsv4-tp"""
     mlx_version: _builtins.str
@@ -116,6 +117,10 @@ class InspectResponse(_message.Message):
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """one line each; empty: fit to run"""
 
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileDigest]:
+        """of some bytes of each file of weights; none of a prepared set"""
+
     def __init__(
         self,
         *,
@@ -128,10 +133,11 @@ class InspectResponse(_message.Message):
         free_ports: _abc.Iterable[_builtins.int] | None = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         model_digest: _builtins.bytes = ...,
+        samples: _abc.Iterable[Global___FileDigest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "device", b"device", "free_ports", b"free_ports", "memory_bytes", b"memory_bytes", "mlx_version", b"mlx_version", "model_digest", b"model_digest", "problems", b"problems", "python_version", b"python_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "device", b"device", "free_ports", b"free_ports", "memory_bytes", b"memory_bytes", "mlx_version", b"mlx_version", "model_digest", b"model_digest", "problems", b"problems", "python_version", b"python_version", "samples", b"samples", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

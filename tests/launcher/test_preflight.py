@@ -9,7 +9,7 @@ from dsv4_tp.errors import PreflightError
 from dsv4_tp.launcher.agents import Agent, command_line
 from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of, ring_of
 from dsv4_tp.plan import Plan, RankBytes
-from dsv4_tp.v1.agent_pb2 import InspectResponse
+from dsv4_tp.v1.agent_pb2 import FileDigest, InspectResponse
 from tests.specs import TINY
 
 
@@ -36,6 +36,7 @@ def fact(**words):
         "available_bytes": 60_000_000_000,
         "free_ports": [5001, 5002],
         "model_digest": b"1",
+        "samples": [FileDigest(name="1.safetensors", sha256=b"1")],
         "device": "metal",
     }
     return InspectResponse(**(usual | words))
@@ -61,7 +62,11 @@ def test_fit_hosts_pass():
         ({"version": "9.9"}, f"mac-b has dsv4-tp 9.9, {__version__} is here; install that"),
         ({"mlx_version": ""}, "mac-b has mlx none, 0.32.4 is on mac-a; install that"),
         ({"python_version": "3.11.1"}, "mac-b has python 3.11, 3.12 is on mac-a"),
-        ({"model_digest": b"2"}, "mac-b has another checkpoint than mac-a"),
+        (
+            {"model_digest": b"2", "samples": [FileDigest(name="1.safetensors", sha256=b"2")]},
+            "mac-b: /m/1.safetensors is not as on mac-a; copy it there again",
+        ),
+        ({"model_digest": b"2", "samples": []}, "mac-b has another checkpoint than mac-a"),
         ({"available_bytes": 20_000_000_000}, "mac-b: the weights of rank 1 need 30.0 GB, 20.0 of"),
     ],
 )
