@@ -135,13 +135,13 @@ def test_a_shutdown_is_answered_when_the_ranks_are_gone(tmp_path):
 
 
 def test_an_agent_without_a_coordinator_lives_as_long_as_it_is_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor_module, "FIRST_SESSION_S", 1.0)
+    monkeypatch.setattr(supervisor_module, "FIRST_SESSION_S", 2.0)
 
     async def life():
         async with agent(tmp_path) as (stub, supervisor):
-            for _ in range(15):
+            for _ in range(10):
                 await stub.Inspect(pb.InspectRequest(), timeout=10)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.4)
             assert not supervisor.left.is_set()
             assert await asyncio.wait_for(supervisor.left.wait(), 20)
 

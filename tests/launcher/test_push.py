@@ -150,7 +150,7 @@ def test_a_set_that_is_here_is_sent_as_it_is(push, tmp_path, pair):
 @pytest.mark.parametrize("victim", ["pusher", "agent"])
 def test_what_is_killed_is_gone_on_with(push, tmp_path, pair, victim):
     out = tmp_path / "set"
-    process = push(pause_s=0.1)
+    process = push(pause_s=0.3)
     wait_for_files(process, out, count=3)
     family = push.family(process)
     (process if victim == "pusher" else agent_of(family)).send_signal(signal.SIGKILL)
@@ -170,7 +170,7 @@ def test_what_is_killed_is_gone_on_with(push, tmp_path, pair, victim):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_push_leaves_no_agent(push, tmp_path, number):
-    process = push(pause_s=0.1)
+    process = push(pause_s=0.3)
     wait_for_files(process, tmp_path / "set", count=1)
     family = push.family(process)
     process.send_signal(number)
@@ -183,7 +183,7 @@ def test_an_interrupted_push_leaves_no_agent(push, tmp_path, number):
 
 def test_a_checkpoint_that_is_swapped_meanwhile_is_named(push, tmp_path, pair):
     model, out = shutil.copytree(demo.path(), tmp_path / "model"), tmp_path / "set"
-    process = push(model=model, pause_s=0.1)
+    process = push(model=model, pause_s=0.3)
     wait_for_files(process, out, count=2)
     shutil.copy(model / SHARD, tmp_path / "fresh")
     (tmp_path / "fresh").rename(model / SHARD)

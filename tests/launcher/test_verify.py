@@ -70,7 +70,7 @@ def copies(tmp_path, monkeypatch):
     return [shutil.copytree(demo.path(), tmp_path / name) for name in ("a", "b")]
 
 
-def verify(copies, tell=lambda _: None, pythons=(sys.executable, sys.executable), within_s=60):
+def verify(copies, tell=lambda _: None, pythons=(sys.executable, sys.executable)):
     hosts = [
         Host(name, "localhost", None, python, None, str(path))
         for name, path, python in zip(("mac-a", "mac-b"), copies, pythons, strict=True)
@@ -80,8 +80,7 @@ def verify(copies, tell=lambda _: None, pythons=(sys.executable, sys.executable)
     async def life():
         agents = await start_agents(hosts, new_token())
         try:
-            async with asyncio.timeout(within_s):
-                await verify_hosts(agents, config, PARTS, tell)
+            await verify_hosts(agents, config, PARTS, tell)
         finally:
             await end_agents(agents)
             assert [agent.process.returncode for agent in agents] == [0, 0]
@@ -161,10 +160,13 @@ def test_progress_is_told_in_tenths_and_only_where_bytes_are_read(copies):
 def test_an_interrupted_check_leaves_no_agent(copies):
     with (copies[1] / SHARD).open("r+b") as stream:
         stream.truncate(1 << 40)
-    lines = []
-    with pytest.raises(TimeoutError):
-        verify(copies, lines.append, within_s=2.5)
-    assert lines == ["checking files: 0 % of 1099.5 GB"]
+
+    def tell(line):
+        assert line == "checking files: 0 % of 1099.5 GB"
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        verify(copies, tell)
 
 
 STILL = """#!{python}
@@ -187,11 +189,11 @@ from dsv4_tp.agent import supervisor
 from dsv4_tp.agent.digests import Hashing
 from dsv4_tp.cli.main import run
 
-supervisor.FIRST_SESSION_S = 2.0
+supervisor.FIRST_SESSION_S = 4.0
 digest = Hashing._digest
 
 def slow(self, file):
-    time.sleep(4)
+    time.sleep(7)
     return digest(self, file)
 
 Hashing._digest = slow
