@@ -33,7 +33,8 @@ async def verify(request: VerifyRequest, folder: Path) -> AsyncIterator[VerifyRe
     """
     model_dir = demo.model_dir(request.model_path)
     written = await asyncio.to_thread(_written, model_dir, request)
-    hashing = await asyncio.to_thread(_start, model_dir, written, folder)
+    files = [] if request.alone and not written else _files(model_dir, written)
+    hashing = await asyncio.to_thread(Hashing, files, Ledger(folder, model_dir))
     running = asyncio.create_task(hashing.run())
     told_bytes = -1
     try:
@@ -46,13 +47,13 @@ async def verify(request: VerifyRequest, folder: Path) -> AsyncIterator[VerifyRe
     finally:
         running.cancel()
     _check(written, hashing.digests)
-    files = [
+    digests = [
         FileDigest(name=str(file.relative_to(model_dir)), sha256=bytes.fromhex(digest))
         for file, digest in sorted(hashing.digests.items())
         if file not in written
     ]
     yield VerifyResponse(
-        done_bytes=hashing.total_bytes, total_bytes=hashing.total_bytes, files=files
+        done_bytes=hashing.total_bytes, total_bytes=hashing.total_bytes, files=digests
     )
 
 
@@ -72,10 +73,10 @@ def _written(model_dir: Path, request: VerifyRequest) -> dict[Path, str]:
     }
 
 
-def _start(model_dir: Path, written: Iterable[Path], folder: Path) -> Hashing:
+def _files(model_dir: Path, written: Iterable[Path]) -> list[Path]:
+    """The files that a rank here reads."""
     small = [file for name in _SMALL_FILES if (file := model_dir / name).is_file()]
-    weights = written if is_set(model_dir) else weight_files(model_dir)
-    return Hashing([*small, *weights], Ledger(folder, model_dir))
+    return [*small, *(written if is_set(model_dir) else weight_files(model_dir))]
 
 
 def _check(written: Mapping[Path, str], found: Mapping[Path, str]) -> None:

@@ -38,14 +38,12 @@ class Copy:
 async def verify_hosts(
     agents: Sequence[Agent], config: ClusterConfig, parts: Sequence[Part], tell: Tell
 ) -> None:
-    """Return if all hosts have the same files; one host has nothing to be compared with.
+    """Return if all hosts have the same files, and those of prepared sets are as written.
 
     Raises:
         PreflightError: names every host and file that differ, or a host that cannot read its own.
         DeadlineError: a host's reading stands still.
     """
-    if len(agents) == 1:
-        return
     progress = _Progress(tell)
 
     async def copy_of(agent: Agent) -> Copy:
@@ -89,6 +87,7 @@ def _question(host: Host, config: ClusterConfig, parts: Sequence[Part]) -> pb.Ve
         model_path=config.model_path_on(host),
         parts=map(part_to_proto, parts),
         ranks=config.ranks_on(host),
+        alone=len(config.hosts) == 1,
     )
 
 

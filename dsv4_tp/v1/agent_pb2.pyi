@@ -150,8 +150,11 @@ class VerifyRequest(_message.Message):
     MODEL_PATH_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     RANKS_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
     model_path: _builtins.str
     """or `demo`"""
+    alone: _builtins.bool
+    """no other host has a copy: a checkpoint has nothing to be held against"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Part]:
         """of all ranks, by rank"""
@@ -166,10 +169,11 @@ class VerifyRequest(_message.Message):
         model_path: _builtins.str = ...,
         parts: _abc.Iterable[_types_pb2.Part] | None = ...,
         ranks: _abc.Iterable[_builtins.int] | None = ...,
+        alone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_path", b"model_path", "parts", b"parts", "ranks", b"ranks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "model_path", b"model_path", "parts", b"parts", "ranks", b"ranks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
