@@ -1,0 +1,44 @@
+"""What the plan says of the caches, against caches that were filled."""
+
+from dataclasses import replace
+
+import mlx.core as mx
+import pytest
+
+from dsv4_tp.core import DType
+from dsv4_tp.plan import cache_bytes, most_cache_bytes
+from tests.model.tiny import random_ids, tiny_spec
+from tests.plan.running import model_of
+from tests.specs import FLASH, PRO, TINY
+
+DTYPES = (DType.FLOAT32, DType.BFLOAT16)
+RATIOS = {"one of each": (0, 4, 128), "windows": (0, 0), "ratio 4": (4,), "ratio 128": (128, 128)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("ratios", RATIOS.values(), ids=RATIOS)
+def test_bytes_are_those_of_caches_that_were_filled(ratios: tuple[int, ...], dtype: DType):
+    spec = tiny_spec(compress_ratios=ratios, num_hidden_layers=len(ratios), num_hash_layers=0)
+    model, at = model_of(spec, dtype), 0
+    cache = model.make_cache()
+    ids = random_ids(1, 300, spec.vocab_size)
+    # Single tokens, windows begun and completed, chunks across several of either ratio.
+    for until in (1, 2, 3, 4, 5, 8, 11, 127, 128, 129, 255, 256, 300):
+        mx.eval(model.streams(ids[:, at:until], cache), cache.arrays())
+        at = until
+        assert sum(layer.nbytes for layer in cache) == cache_bytes(spec, at, dtype), at
+
+
+def test_the_real_models_grow_by_the_published_bytes_per_token():
+    """6,880 bytes for Flash and 9,848 for Pro, in bfloat16, from a count of rows by hand."""
+    for spec, per_token in ((FLASH, 6880), (PRO, 9848)):
+        grown = cache_bytes(spec, 2 * 128_000, DType.BFLOAT16)
+        assert grown - cache_bytes(spec, 128_000, DType.BFLOAT16) == 128_000 * per_token
+
+
+def test_a_longer_context_never_holds_less_and_none_of_its_lengths_more():
+    spec, dtype = replace(TINY, compress_ratios=(0, 4, 128)), DType.BFLOAT16
+    most = [most_cache_bytes(spec, tokens, dtype) for tokens in range(1, 700)]
+    exact = [cache_bytes(spec, tokens, dtype) for tokens in range(1, 700)]
+    assert most == [max(exact[: tokens + 1]) for tokens in range(699)]
+    assert most != exact
