@@ -67,11 +67,16 @@ def coordinator(**given: Any) -> None:
 @cli.command()
 @click.option("--model", metavar="PATH", help="Checkpoint, bare config.json, or `demo`.")
 @options.shares
+@options.context
+@click.option("--memory", metavar="A,B", help="GB (10^9) that may be used, by rank or by host.")
+@click.option("--bandwidth", metavar="A,B", help="GB/s, likewise; for the split proposed.")
 @options.as_json
 def plan(**given: Any) -> None:
-    """Show what each rank will hold, in bytes.
+    """Show what each rank will need, in bytes.
 
     Without --hosts, the model or the ranks that are not given come from ./cluster.yaml.
+    With --memory it ends with code 2 if the plan does not fit, and says what would; if nothing
+    else says how many ranks, there is one for each memory, and the split is proposed.
     """
     from dsv4_tp.cli.plan import run
 

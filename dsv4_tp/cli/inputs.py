@@ -31,7 +31,12 @@ class Checkpoint:
 
 
 def cluster(
-    *, hosts: str | None, file: Path | None, model: str | None, dtype: str | None
+    *,
+    hosts: str | None,
+    file: Path | None,
+    model: str | None,
+    dtype: str | None,
+    context: int | None = None,
 ) -> ClusterConfig:
     """The cluster that the options ask for; what they say overrides the file.
 
@@ -41,13 +46,14 @@ def cluster(
     if hosts is not None and file is not None:
         raise ConfigError("--hosts and -f both describe a cluster; give one of them")
     if hosts is not None:
-        return cluster_of_hosts(hosts, model_config(model, dtype))
+        return replace(cluster_of_hosts(hosts, model_config(model, dtype)), context=context)
     if file is None:
         raise ConfigError("which hosts? give --hosts A,B or -f FILE; there is no ./cluster.yaml")
     config = read_cluster(file)
     path = config.model.path if model is None else model_path(model, Path.cwd())
     chosen = config.model.dtype if dtype is None else DTypeChoice(dtype).dtype
-    return replace(config, model=ModelConfig(path, chosen))
+    chosen_context = context or config.context
+    return replace(config, model=ModelConfig(path, chosen), context=chosen_context)
 
 
 def default_file(file: Path | None, hosts: str | None) -> Path | None:

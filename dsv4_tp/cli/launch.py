@@ -22,6 +22,7 @@ def run(
     hosts: str | None,
     file: Path | None,
     dtype: str | None,
+    context: int | None,
     name: str | None,
     prompt: tuple[str, ...],
     as_json: bool,
@@ -31,11 +32,12 @@ def run(
     asks = [Ask(text, **wishes) for text in prompt]
     if not asks:
         _refuse_idle(wishes, as_json)
-    config = cluster(hosts=hosts, file=default_file(file, hosts), model=model, dtype=dtype)
+    file = default_file(file, hosts)
+    config = cluster(hosts=hosts, file=file, model=model, dtype=dtype, context=context)
     if name is not None:
         config = replace(config, name=check_name(name))
     checkpoint = read_checkpoint(config.model.path)
-    _check_prompts(asks, checkpoint)
+    _check_prompts(asks, checkpoint, config.context)
     job = partial(speak, asks=asks, as_json=as_json) if asks else None
     launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
 
@@ -48,15 +50,16 @@ def _refuse_idle(wishes: dict[str, Any], as_json: bool) -> None:
         raise ConfigError(f"--{idle[0].replace('_', '-')} needs --prompt")
 
 
-def _check_prompts(asks: Sequence[Ask], checkpoint: Checkpoint) -> None:
+def _check_prompts(asks: Sequence[Ask], checkpoint: Checkpoint, wanted: int | None) -> None:
     """Refuse what the cluster would refuse, before one is started."""
     if not asks:
         return
     text = Text.load(checkpoint.path)
-    context = checkpoint.spec.max_position_embeddings
+    context = wanted or checkpoint.spec.max_position_embeddings
+    whose = "cluster" if wanted else "model"
     for ask in asks:
         ids = text.chat_ids(ask.prompt) if ask.chat else text.prompt_ids(ask.prompt)
         if len(ids) >= context:
             raise RequestError(
-                f"the prompt has {len(ids)} tokens, the model's context is {context}"
+                f"the prompt has {len(ids)} tokens, the {whose}'s context is {context}"
             )

@@ -58,6 +58,12 @@ prompt = click.option(
     help="Text to continue, put after BOS.",
 )
 address = click.option("--address", metavar="HOST:PORT", help="Of a cluster launched elsewhere.")
+context = click.option(
+    "--context",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most tokens of prompt and answer. Default: the model's, or what fits.",
+)
 
 
 def cluster(command: click.decorators.FC) -> click.decorators.FC:
@@ -70,7 +76,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
         callback=_are_texts,
         help="Text to continue, put after BOS; may be given several times.",
     )
-    for option in (as_json, sampling, prompts, own_name, dtype, file, hosts, model):
+    for option in (as_json, sampling, prompts, own_name, dtype, context, file, hosts, model):
         command = option(command)
     return command
 

@@ -1,49 +1,101 @@
-"""`dsv4-tp plan`: what each rank will hold. Reads headers only and never imports MLX."""
+"""`dsv4-tp plan`: what each rank will need, and whether it fits.
+
+Reads headers only and never imports MLX.
+"""
 
 import json
-from dataclasses import fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
 
 from dsv4_tp.cli.inputs import read_checkpoint
+from dsv4_tp.cli.memory import Memory, read_memory
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
 from dsv4_tp.core import Part
-from dsv4_tp.plan import Plan, make_plan
+from dsv4_tp.errors import PlanError
+from dsv4_tp.plan import (
+    Plan,
+    Replan,
+    make_plan,
+    misfits,
+    proposed_split,
+    with_context_that_fits,
+    with_modest_context,
+)
 
 
-def run(
-    *,
-    model: str | None,
-    ranks: int | None,
-    split: str | None,
-    hosts: str | None,
-    file: Path | None,
-    as_json: bool,
-) -> None:
-    """Print the plan that the options ask for."""
-    asked = wish(model=model, ranks=ranks, split=split, hosts=hosts, file=file)
+def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: Any) -> None:
+    """Print the plan that the options ask for; PlanError if it does not fit into `memory`."""
+    told = read_memory(memory, bandwidth)
+    open_split = told is not None and not any(
+        given[way] is not None for way in ("ranks", "split", "hosts", "file")
+    )
+    if told and open_split:
+        given["ranks"] = len(told.sizes)
+    asked = wish(**given)
     checkpoint = read_checkpoint(asked.model)
-    result = make_plan(
+    replan = partial(
+        make_plan,
         checkpoint.spec,
         checkpoint.catalog,
-        asked.weights,
         expert_split=asked.experts,
         dtype=asked.dtype,
+        context=asked.context,
+        chunk=asked.chunk,
     )
+    if told and open_split:
+        asked = _with_proposed_split(asked, told, replan)
+    result = replan(asked.weights)
+    if told:
+        result = _fitting(result, asked, told, replan)
     if as_json:
         print(json.dumps(_as_json(result, asked, checkpoint.catalog.notes)))
         return
     print(_as_table(result))
+    if open_split:
+        note(f"proposed: --split {':'.join(map(str, asked.weights))}")
     for line in checkpoint.catalog.notes:
         note(f"checkpoint: {line}")
 
 
+def _with_proposed_split(asked: Wish, told: Memory, replan: Replan) -> Wish:
+    """Equal ranks if no split was found; what is wrong with them is then said."""
+    rooms, speeds = told.rooms(asked), told.speeds(asked)
+    split = proposed_split(rooms, replan, speeds)
+    if not split and asked.context is None:
+        split = proposed_split(rooms, with_modest_context(replan), speeds)
+    return replace(asked, weights=split or asked.weights)
+
+
+def _fitting(result: Plan, asked: Wish, told: Memory, replan: Replan) -> Plan:
+    """The plan, with what fits of a context that was not asked for; PlanError if it does not."""
+    rooms, most = told.rooms(asked), result.context
+    if asked.context is None:
+        result = with_context_that_fits(result, rooms)
+    if problems := misfits(result, rooms, replan, told.speeds(asked)):
+        raise PlanError("; ".join(problems))
+    if result.context < most:
+        note(f"context: {result.context} tokens, of the model's {most}, fit into the memory given")
+    return result
+
+
 def _as_table(result: Plan) -> str:
-    """Kinds of tensors down, ranks across, in GB."""
+    """Kinds of tensors, caches and buffers down, ranks across, in GB."""
     held = [dict(rank.kinds) for rank in result.rank_bytes]
-    rows = [[kind, *(gigabytes(rank[kind]) for rank in held)] for kind in held[0]]
-    totals = ["total", *(gigabytes(rank.total) for rank in result.rank_bytes)]
-    return table(["GB", *(f"rank {rank}" for rank in range(len(held)))], [*rows, totals])
+    rows = [_row(kind, [rank[kind] for rank in held]) for kind in held[0]]
+    rows += [
+        _row("weights", [rank.total for rank in result.rank_bytes]),
+        _row(f"cache at {result.context} tokens", [result.cache_bytes] * len(held)),
+        _row("buffers", result.buffer_bytes),
+        _row("total", result.needed_bytes),
+    ]
+    return table(["GB", *(f"rank {rank}" for rank in range(len(held)))], rows)
+
+
+def _row(name: str, sizes: Sequence[int]) -> list[str]:
+    return [name, *map(gigabytes, sizes)]
 
 
 def _as_json(result: Plan, asked: Wish, notes: tuple[str, ...]) -> dict[str, object]:
@@ -51,9 +103,13 @@ def _as_json(result: Plan, asked: Wish, notes: tuple[str, ...]) -> dict[str, obj
     return {
         "model": asked.model,
         "experts": asked.experts.value,
+        "dtype": result.dtype.value,
+        "context": result.context,
+        "prefill_chunk": result.chunk,
         "ranks": [
             {"rank": rank, "weight": weight, "total_bytes": held.total, "bytes": dict(held.kinds)}
-            | {"part": _spans(part)}
+            | {"cache_bytes": result.cache_bytes, "buffer_bytes": result.buffer_bytes[rank]}
+            | {"needed_bytes": result.needed_bytes[rank], "part": _spans(part)}
             for rank, (weight, part, held) in enumerate(ranks)
         ],
         "notes": list(notes),

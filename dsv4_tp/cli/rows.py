@@ -10,8 +10,10 @@ from dsv4_tp.modelspec import ModelSpec
 Rows = tuple[tuple[int, ...], ...]
 
 
-def read_rows(file: Path, spec: ModelSpec) -> Rows:
+def read_rows(file: Path, spec: ModelSpec, context: int | None = None) -> Rows:
     """The rows [B, L] of a JSON list of equally long lists of token ids, all fit for `spec`.
+
+    They have at most `context` ids (None: what the model was made for).
 
     Raises:
         RequestError: it is not such a list; names file, row, place and value.
@@ -25,7 +27,7 @@ def read_rows(file: Path, spec: ModelSpec) -> Rows:
     if not isinstance(data, list) or not data:
         raise RequestError(f"{file}: expected a list of lists of token ids")
     rows = tuple(
-        _row(f"{file}: row {number}", row, spec)
+        _row(f"{file}: row {number}", row, spec, context or spec.max_position_embeddings)
         for number, row in enumerate(cast(list[object], data))
     )
     odd = next((number for number, row in enumerate(rows) if len(row) != len(rows[0])), None)
@@ -35,15 +37,14 @@ def read_rows(file: Path, spec: ModelSpec) -> Rows:
     return rows
 
 
-def _row(where: str, row: object, spec: ModelSpec) -> tuple[int, ...]:
+def _row(where: str, row: object, spec: ModelSpec, context: int) -> tuple[int, ...]:
     if not isinstance(row, list):
         raise RequestError(f"{where} is {row!r:.40}, expected a list of token ids")
     ids = cast(list[object], row)
     if len(ids) < 2:
         raise RequestError(f"{where} has {len(ids)} ids; the first is given, so 2 are the least")
-    if len(ids) > spec.max_position_embeddings:
-        context = f"the model's context is {spec.max_position_embeddings}"
-        raise RequestError(f"{where} has {len(ids)} ids, {context}")
+    if len(ids) > context:
+        raise RequestError(f"{where} has {len(ids)} ids, the context is {context}")
     for place, token in enumerate(ids):
         # Not isinstance: true is an int to Python.
         if type(token) is not int or not 0 <= token < spec.vocab_size:

@@ -28,7 +28,7 @@ def run(
     chosen = config.model if config else model_config(model, dtype)
     check_output(logits)
     checkpoint = read_checkpoint(chosen.path)
-    rows = read_rows(tokens, checkpoint.spec)
+    rows = read_rows(tokens, checkpoint.spec, config.context if config else None)
     request = ScoreRequest("score", rows, chunk or 0, want_logits=logits is not None)
     # One of the two, since MLX is not needed for the one, nor gRPC for the other.
     if config:

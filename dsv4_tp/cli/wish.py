@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsv4_tp.cli.inputs import cluster, default_file
-from dsv4_tp.config import model_path, parse_weights
+from dsv4_tp.config import PREFILL_CHUNK, model_path, parse_weights
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
@@ -17,6 +17,9 @@ class Wish:
     weights: tuple[int, ...]
     experts: ExpertSplit = ExpertSplit.WIDTH
     dtype: DType | None = None  # None: as stored
+    context: int | None = None  # None: what the model was made for
+    chunk: int = PREFILL_CHUNK
+    hosts: tuple[tuple[str, tuple[int, ...]], ...] = ()  # names, and which ranks they share
 
 
 def wish(
@@ -26,6 +29,7 @@ def wish(
     split: str | None,
     hosts: str | None,
     file: Path | None,
+    context: int | None = None,
 ) -> Wish:
     """What the options ask for; what they leave open comes from ./cluster.yaml.
 
@@ -34,13 +38,21 @@ def wish(
     """
     weights = _weights(ranks=ranks, split=split, hosts=hosts, file=file)
     if model is not None and weights is not None:
-        return Wish(model_path(model, Path.cwd()), weights)
+        return Wish(model_path(model, Path.cwd()), weights, context=context)
     file = default_file(file, hosts)
     if file is None and hosts is None:
         missing = "--model PATH" if weights else "--ranks N, --split 3:5, --hosts A,B or -f FILE"
         raise ConfigError(f"there is no ./cluster.yaml; give {missing}")
-    config = cluster(hosts=hosts, file=file, model=model, dtype=None)
-    return Wish(config.model.path, weights or config.weights, config.experts, config.model.dtype)
+    config = cluster(hosts=hosts, file=file, model=model, dtype=None, context=context)
+    return Wish(
+        config.model.path,
+        weights or config.weights,
+        config.experts,
+        config.model.dtype,
+        config.context,
+        config.prefill_chunk,
+        hosts=() if weights else tuple((h.name, config.ranks_on(h)) for h in config.hosts),
+    )
 
 
 def _weights(

@@ -76,6 +76,7 @@ class ClusterConfig:
     ports: Ports = Ports()
     timeouts: Timeouts = Timeouts()
     prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
+    context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
 
     @property
     def weights(self) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, "prefill_chunk"))
+    top.only((*_TOP, "prefill_chunk", "context"))
     _check_version(top)
     top.choice("backend", Backend)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
@@ -72,6 +72,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ports=_ports(top.section("ports")),
         timeouts=_timeouts(top.section("timeouts")),
         prefill_chunk=top.integer("prefill_chunk") or PREFILL_CHUNK,
+        context=top.integer("context"),
     )
 
 

@@ -73,4 +73,5 @@ class Fleet:
             ring=setup.ring,
             join_timeout_s=setup.timeouts.join_s,
             prefill_chunk=setup.prefill_chunk,
+            context=setup.context,
         )

@@ -32,6 +32,7 @@ class Setup:
     planned_bytes: tuple[int, ...]  # of weights, by rank
     ring: tuple[str, ...]  # "ip:port" by rank; empty for one rank
     prefill_chunk: int
+    context: int  # most tokens of a sequence
     timeouts: Timeouts
 
     @property

@@ -75,6 +75,7 @@ class Engine:
         model: this rank's model.
         team: the ranks that run it.
         prefill_chunk: prompt tokens fed at a time.
+        context: most tokens of a sequence; None: what the model was made for.
         inbox: where the command log arrives.
         progress: told of every step.
         emit: takes this rank's events; tokens and scores come from rank 0 only.
@@ -89,10 +90,12 @@ class Engine:
         inbox: Inbox,
         progress: Progress,
         emit: Callable[[Event], None],
+        context: int | None = None,
     ) -> None:
         self._model = model
         self._team = team
         self._prefill_chunk = prefill_chunk
+        self._limits = Limits.of(model.spec, context)
         self._inbox = inbox
         self._progress = progress
         self._emit = emit
@@ -103,7 +106,7 @@ class Engine:
 
         Raises RankFailure if the log has a gap or the model yields no numbers.
         """
-        state = State(Limits.of(self._model.spec), self._prefill_chunk)
+        state = State(self._limits, self._prefill_chunk)
         while not isinstance(step := lockstep.next_step(state), Leave):
             state = self._perform(state, step)
         self._progress.phase("leaving")

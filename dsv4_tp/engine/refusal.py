@@ -15,9 +15,9 @@ class Limits:
     context: int  # most tokens of a sequence, prompt and generated
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> "Limits":
-        """The limits of a model."""
-        return cls(spec.vocab_size, spec.max_position_embeddings)
+    def of(cls, spec: ModelSpec, context: int | None = None) -> "Limits":
+        """The limits of a model, with a context of its own or what the model was made for."""
+        return cls(spec.vocab_size, context or spec.max_position_embeddings)
 
 
 def refusal(request: Request | ScoreRequest, limits: Limits) -> str:
@@ -32,7 +32,7 @@ def _generation(request: Request, limits: Limits) -> str:
         return "the prompt is empty; give at least one token"
     if len(request.prompt) >= limits.context:
         return (
-            f"the prompt has {len(request.prompt)} tokens and the model's context is "
+            f"the prompt has {len(request.prompt)} tokens and the context is "
             f"{limits.context}; shorten it so that room for an answer is left"
         )
     if request.max_tokens < 1:
@@ -47,7 +47,7 @@ def _scoring(request: ScoreRequest, limits: Limits) -> str:
     if lengths[0] < 2:
         return "a row needs at least 2 tokens: the first one is never predicted"
     if lengths[0] > limits.context:
-        return f"a row has {lengths[0]} tokens and the model's context is {limits.context}"
+        return f"a row has {lengths[0]} tokens and the context is {limits.context}"
     if request.chunk < 0:
         return f"chunk is {request.chunk}; it must be positive, or 0 for no chunks"
     return next(filter(None, (_ids(row, limits) for row in request.rows)), "")

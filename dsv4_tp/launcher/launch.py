@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from dsv4_tp import demo
@@ -14,12 +15,19 @@ from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.setup import AgentSetup, Setup
 from dsv4_tp.core import DType
 from dsv4_tp.launcher.agents import LOOPBACK, Agent, end_agents, start_agents
-from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of, inspect_hosts, ring_of
+from dsv4_tp.launcher.preflight import (
+    check_hosts,
+    data_ips,
+    dtype_of,
+    inspect_hosts,
+    ring_of,
+    rooms_of,
+)
 from dsv4_tp.launcher.serve import Job, Tell, run_beside, served
 from dsv4_tp.launcher.verify import verify_hosts
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.plan import Plan, make_plan
+from dsv4_tp.plan import Plan, Replan, Room, make_plan, with_context_that_fits
 from dsv4_tp.rpc.auth import new_token
 from dsv4_tp.rpc.registry import registered
 from dsv4_tp.rpc.server import bind, make_server
@@ -60,7 +68,7 @@ class _Launch:
     async def run(self, job: Job[_T] | None) -> _T | None:
         """What can be refused without a host is refused before any is touched."""
         self._catch_signals()
-        self._plan(None)
+        self._replan(None)(self._config.weights)
         prompts = Prompts(self._model_dir, self._spec)
         server = make_server(token=None)
         address = f"{LOOPBACK}:{bind(server, LOOPBACK, self._config.ports.control or 0)}"
@@ -96,8 +104,9 @@ class _Launch:
         config = self._config
         facts = await inspect_hosts(agents, config)
         dtype = dtype_of(config, facts, torch_dtype=self._spec.torch_dtype)
-        plan = self._plan(dtype)
-        check_hosts(config, facts, plan)
+        replan = self._replan(dtype)
+        plan = self._with_context(replan(config.weights), rooms_of(config, facts))
+        check_hosts(config, facts, plan, replan)
         await verify_hosts(agents, config, plan.parts, self._tell)
         return Setup(
             name=name,
@@ -110,13 +119,31 @@ class _Launch:
             planned_bytes=tuple(held.total for held in plan.rank_bytes),
             ring=ring_of(config, facts, data_ips(agents)),
             prefill_chunk=config.prefill_chunk,
+            context=plan.context,
             timeouts=config.timeouts,
         )
 
-    def _plan(self, dtype: DType | None) -> Plan:
+    def _with_context(self, plan: Plan, rooms: Sequence[Room]) -> Plan:
+        """The context asked for, which has to fit; if none is, as much of the model's as fits."""
+        if self._config.context is not None:
+            return plan
+        fitting = with_context_that_fits(plan, rooms)
+        if fitting.context < plan.context:
+            of = f"of the model's {plan.context}"
+            self._tell(f"context: {fitting.context} tokens, {of}, fit into memory here")
+        return fitting
+
+    def _replan(self, dtype: DType | None) -> Replan:
+        """The plan of this launch, of the weights it is given."""
         config = self._config
-        return make_plan(
-            self._spec, self._catalog, config.weights, expert_split=config.experts, dtype=dtype
+        return partial(
+            make_plan,
+            self._spec,
+            self._catalog,
+            expert_split=config.experts,
+            dtype=dtype,
+            context=config.context,
+            chunk=config.prefill_chunk,
         )
 
     def _agent_setup(self, agent: Agent) -> AgentSetup:

@@ -10,10 +10,8 @@ from dsv4_tp.core import DType
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.launcher.agents import LOOPBACK, Agent
 from dsv4_tp.launcher.verify import Copy, differences
-from dsv4_tp.plan import Plan
+from dsv4_tp.plan import Plan, Replan, Room, misfits
 from dsv4_tp.v1 import agent_pb2 as pb
-
-_GB = 1e9
 
 Facts = Mapping[str, pb.InspectResponse]  # by the host's name
 
@@ -54,13 +52,16 @@ def dtype_of(config: ClusterConfig, facts: Facts, *, torch_dtype: str) -> DType:
     return settle_dtype(config.model.dtype, device=device, torch_dtype=torch_dtype)
 
 
-def check_hosts(config: ClusterConfig, facts: Facts, plan: Plan) -> None:
-    """Raises PreflightError, which names every host that is not fit, and why."""
+def check_hosts(config: ClusterConfig, facts: Facts, plan: Plan, replan: Replan) -> None:
+    """Raises PreflightError, which names every host that is not fit, and why.
+
+    Where memory is too small, `replan` serves to find what would fit.
+    """
     problems = [
         *(f"{name}: {line}" for name, answer in facts.items() for line in answer.problems),
         *version_problems(facts),
         *_model_problems(config, facts),
-        *(line for host in config.hosts for line in _memory_problems(config, host, facts, plan)),
+        *misfits(plan, rooms_of(config, facts), replan),
     ]
     if problems:
         raise PreflightError("; ".join(problems))
@@ -113,14 +114,9 @@ def _other_checkpoints(facts: Facts) -> Iterable[str]:
             yield f"{name} has another checkpoint than {first}: copy the files again"
 
 
-def _memory_problems(config: ClusterConfig, host: Host, facts: Facts, plan: Plan) -> Iterable[str]:
-    ranks = config.ranks_on(host)
-    needed = sum(plan.rank_bytes[rank].total for rank in ranks)
-    answer = facts[host.name]
-    if needed > answer.available_bytes:
-        which = ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
-        yield (
-            f"{host.name}: the weights of {which} need {needed / _GB:.1f} GB, "
-            f"{answer.available_bytes / _GB:.1f} of {answer.memory_bytes / _GB:.1f} GB are free; "
-            "give it a smaller weight, or more hosts"
-        )
+def rooms_of(config: ClusterConfig, facts: Facts) -> list[Room]:
+    """What each host has free for all of its ranks together."""
+    return [
+        Room(host.name, config.ranks_on(host), facts[host.name].available_bytes)
+        for host in config.hosts
+    ]

@@ -1,13 +1,14 @@
-"""What a rank will hold, in bytes, by kind of tensor.
+"""What the weights of a rank will take, in bytes, by kind of tensor.
 
-Weights only: caches and activations come on top. Exact, as the formats in memory are known.
+Exact, as the formats in memory are known. Caches (`cache.py`) and buffers (`buffers.py`) come on
+top.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 
 from dsv4_tp.core import DType, Part
-from dsv4_tp.layouts import Catalog
+from dsv4_tp.layouts import Catalog, Source
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import cut_shape, cuts, rule_of
 
@@ -17,6 +18,7 @@ class RankBytes:
     """The bytes of one rank's weights, by the kinds of the sharding table."""
 
     kinds: tuple[tuple[str, int], ...]
+    largest_layer: int = 0  # the most that is in memory twice while it is loaded
 
     @property
     def total(self) -> int:
@@ -29,8 +31,27 @@ def rank_bytes(
 ) -> RankBytes:
     """What a rank with `part` holds, unquantised weights as `dtype` (None: as stored)."""
     kinds: Counter[str] = Counter()
+    layers: Counter[str] = Counter()
+    known: dict[object, int] = {}  # layers repeat each other, and splits are tried by the dozen
     for source in catalog.sources:
-        tensor = source.tensor
-        shapes = (cut_shape(cut, tensor.shape) for cut in cuts(tensor, part, spec))
-        kinds[rule_of(tensor.name).kind] += sum(source.held_bytes(shape, dtype) for shape in shapes)
-    return RankBytes(tuple(kinds.items()))
+        layer, name = _place(source.tensor.name)
+        alike = (name, source.tensor.shape, source.format, source.dtype)
+        if alike not in known:
+            known[alike] = _held_bytes(spec, source, part, dtype)
+        kinds[rule_of(source.tensor.name).kind] += known[alike]
+        layers[layer] += known[alike]
+    return RankBytes(tuple(kinds.items()), max(layers.values(), default=0))
+
+
+def _held_bytes(spec: ModelSpec, source: Source, part: Part, dtype: DType | None) -> int:
+    tensor = source.tensor
+    shapes = (cut_shape(cut, tensor.shape) for cut in cuts(tensor, part, spec))
+    return sum(source.held_bytes(shape, dtype) for shape in shapes)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """What a tensor is loaded together with, and its name without the number of a layer."""
+    module, *rest = name.split(".")
+    if module not in ("layers", "mtp"):
+        return module, name
+    return f"{module}.{rest[0]}", ".".join(rest[1:])

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dsv4_tp.config import PREFILL_CHUNK
+from dsv4_tp.config.precision import settle_dtype
 from dsv4_tp.core import DType, ExpertSplit, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.plan.buffers import Buffers
+from dsv4_tp.plan.cache import most_cache_bytes
 from dsv4_tp.plan.memory import RankBytes, rank_bytes
 from dsv4_tp.plan.partition import Granules, partition
 from dsv4_tp.rules import Split, rule_of
@@ -22,6 +26,31 @@ class Plan:
     parts: tuple[Part, ...]
     expert_split: ExpertSplit
     rank_bytes: tuple[RankBytes, ...]
+    dtype: DType  # of activations
+    context: int  # tokens that a sequence may have, prompt and answer
+    chunk: int = PREFILL_CHUNK  # tokens fed at a time
+
+    @property
+    def cache_bytes(self) -> int:
+        """The most that any rank's caches hold; all hold the same."""
+        return most_cache_bytes(self.spec, self.context, self.dtype)
+
+    @property
+    def buffer_bytes(self) -> tuple[int, ...]:
+        """By rank, the most beside weights and caches: a layer twice in loading, or a chunk."""
+        fed = (
+            Buffers(self.spec, part, self.dtype, self.context, self.chunk).total
+            for part in self.parts
+        )
+        return tuple(max(b, r.largest_layer) for b, r in zip(fed, self.rank_bytes, strict=True))
+
+    @property
+    def needed_bytes(self) -> tuple[int, ...]:
+        """By rank: weights, caches and buffers."""
+        cache, buffers = self.cache_bytes, self.buffer_bytes
+        return tuple(
+            held.total + cache + b for held, b in zip(self.rank_bytes, buffers, strict=True)
+        )
 
 
 def make_plan(
@@ -31,14 +60,21 @@ def make_plan(
     *,
     expert_split: ExpertSplit,
     dtype: DType | None = None,
+    context: int | None = None,
+    chunk: int = PREFILL_CHUNK,
 ) -> Plan:
     """Share the model out over `len(weights)` ranks in proportion to `weights`.
 
-    Bytes are those of unquantised weights held as `dtype` (None: as stored).
+    Bytes are those of unquantised weights held as `dtype` (None: as stored), of sequences of up
+    to `context` tokens (None: what the model was made for), and of `chunk` tokens fed at a time.
 
     Raises:
-        PlanError: too many ranks, a weight that is not positive, or a rank left with nothing.
+        PlanError: too many ranks, a weight that is not positive, a rank left with nothing, or a
+            longer context than the model's.
     """
+    longest = spec.max_position_embeddings
+    if context is not None and context > longest:
+        raise PlanError(f"a context of {context} tokens; the model's is {longest} at most")
     if not 1 <= len(weights) <= MOST_RANKS:
         raise PlanError(f"{len(weights)} ranks; a model is split over 1 to {MOST_RANKS}")
     if min(weights) <= 0:
@@ -52,7 +88,8 @@ def make_plan(
             f"{spec.moe_intermediate_size}, {spec.vocab_size} words; take fewer or more equal ranks"
         )
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
-    return Plan(spec, parts, expert_split, held)
+    acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
+    return Plan(spec, parts, expert_split, held, acts, context or longest, chunk)
 
 
 def granules(catalog: Catalog) -> Granules:

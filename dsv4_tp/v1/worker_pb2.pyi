@@ -57,6 +57,7 @@ class StartRank(_message.Message):
     RING_FIELD_NUMBER: _builtins.int
     JOIN_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     PREFILL_CHUNK_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     rank: _builtins.int
     model_path: _builtins.str
@@ -66,6 +67,8 @@ class StartRank(_message.Message):
     join_timeout_s: _builtins.float
     prefill_chunk: _builtins.int
     """tokens fed at a time"""
+    context: _builtins.int
+    """most tokens of a sequence; 0: what the model was made for"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Part]:
         """of all ranks, by rank"""
@@ -85,10 +88,11 @@ class StartRank(_message.Message):
         ring: _abc.Iterable[_builtins.str] | None = ...,
         join_timeout_s: _builtins.float = ...,
         prefill_chunk: _builtins.int = ...,
+        context: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "rank", b"rank", "ring", b"ring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "rank", b"rank", "ring", b"ring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,6 +85,7 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
         prefill_chunk=start.prefill_chunk,
+        context=start.context or None,
         inbox=link,
         progress=counters,
         emit=link.emit,
@@ -99,6 +100,7 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "epoch": str(start.epoch),
         "dtype": start.dtype,
         "prefill chunk": str(start.prefill_chunk),
+        "context": str(start.context),
         "model": repr(read_spec(demo.model_dir(start.model_path))),
         "plan": repr(parts),
     }

@@ -128,6 +128,11 @@ def test_a_damaged_checkpoint(
         (("--prompt", ""), "the prompt is empty"),
         (("--prompt", "", "--chat"), "the prompt is empty"),
         (("--prompt", "x" * 128), "the prompt has 129 tokens, the model's context is 128"),
+        (
+            ("--prompt", "x" * 64, "--context", 64),
+            "the prompt has 65 tokens, the cluster's context is 64",
+        ),
+        (("--prompt", "x", "--context", 129), "a context of 129 tokens; the model's is 128"),
     ],
 )
 def test_a_prompt_that_cannot_be_served(

@@ -13,14 +13,14 @@ from dsv4_tp.cli.exits import Exit
 from dsv4_tp.cli.main import run
 
 SAMPLING = "--chat --max-tokens --temperature --top-p --top-k --seed"
-LAUNCH = f"--model --hosts -f --file --dtype --name --prompt {SAMPLING} --json"
+LAUNCH = f"--model --hosts -f --file --context --dtype --name --prompt {SAMPLING} --json"
 OPTIONS = {
     "agent": "--bind --port --state-dir --detach",
     "guard": "",
     "worker": "--socket --progress",
     "coordinator": LAUNCH,
     "launch": LAUNCH,
-    "plan": "--model --ranks --split --hosts -f --file --json",
+    "plan": "--model --ranks --split --hosts -f --file --context --memory --bandwidth --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",

@@ -1,6 +1,7 @@
 """`dsv4-tp plan`: what each rank will hold."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from dsv4_tp.cli.main import run
+from dsv4_tp.cli.memory import read_memory
+from dsv4_tp.cli.wish import Wish
 from tests.storage_files import FP4, copy_model
 
 FLASH = Path(__file__).parents[1] / "plan/configs/deepseek-v4-flash.json"
@@ -43,9 +46,13 @@ def test_the_table_has_a_column_for_each_rank_and_its_total(capsys: pytest.Captu
     assert run(["plan", "--model", str(FLASH), "--split", "3:5"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["GB", "rank", "0", "rank", "1"]
-    assert lines[-1][0] == "total"
-    first, second = map(float, lines[-1][1:])
-    assert 60 < first < second < 100
+    assert [line[0] for line in lines[-4:]] == ["weights", "cache", "buffers", "total"]
+    weights, cache, buffers, total = ([float(cell) for cell in line[-2:]] for line in lines[-4:])
+    assert 60 < weights[0] < weights[1] < 100
+    assert lines[-3][:4] == ["cache", "at", "1048576", "tokens"]
+    assert cache[0] == cache[1] == 7.23
+    for rank in (0, 1):
+        assert abs(weights[rank] + cache[rank] + buffers[rank] - total[rank]) < 0.02
 
 
 def test_json_says_the_same_in_bytes(capsys: pytest.CaptureFixture[str]):
@@ -54,6 +61,9 @@ def test_json_says_the_same_in_bytes(capsys: pytest.CaptureFixture[str]):
     for number, rank in enumerate(planned["ranks"]):
         assert rank["rank"] == number
         assert rank["total_bytes"] == sum(rank["bytes"].values())
+        parts = rank["total_bytes"] + rank["cache_bytes"] + rank["buffer_bytes"]
+        assert rank["needed_bytes"] == parts
+    assert (planned["context"], planned["prefill_chunk"]) == (1048576, 512)
     spans = [rank["part"]["heads"] for rank in planned["ranks"]]
     assert spans == [[0, 32], [32, 64]]
 
@@ -94,6 +104,17 @@ def test_cluster_yaml_is_not_read_beside_hosts(elsewhere: Path, capsys: pytest.C
         ("--model demo --ranks 17", "17 ranks"),
         ("--model demo --hosts a,a", "a is listed twice"),
         ("--model demo --split 1:99999", "rank 0 of 2 would hold nothing"),
+        ("--model demo --ranks 2 --context 5000", "a context of 5000 tokens; the model's is 4096"),
+        ("--model demo --ranks 2 --memory 128", "--memory has 1 values for 2 ranks"),
+        ("--model demo --hosts a,b --memory 1,2,3", "--memory has 3 values for 2 hosts"),
+        ("--model demo --memory 1,x", "--memory '1,x': expected positive numbers such as 128,96"),
+        ("--model demo --memory 1,0", "--memory '1,0': expected positive numbers"),
+        ("--model demo --memory 1,1 --bandwidth 800", "--memory has 2 values, --bandwidth 1"),
+        ("--model demo --ranks 2 --bandwidth 8,4", "--bandwidth needs --memory"),
+        (
+            "--model demo --ranks 2 --memory 0.001,1",
+            "GB at a context of 4096 tokens (weights 0.0042, caches",
+        ),
         ("--hosts a,b", "which model? give --model"),
         ("--model none --ranks 2", "no such file"),
         ("-f none.yaml", "none.yaml: No such file"),
@@ -110,3 +131,88 @@ def test_a_half_copied_checkpoint_is_refused(elsewhere: Path, capsys: pytest.Cap
     (model / "model-00002-of-00002.safetensors").unlink()
     says = refused(capsys, "--model", str(model), "--ranks", "2")
     assert "model-00002-of-00002.safetensors" in says
+
+
+def test_the_context_and_the_chunk_come_from_cluster_yaml(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+):
+    (elsewhere / "cluster.yaml").write_text(
+        "version: 1\nmodel: {path: demo}\nhosts: [{name: localhost}]\n"
+        "context: 1000\nprefill_chunk: 64\n"
+    )
+    planned = plan(capsys)
+    assert (planned["context"], planned["prefill_chunk"]) == (1000, 64)
+    shorter, smaller = plan(capsys, "--context", "500"), planned["ranks"][0]
+    assert shorter["context"] == 500
+    for name in ("cache_bytes", "buffer_bytes", "needed_bytes"):
+        assert shorter["ranks"][0][name] < smaller[name]
+
+
+def test_memory_alone_says_how_many_ranks_and_the_split_is_proposed(
+    capsys: pytest.CaptureFixture[str],
+):
+    flash = ("--model", str(FLASH), "--context", "65536")
+    planned = plan(capsys, *flash, "--memory", "128,64")
+    assert weights(planned) == [2, 1]
+    assert [rank["needed_bytes"] <= gb * 10**9 for rank, gb in _with(planned, (128, 64))] == [
+        True
+    ] * 2
+    assert weights(plan(capsys, *flash, "--memory", "128,128", "--bandwidth", "400,800")) == [1, 2]
+    # The faster one is full, and the slower one takes the rest.
+    slow, fast = plan(capsys, *flash, "--memory", "128,96", "--bandwidth", "400,800")["ranks"]
+    assert fast["needed_bytes"] <= 96 * 10**9 < 1.05 * fast["needed_bytes"]
+    assert slow["weight"] < fast["weight"]
+
+
+def _with(planned: dict[str, Any], sizes: tuple[int, ...]) -> list[tuple[dict[str, Any], int]]:
+    return list(zip(planned["ranks"], sizes, strict=True))
+
+
+def test_what_does_not_fit_is_refused_with_what_would(capsys: pytest.CaptureFixture[str]):
+    fitting = ("--hosts", "a,b", "--memory", "110,110", "--model", str(FLASH))
+    says = refused(capsys, *fitting, "--context", "1048576")
+    assert " GB at a context of 1048576 tokens (weights 79.3, caches 7.2, buffers " in says
+    assert says.count("110.0 GB may be used; ") == 2
+    assert "a: rank 0 needs" in says
+    assert "b: rank 1 needs" in says
+    advice = says.split("what would fit: ")[1]
+    context = advice.split()[3]
+    assert (
+        f"a context of {context} tokens, or prefill_chunk 128, or 1 more host with 110.0" in advice
+    )
+    assert plan(capsys, *fitting, "--context", context)["context"] == int(context)
+    refused(capsys, *fitting, "--context", str(int(context) + 1))
+
+
+def test_the_memory_of_a_host_is_for_all_its_ranks(capsys: pytest.CaptureFixture[str]):
+    both = ("--model", str(FLASH), "--hosts", "localhost,localhost,b", "--context", "4096")
+    plan(capsys, *both, "--memory", "120,60")
+    says = refused(capsys, *both, "--memory", "100,70")
+    assert "localhost: ranks 0, 1 need 109.0 GB at a context of 4096 tokens" in says
+    assert "100.0 GB may be used; what would fit: weights " in says
+
+
+def test_a_context_nobody_asked_for_is_what_fits_and_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert run(["plan", "--model", str(FLASH), "--memory", "128,64"]) == 0
+    out, err = capsys.readouterr()
+    told, proposed = err.splitlines()
+    (context,) = re.findall(r"context: (\d+) tokens, of the model's 1048576, fit into", told)
+    assert proposed == "proposed: --split 2:1"
+    assert f"cache at {context} tokens" in out
+    assert int(context) % 1024 == 0
+    split = ("--model", str(FLASH), "--memory", "128,64", "--split", "2:1")
+    plan(capsys, *split, "--context", context)
+    refused(capsys, *split, "--context", str(int(context) + 1024))
+
+
+def test_the_ranks_of_one_host_share_its_bandwidth():
+    asked = Wish("demo", (1, 1, 1), hosts=(("a", (0, 2)), ("b", (1,))))
+    told = read_memory("128,96", "800,500")
+    assert told is not None
+    assert told.speeds(asked) == (400, 500, 400)
+    assert [(room.name, room.ranks, room.nbytes) for room in told.rooms(asked)] == [
+        ("a", (0, 2), 128 * 10**9),
+        ("b", (1,), 96 * 10**9),
+    ]

@@ -35,6 +35,7 @@ ports: {control: 7420, data: 32323}
 split: {experts: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
+context: 4096
 """
 
 
@@ -61,6 +62,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.name, config.model.path, config.model.dtype) == (None, "demo", None)
     assert (config.ports, config.timeouts) == (Ports(), Timeouts())
     assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
+    assert config.context is None
 
 
 def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
@@ -76,7 +78,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.experts is ExpertSplit.WHOLE
     assert config.ports == Ports(control=7420, data=32323)
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
-    assert config.prefill_chunk == 64
+    assert (config.prefill_chunk, config.context) == (64, 4096)
 
 
 def test_a_relative_model_is_beside_the_file_unless_a_host_has_its_own(tmp_path: Path):
@@ -122,6 +124,7 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "timeouts: {step_s: -1}\nhosts: ", "3: timeouts.step_s: -1; expected"),
         ("hosts: ", "timeouts: {beat_s: 9}\nhosts: ", "3: timeouts.beat_s: 9; expected fence_s"),
         ("hosts: ", "timeouts:\n  step: 1\nhosts: ", "4: timeouts.step: unknown key (did you mean"),
+        ("hosts: ", "context: 4K\nhosts: ", "3: context: '4K'; expected an integer, 1 or more"),
         ("hosts: ", "prefill_chunk: 1.5\nhosts: ", "3: prefill_chunk: 1.5; expected an integer"),
         ("hosts: ", "hosts: }\n", "3: not YAML"),
         ("{name: localhost}, {name: localhost, weight: 3}", "", " hosts: 0 ranks"),

@@ -68,7 +68,12 @@ def log(*actions: object) -> list[Command]:
 
 
 def play(
-    model: Model, inbox: Script, *, team: Team | None = None, prefill_chunk: int = 16
+    model: Model,
+    inbox: Script,
+    *,
+    team: Team | None = None,
+    prefill_chunk: int = 16,
+    context: int | None = None,
 ) -> tuple[list[Event], Record]:
     """The events and the progress of one engine that runs the script to its end."""
     events: list[Event] = []
@@ -80,6 +85,7 @@ def play(
         inbox=inbox,
         progress=record,
         emit=events.append,
+        context=context,
     ).run()
     return events, record
 

@@ -104,6 +104,13 @@ def test_a_prompt_that_fills_the_context_is_refused():
     assert finish(events, "one").generated_tokens == 1
 
 
+def test_a_context_shorter_than_the_models_bounds_prompt_and_answer(model):
+    events = answer(model, request("full", PROMPT, 5), request("one", PROMPT[2:], 5), context=19)
+    assert "context is 19" in finish(events, "full").error
+    ended = finish(events, "one")
+    assert (ended.generated_tokens, ended.reason) == (2, FinishReason.LENGTH)
+
+
 @pytest.mark.parametrize("setting", [Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)])
 def test_a_model_without_numbers_fails_loudly(setting):
     broken = tiny_model()

@@ -43,8 +43,15 @@ def fact(**words):
 
 
 def plan(*totals):
+    """Ranks with these bytes of weights; caches and buffers are those of a tiny model."""
     held = tuple(RankBytes((("all", total),)) for total in totals)
-    return Plan(TINY, (), ExpertSplit.WIDTH, held)
+    parts = (TINY.whole,) * len(totals)
+    return Plan(TINY, parts, ExpertSplit.WIDTH, held, DType.BFLOAT16, context=100)
+
+
+def replan(weights):
+    """Of 60 GB, by weight."""
+    return plan(*(60_000_000_000 * weight // sum(weights) for weight in weights))
 
 
 def agent(host, *, data_ip, launcher_ip=None):
@@ -52,7 +59,9 @@ def agent(host, *, data_ip, launcher_ip=None):
 
 
 def test_fit_hosts_pass():
-    check_hosts(config(A, B), {"mac-a": fact(), "mac-b": fact(python_version="3.12.9")}, plan(1, 1))
+    check_hosts(
+        config(A, B), {"mac-a": fact(), "mac-b": fact(python_version="3.12.9")}, plan(1, 1), replan
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,19 +76,30 @@ def test_fit_hosts_pass():
             "mac-b: /m/1.safetensors is not as on mac-a; copy it there again",
         ),
         ({"model_digest": b"2", "samples": []}, "mac-b has another checkpoint than mac-a"),
-        ({"available_bytes": 20_000_000_000}, "mac-b: the weights of rank 1 need 30.0 GB, 20.0 of"),
+        ({"available_bytes": 20_000_000_000}, "mac-b: rank 1 needs 30.0 GB"),
     ],
 )
 def test_a_host_that_is_not_fit_is_named_with_the_reason(odd, complaint):
     facts = {"mac-a": fact(), "mac-b": fact(**odd)}
     with pytest.raises(PreflightError) as caught:
-        check_hosts(config(A, B), facts, plan(30_000_000_000, 30_000_000_000))
+        check_hosts(config(A, B), facts, plan(30_000_000_000, 30_000_000_000), replan)
     assert complaint in str(caught.value)
 
 
 def test_ranks_of_one_host_share_its_memory():
     with pytest.raises(PreflightError, match=r"ranks 0, 1 need 80\.0 GB"):
-        check_hosts(config(HERE, HERE), {"localhost": fact()}, plan(4 * 10**10, 4 * 10**10))
+        check_hosts(config(HERE, HERE), {"localhost": fact()}, plan(4 * 10**10, 4 * 10**10), replan)
+
+
+def test_what_would_fit_is_said_once_for_all_hosts():
+    small = fact(available_bytes=25_000_000_000)
+    facts = {"mac-a": small, "mac-b": fact(available_bytes=50_000_000_000)}
+    with pytest.raises(PreflightError) as caught:
+        check_hosts(config(A, B), facts, plan(30_000_000_000, 30_000_000_000), replan)
+    mac_a, advice = str(caught.value).split("; ")
+    assert mac_a.startswith("mac-a: rank 0 needs 30.0 GB at a context of 100 tokens (weights 30.0")
+    assert mac_a.endswith("25.0 GB may be used")
+    assert advice == "what would fit: weights 1:2"
 
 
 def test_ranks_listen_on_free_ports_of_their_host():

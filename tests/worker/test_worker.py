@@ -95,6 +95,16 @@ def test_two_ranks_answer_and_leave(start_ranks):
         assert report.peak_bytes >= report.active_bytes > 0
 
 
+def test_a_context_that_was_asked_for_bounds_the_requests(start_ranks):
+    (rank,) = start_ranks(starts(1, context=len(PROMPT)))
+    rank.hear("joined")
+    rank.hear("ready")
+    for command in log(request("a", PROMPT, 5), Drain()):
+        rank.tell(command)
+    (refused,) = rank.events(is_finish)
+    assert f"and the context is {len(PROMPT)}" in refused.error
+
+
 def test_a_model_that_is_not_there_is_refused(start_ranks):
     (rank,) = start_ranks(starts(1, model_path="/nowhere"))
     assert "/nowhere" in rank.hear("refused").refused.message
