@@ -11,6 +11,7 @@ import psutil
 
 import dsv4_tp
 from dsv4_tp import demo
+from dsv4_tp.agent.memory import usable_bytes
 from dsv4_tp.config.precision import mlx_device
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import weight_files
@@ -20,7 +21,6 @@ from dsv4_tp.v1.agent_pb2 import FileDigest, InspectRequest, InspectResponse
 
 def inspect(request: InspectRequest) -> InspectResponse:
     """The facts of this host; `problems` names what speaks against running `request` here."""
-    memory = psutil.virtual_memory()
     model_dir = demo.model_dir(request.model_path) if request.model_path else None
     problems = _port_problems(request.ring)
     model_digest, samples = b"", dict[str, str]()
@@ -33,8 +33,8 @@ def inspect(request: InspectRequest) -> InspectResponse:
         version=dsv4_tp.__version__,
         mlx_version=_version("mlx"),
         python_version=platform.python_version(),
-        memory_bytes=memory.total,
-        available_bytes=memory.available,
+        memory_bytes=psutil.virtual_memory().total,
+        available_bytes=usable_bytes(),
         free_ports=free_ports(request.free_ports),
         problems=problems,
         model_digest=model_digest,

@@ -109,6 +109,7 @@ class InspectResponse(_message.Message):
     """what MLX computes on here: cpu, metal, cuda"""
     memory_bytes: _builtins.int
     available_bytes: _builtins.int
+    """that its ranks may use"""
     model_digest: _builtins.bytes
     """which checkpoint it is or was made from, if a model was named"""
     @_builtins.property
