@@ -12,9 +12,11 @@ import mlx.nn as nn
 from dsv4_tp.core import Part
 from dsv4_tp.model.cache import LayerCache
 from dsv4_tp.model.compressor import Compressor
-from dsv4_tp.model.indexer import Indexer, visible
+from dsv4_tp.model.context import Context, runs
+from dsv4_tp.model.indexer import Indexer
 from dsv4_tp.model.layers import GroupedLinear, linear
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.rows import Starts
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import head_runs
 
@@ -51,63 +53,58 @@ class Attention(nn.Module):
 
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """Tokens x [B, L, D] appended to the cache -> this part's share of [B, L, D]."""
-        start = cache.offset
-        window = cache.extend(self.rope(self.kv_norm(self.wkv(x)), start))
+        starts = cache.starts(x.shape[0])
+        window = cache.extend(self.rope(self.kv_norm(self.wkv(x)), starts))
         q_latent = self.q_norm(self.wq_a(x))
-        picked = None
         if self.ratio:
-            self.compressor(x, start, cache.pool, self.rope)
+            self.compressor(x, starts, cache.pool, self.rope)
         if self.ratio == 4:
-            picked = self.indexer(x, q_latent, start, cache.index_pool, self.rope)
+            self.indexer.compressor(x, starts, cache.index_pool, self.rope)
         if not self.heads:
             return mx.zeros((*x.shape[:2], self.hidden), dtype=x.dtype)
-        keys, mask = self._keys(window, cache.pool.rows, picked, start, x.shape[1])
-        return self._project(self._attend(self._queries(q_latent, start), keys, mask), start)
+        queries = self._queries(q_latent, starts)
+        rows = cache.pool.read(starts, x.shape[1]) if self.ratio else None
+        context = Context(window, rows, starts, x.shape[1], self.window, self.ratio)
+        if self.ratio == 4 and rows is not None and rows.shape[1] > self.indexer.topk:
+            return self._project(self._read_picked(queries, x, q_latent, context, cache), starts)
+        return self._project(self._read_all(queries, context), starts)
 
-    def _queries(self, q_latent: mx.array, start: int) -> mx.array:
+    def _read_all(self, q: mx.array, context: Context) -> mx.array:
+        """What each query reads of all rows it may see, [B, H, L, head]."""
+        rows = 0 if context.rows is None else context.rows.shape[1]
+        query_bytes = 4 * q.shape[0] * self.heads * (2 * self.window + rows)
+        pieces = [
+            context.read_all(q[:, :, first:last], first, self.attn_sink)
+            for first, last in runs(context.length, query_bytes)
+        ]
+        return _joined(pieces)
+
+    def _read_picked(
+        self, q: mx.array, x: mx.array, q_latent: mx.array, context: Context, cache: LayerCache
+    ) -> mx.array:
+        """The same of the pooled rows that the indexer picks for each."""
+        index_rows = cache.index_pool.read(context.starts, context.length)
+        assert index_rows is not None
+        topk = self.indexer.topk
+        own = topk * self.head + self.heads * (topk + 2 * self.window)
+        query_bytes = 4 * q.shape[0] * (own + index_rows.shape[1])
+        pieces: list[mx.array] = []
+        for first, last in runs(context.length, query_bytes):
+            run, starts = slice(first, last), tuple(start + first for start in context.starts)
+            picked = self.indexer(x[:, run], q_latent[:, run], starts, index_rows, self.rope)
+            pieces.append(context.read_picked(q[:, :, run], first, picked, self.attn_sink))
+        return _joined(pieces)
+
+    def _queries(self, q_latent: mx.array, starts: Starts) -> mx.array:
         """[B, H, L, head], each head normalised without a weight."""
         batch, length, _ = q_latent.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        return self.rope(mx.fast.rms_norm(q, None, self.eps).swapaxes(1, 2), start)
+        return self.rope(mx.fast.rms_norm(q, None, self.eps).swapaxes(1, 2), starts)
 
-    def _keys(
-        self,
-        window: mx.array,
-        rows: mx.array | None,
-        picked: mx.array | None,
-        start: int,
-        length: int,
-    ) -> tuple[mx.array, mx.array | None]:
-        """All rows the chunk may read, [B, K, head], and who sees what, [1 or B, L, K]."""
-        if length == 1:
-            # One token sees its whole window and every complete row; only a choice narrows it.
-            return _joined(window, _gathered(rows, picked)), None
-        mask = _window_mask(window.shape[1], length, self.window)[None]
-        if rows is None:
-            return window, mask
-        seen = visible(start, length, rows.shape[1], ratio=self.ratio)[None]
-        if picked is not None:
-            seen = seen & _chosen(picked, rows.shape[1])
-        mask = mx.broadcast_to(mask, (seen.shape[0], *mask.shape[1:]))
-        return _joined(window, rows), mx.concatenate([mask, seen], axis=-1)
-
-    def _attend(self, q: mx.array, keys: mx.array, mask: mx.array | None) -> mx.array:
-        """[B, H, L, head]: softmax with sinks, in float32 as scores in bf16 lose choices."""
-        shared = keys[:, None].astype(mx.float32)
-        out = mx.fast.scaled_dot_product_attention(
-            q.astype(mx.float32),
-            shared,
-            shared,
-            scale=self.head**-0.5,
-            mask=None if mask is None else mask[:, None],
-            sinks=self.attn_sink,
-        )
-        return out.astype(q.dtype)
-
-    def _project(self, o: mx.array, start: int) -> mx.array:
+    def _project(self, o: mx.array, starts: Starts) -> mx.array:
         """Heads [B, H, L, head] -> [B, L, D] through their output groups."""
         batch, _, length, _ = o.shape
-        o = self.rope(o, start, inverse=True)
+        o = self.rope(o, starts, inverse=True)
         latents: list[mx.array] = []
         first = 0
         for run, wo_a in zip(self._runs, self.wo_a, strict=True):
@@ -119,25 +116,5 @@ class Attention(nn.Module):
         return self.wo_b(latent.flatten(-2))
 
 
-def _window_mask(rows: int, length: int, window: int) -> mx.array:
-    """[L, rows]: the rows end with the chunk's own; a query sees `window` of them up to itself."""
-    queries = mx.arange(rows - length, rows)[:, None]
-    keys = mx.arange(rows)
-    return (keys <= queries) & (keys > queries - window)
-
-
-def _gathered(rows: mx.array | None, picked: mx.array | None) -> mx.array | None:
-    """The picked rows [B, topk, head] of one query each."""
-    if rows is None or picked is None:
-        return rows
-    return mx.take_along_axis(rows, picked.swapaxes(1, 2), axis=1)
-
-
-def _chosen(picked: mx.array, rows: int) -> mx.array:
-    """Row numbers [B, L, topk] -> [B, L, rows], true where picked."""
-    nothing = mx.zeros((*picked.shape[:2], rows), dtype=mx.bool_)
-    return mx.put_along_axis(nothing, picked, mx.array(True), axis=-1)
-
-
-def _joined(window: mx.array, rows: mx.array | None) -> mx.array:
-    return window if rows is None else mx.concatenate([window, rows], axis=1)
+def _joined(pieces: list[mx.array]) -> mx.array:
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)

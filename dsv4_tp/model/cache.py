@@ -1,69 +1,168 @@
-"""What a layer remembers of a sequence: the last window's rows and the pools of compressed rows.
+"""What a layer remembers of each sequence: the rows of its window and the rows of its pools.
 
-Rows are appended any number at a time; the state after n tokens does not depend on how they
-were cut into calls. Positions are baked into the rows, so their order only serves the masks.
+Everything follows from a sequence's position. Rings hold the row of position p in slot p % size,
+pools the row of window w under number w, and how many of them count is computed. So a sequence is
+rewound by lowering its position: what lies behind it is overwritten before it is read again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import mlx.core as mx
 
+from dsv4_tp.model.rows import Ring, Starts, Store
+from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.rules import REWIND, reach
+
+_POOLS = {0: 0, 4: 2, 128: 1}  # by the layer's compress ratio
+
 
 class Pool:
-    """The compressed rows of one compressor and the tokens that no row covers yet.
+    """The compressed rows of one compressor, and the tokens that further rows will need.
 
-    rows         [B, T, head]               one per complete window
-    open_kv      [B, tokens, width]  fp32   the window that is still open
-    open_score   likewise, with the position embedding added
-    last_kv      [B, ratio, width]   fp32   the last complete window (ratio 4 pools over it again)
-    last_score   likewise; minus infinity before the first window
+    `rows` has a row for each complete window, [B, windows, head]. `tail` has key-value and score,
+    position embedding included, of the last tokens [B, tokens, 2 * width] in float32: those of the
+    open window, of the one before it where windows overlap, and what a rewind may reach.
     """
 
-    def __init__(self) -> None:
-        self.rows: mx.array | None = None
-        self.open_kv: mx.array | None = None
-        self.open_score: mx.array | None = None
-        self.last_kv: mx.array | None = None
-        self.last_score: mx.array | None = None
+    def __init__(self, ratio: int) -> None:
+        self.ratio = ratio
+        self.overlaps = ratio == 4
+        # Tokens before the next one that its window's row may need.
+        self.reach = reach(ratio)
+        self.tail = Ring(self.reach + REWIND)
+        self.rows = Store()
 
-    @property
-    def length(self) -> int:
-        """Complete windows so far."""
-        return 0 if self.rows is None else self.rows.shape[1]
+    def of(self, sequence: int) -> "Pool":
+        """The pool of one sequence of the batch."""
+        alone = Pool(self.ratio)
+        alone.tail, alone.rows = self.tail.of(sequence), self.rows.of(sequence)
+        return alone
 
-    def append(self, rows: mx.array) -> None:
-        """Adds rows [B, n, head] of n newly completed windows."""
-        self.rows = rows if self.rows is None else mx.concatenate([self.rows, rows], axis=1)
+    def copy(self, positions: Starts) -> "Pool":
+        """The same pool in buffers of its own, with the complete rows only."""
+        kept = Pool(self.ratio)
+        kept.tail = self.tail.copy()
+        kept.rows = self.rows.copy(self.complete(max(positions)))
+        return kept
+
+    @classmethod
+    def merged(cls, pools: Sequence["Pool"]) -> "Pool":
+        """The pool of a batch of all their sequences."""
+        whole = cls(pools[0].ratio)
+        whole.tail = Ring.merged([pool.tail for pool in pools])
+        whole.rows = Store.merged([pool.rows for pool in pools])
+        return whole
+
+    def complete(self, position: int) -> int:
+        """How many windows are complete before `position`."""
+        return position // self.ratio
+
+    def read(self, starts: Starts, length: int) -> mx.array | None:
+        """The rows [B, T, head] complete after `length` tokens from `starts` on; None if none is.
+
+        T is of the sequence that is furthest; another one's last rows are not complete.
+        """
+        return self.rows.read(self.complete(max(starts) + length))
 
     def arrays(self) -> list[mx.array]:
         """What is held."""
-        held = (self.rows, self.open_kv, self.open_score, self.last_kv, self.last_score)
-        return [array for array in held if array is not None]
+        return [array for array in (self.tail.slots, self.rows.rows) if array is not None]
 
 
 class LayerCache:
-    """One layer's memory; `offset` counts the tokens it has seen."""
+    """One layer's memory of a batch: window rows, and pools where the layer compresses.
 
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.offset = 0
-        self.rows: mx.array | None = None  # [B, up to window - 1, head_dim]
-        self.pool = Pool()
-        self.index_pool = Pool()
+    `positions` are those of the next tokens, by sequence; empty before the first.
+    """
+
+    def __init__(self, window: int, ratio: int) -> None:
+        self.window, self.ratio = window, ratio
+        self.positions: Starts = ()
+        self.ring = Ring(window - 1 + REWIND)
+        self.pools = tuple(Pool(ratio) for _ in range(_POOLS[ratio]))
+        self._highest: Starts = ()  # positions that were reached, maybe rewound since
+
+    def starts(self, batch: int) -> Starts:
+        """Where the next tokens of `batch` sequences stand."""
+        return self.positions or (0,) * batch
 
     def extend(self, kv: mx.array) -> mx.array:
-        """Appends kv [B, L, head_dim]; returns the earlier rows still in reach, then kv."""
-        rows = kv if self.rows is None else mx.concatenate([self.rows, kv], axis=1)
-        # The next token sees itself and the window - 1 rows before it.
-        self.rows = rows[:, max(rows.shape[1] - self.window + 1, 0) :]
-        self.offset += kv.shape[1]
-        return rows
+        """Appends kv [B, L, head_dim]; returns the earlier rows still in reach, then kv.
+
+        The earlier ones are as many as the sequence that is furthest has; another one's rows
+        before its position 0 mean nothing.
+        """
+        starts, length = self.starts(kv.shape[0]), kv.shape[1]
+        earlier = self.ring.read(starts, min(self.window - 1, max(starts)))
+        self.ring.write(starts, kv)
+        self.positions = tuple(start + length for start in starts)
+        self._highest = tuple(map(max, self._highest or self.positions, self.positions))
+        return kv if earlier is None else mx.concatenate([earlier, kv], axis=1)
+
+    @property
+    def rewindable(self) -> tuple[int, ...]:
+        """How many tokens of each sequence can be taken back now."""
+        reached = zip(self.positions, self._highest, strict=True)
+        return tuple(min(at, REWIND - (highest - at)) for at, highest in reached)
+
+    def rewind(self, counts: Sequence[int]) -> None:
+        """Take back the last `counts[b]` tokens of sequence b.
+
+        Raises:
+            ValueError: more than `rewindable` says.
+        """
+        if any(n > most for n, most in zip(counts, self.rewindable, strict=True)):
+            raise ValueError(f"{list(counts)} tokens back, {list(self.rewindable)} are kept")
+        self.positions = tuple(at - n for at, n in zip(self.positions, counts, strict=True))
+
+    def of(self, sequence: int) -> "LayerCache":
+        """The memory of one sequence of the batch."""
+        alone = LayerCache(self.window, self.ratio)
+        alone.ring = self.ring.of(sequence)
+        alone.pools = tuple(pool.of(sequence) for pool in self.pools)
+        alone.positions = self.positions[sequence : sequence + 1]
+        alone._highest = self._highest[sequence : sequence + 1]
+        return alone
+
+    def copy(self) -> "LayerCache":
+        """The same memory in buffers of its own, as small as they can be."""
+        kept = LayerCache(self.window, self.ratio)
+        kept.ring = self.ring.copy()
+        kept.pools = tuple(pool.copy(self.starts(1)) for pool in self.pools)
+        kept.positions, kept._highest = self.positions, self._highest
+        return kept
+
+    @classmethod
+    def merged(cls, layers: Sequence["LayerCache"]) -> "LayerCache":
+        """The memory of a batch of these sequences, one each, at whatever positions."""
+        whole = cls(layers[0].window, layers[0].ratio)
+        whole.ring = Ring.merged([layer.ring for layer in layers])
+        pools = zip(*(layer.pools for layer in layers), strict=True)
+        whole.pools = tuple(Pool.merged(same) for same in pools)
+        whole.positions = tuple(layer.starts(1)[0] for layer in layers)
+        whole._highest = tuple((layer._highest or (0,))[0] for layer in layers)
+        return whole
 
     @property
     def state(self) -> list[mx.array]:
         """Every array held; evaluate them with each step, or the graph grows without end."""
-        rows = [] if self.rows is None else [self.rows]
-        return rows + self.pool.arrays() + self.index_pool.arrays()
+        rings = [] if self.ring.slots is None else [self.ring.slots]
+        return rings + [array for pool in self.pools for array in pool.arrays()]
+
+    @property
+    def pool(self) -> Pool:
+        """The rows that attention reads, of a layer that compresses."""
+        return self.pools[0]
+
+    @property
+    def index_pool(self) -> Pool:
+        """The rows that the indexer scores, of a layer that has one."""
+        return self.pools[1]
+
+    @property
+    def offset(self) -> int:
+        """The position of the sequence that is furthest, as mlx-lm asks for it."""
+        return max(self.positions, default=0)
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +174,7 @@ class LayerCache:
         return self.offset == 0
 
     def is_trimmable(self) -> bool:
-        """No: rows that left the window and windows that closed cannot be undone."""
+        """No: a few tokens can be taken back, but not any number."""
         return False
 
 
@@ -86,10 +185,38 @@ class Cache(list[LayerCache]):
         super().__init__(layers)
 
     @property
-    def position(self) -> int:
-        """Tokens seen so far: the position of the next one."""
-        return self[0].offset
+    def positions(self) -> Starts:
+        """The positions of the next tokens, by sequence."""
+        return self[0].positions
+
+    def rewind(self, counts: Sequence[int]) -> None:
+        """Take back the last `counts[b]` tokens of sequence b in all layers."""
+        for layer in self:
+            layer.rewind(counts)
+
+    def of(self, sequence: int) -> "Cache":
+        """The memory of one sequence of the batch."""
+        return Cache(layer.of(sequence) for layer in self)
+
+    def copy(self) -> "Cache":
+        """The same memory in buffers of its own, evaluated: a snapshot, to be copied again for use.
+
+        It holds the bytes of its rows and no others.
+        """
+        kept = Cache(layer.copy() for layer in self)
+        mx.eval(kept.arrays())
+        return kept
+
+    @classmethod
+    def merged(cls, caches: Sequence["Cache"]) -> "Cache":
+        """The memory of a batch of these sequences, one each, at whatever positions."""
+        return cls(LayerCache.merged(same) for same in zip(*caches, strict=True))
 
     def arrays(self) -> list[mx.array]:
         """Every array held by any layer."""
         return [array for layer in self for array in layer.state]
+
+
+def make_cache(spec: ModelSpec, ratios: Iterable[int]) -> Cache:
+    """An empty memory of layers that compress by `ratios` (0: not at all)."""
+    return Cache(LayerCache(spec.sliding_window, ratio) for ratio in ratios)

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from dsv4_tp.model.cache import Pool
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.rows import Starts
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -27,52 +28,71 @@ class Compressor(nn.Module):
         self.wgate = linear(spec.hidden_size, width)
         self.norm = nn.RMSNorm(head, eps=spec.rms_norm_eps)
 
-    def __call__(self, x: mx.array, start: int, pool: Pool, rope: Rope) -> None:
-        """Appends the tokens x [B, L, D] at position `start`, and the rows they complete."""
+    def __call__(self, x: mx.array, starts: Starts, pool: Pool, rope: Rope) -> None:
+        """Appends the tokens x [B, L, D] at positions `starts`, and the rows they complete."""
         precise = x.astype(mx.float32)
-        kv, score = self.wkv(precise), self.wgate(precise)
-        score = score + self._position_bias(start, x.shape[1])
-        windows = self._complete_windows(kv, score, pool)
+        score = self.wgate(precise) + self._position_bias(starts, x.shape[1])
+        tokens = mx.concatenate([self.wkv(precise), score], axis=-1)
+        windows = self._windows(tokens, starts, pool)
+        pool.tail.write(starts, tokens)
         if windows is None:
             return
-        first = pool.length
-        rows = self.norm(_pooled(*windows).astype(x.dtype))
+        rows = self.norm(self._pooled(windows).astype(x.dtype))
+        firsts = tuple(map(pool.complete, starts))
         # A row stands at the position of its window's first token.
-        pool.append(rope(rows, first, stride=self.ratio))
+        pool.rows.write(firsts, rope(rows, firsts, stride=self.ratio))
 
-    def _position_bias(self, start: int, length: int) -> mx.array:
-        """`ape` by the token's place in its window, [L, width]."""
-        return self.ape[mx.arange(start, start + length) % self.ratio]
+    def _position_bias(self, starts: Starts, length: int) -> mx.array:
+        """`ape` by the tokens' places in their windows, [1 or B, L, width]."""
+        firsts = mx.array([start % self.ratio for start in starts])
+        return self.ape[(firsts[:, None] + mx.arange(length)) % self.ratio]
 
-    def _complete_windows(
-        self, kv: mx.array, score: mx.array, pool: Pool
-    ) -> tuple[mx.array, mx.array] | None:
-        """The slots [B, n, slots, head] of n completed windows, kv and score; None if n is 0."""
-        if pool.open_kv is not None and pool.open_score is not None:
-            kv = mx.concatenate([pool.open_kv, kv], axis=1)
-            score = mx.concatenate([pool.open_score, score], axis=1)
-        count = kv.shape[1] // self.ratio
-        done = count * self.ratio
-        pool.open_kv, pool.open_score = kv[:, done:], score[:, done:]
-        if count == 0:
+    def _windows(self, tokens: mx.array, starts: Starts, pool: Pool) -> mx.array | None:
+        """The windows [B, n, ratio, 2 * width] that end within the tokens [B, L, 2 * width].
+
+        With overlap the first is one that was complete before. None if none ends; of a sequence
+        that completes one less than another, the last is not to be relied on.
+        """
+        ratio, length = self.ratio, tokens.shape[1]
+        ends = (pool.complete(start + length) - pool.complete(start) for start in starts)
+        if not (count := max(ends)):
             return None
-        shape = (kv.shape[0], count, self.ratio, kv.shape[-1])
-        kv, score = kv[:, :done].reshape(shape), score[:, :done].reshape(shape)
-        return self._overlapped(kv, score, pool) if self.overlaps else (kv, score)
+        count += self.overlaps
+        earlier = min(pool.reach, max(starts))
+        before = pool.tail.read(starts, earlier)
+        joined = tokens if before is None else mx.concatenate([before, tokens], axis=1)
+        firsts = [pool.complete(start) * ratio - ratio * self.overlaps for start in starts]
+        slots = _from(
+            joined, [f - (s - earlier) for f, s in zip(firsts, starts, strict=True)], count * ratio
+        )
+        if min(firsts) < 0:
+            slots = self._without_negative(slots, firsts)
+        return slots.reshape(slots.shape[0], count, ratio, -1)
 
-    def _overlapped(self, kv: mx.array, score: mx.array, pool: Pool) -> tuple[mx.array, mx.array]:
-        """Puts the window before each window into its slots: [B, n, 4, 2c] -> [B, n, 8, c]."""
-        last_kv = mx.zeros_like(kv[:, 0]) if pool.last_kv is None else pool.last_kv
-        nothing = mx.full(score[:, 0].shape, -mx.inf)
-        last_score = nothing if pool.last_score is None else pool.last_score
-        pool.last_kv, pool.last_score = kv[:, -1], score[:, -1]
-        return self._with_previous(kv, last_kv), self._with_previous(score, last_score)
+    def _without_negative(self, slots: mx.array, firsts: list[int]) -> mx.array:
+        """The same tokens [B, n, 2 * width], but those before position 0 weigh nothing."""
+        positions = mx.array(firsts)[:, None] + mx.arange(slots.shape[1])
+        width = slots.shape[-1] // 2
+        nothing = mx.array([0.0] * width + [-mx.inf] * width)
+        return mx.where((positions < 0)[..., None], nothing, slots)
 
-    def _with_previous(self, windows: mx.array, last: mx.array) -> mx.array:
-        previous = mx.concatenate([last[:, None], windows[:, :-1]], axis=1)
-        return mx.concatenate([previous[..., : self.head], windows[..., self.head :]], axis=2)
+    def _pooled(self, windows: mx.array) -> mx.array:
+        """Windows [B, n, ratio, 2 * width] -> rows [B, n, head], one less where they overlap."""
+        kv, score = mx.split(windows, 2, axis=-1)
+        if self.overlaps:
+            kv, score = self._with_previous(kv), self._with_previous(score)
+        return (mx.softmax(score, axis=2) * kv).sum(axis=2)
+
+    def _with_previous(self, windows: mx.array) -> mx.array:
+        """Puts the window before each window into its slots: [B, n + 1, 4, 2c] -> [B, n, 8, c]."""
+        previous, own = windows[:, :-1, :, : self.head], windows[:, 1:, :, self.head :]
+        return mx.concatenate([previous, own], axis=2)
 
 
-def _pooled(kv: mx.array, score: mx.array) -> mx.array:
-    """[B, n, slots, head] -> [B, n, head]; the softmax runs over the slots of each channel."""
-    return (mx.softmax(score, axis=2) * kv).sum(axis=2)
+def _from(tokens: mx.array, firsts: list[int], count: int) -> mx.array:
+    """`count` rows of tokens [B, L, width] from `firsts` on; beyond either end, any."""
+    first = firsts[0]
+    if len(set(firsts)) == 1 and first >= 0 and first + count <= tokens.shape[1]:
+        return tokens[:, first : first + count]
+    numbers = mx.array(firsts)[:, None, None] + mx.arange(count)[:, None]
+    return mx.take_along_axis(tokens, mx.clip(numbers, 0, tokens.shape[1] - 1), axis=1)

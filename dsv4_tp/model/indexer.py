@@ -8,11 +8,12 @@ it rounds them to FP4; without the rounding both turns cancel, so neither is her
 import mlx.core as mx
 import mlx.nn as nn
 
-from dsv4_tp.model.cache import Pool
 from dsv4_tp.model.compressor import Compressor
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.rows import Starts
 from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.rules import run_length
 
 
 class Indexer(nn.Module):
@@ -27,39 +28,51 @@ class Indexer(nn.Module):
         self.compressor = Compressor(spec, 4, self.head)
 
     def __call__(
-        self, x: mx.array, q_latent: mx.array, start: int, pool: Pool, rope: Rope
-    ) -> mx.array | None:
-        """Row numbers [B, L, topk] for the tokens x [B, L, D]; None while topk covers all rows.
+        self, x: mx.array, q_latent: mx.array, starts: Starts, rows: mx.array, rope: Rope
+    ) -> mx.array:
+        """The numbers [B, L, topk] of the rows [B, T, head] to read, T above topk.
 
         Rows that the query may not see yet are among them where fewer than topk are visible.
-        `q_latent` [B, L, q_lora_rank] is the attention's own, normalised.
         """
-        self.compressor(x, start, pool, rope)
-        if pool.rows is None or pool.length <= self.topk:
-            return None
-        scores = self.scores(x, q_latent, start, pool.rows, rope)
-        hidden = ~visible(start, x.shape[1], pool.length, ratio=4)
-        scores = mx.where(hidden, -mx.inf, scores)
+        scores = self.scores(x, q_latent, starts, rows, rope)
+        seen = visible(starts, x.shape[1], rows.shape[1], ratio=4)
+        scores = mx.where(seen, scores, -mx.inf)
         return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
 
     def scores(
-        self, x: mx.array, q_latent: mx.array, start: int, rows: mx.array, rope: Rope
+        self, x: mx.array, q_latent: mx.array, starts: Starts, rows: mx.array, rope: Rope
     ) -> mx.array:
         """How well each of `rows` [B, T, head] suits each query, [B, L, T] in float32.
 
-        x [B, L, D] and q_latent [B, L, q_lora_rank] belong to the tokens from `start` on.
+        x [B, L, D] and q_latent [B, L, q_lora_rank], the attention's own, belong to the tokens
+        from `starts` on.
         """
         batch, length, _ = x.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        q = rope(q.swapaxes(1, 2), start).astype(mx.float32)  # [B, H, L, head]
-        keys = rows.astype(mx.float32).swapaxes(-1, -2)[:, None]  # [B, 1, head, T]
+        q = rope(q.swapaxes(1, 2), starts).astype(mx.float32)  # [B, H, L, head]
         scale = (self.head * self.heads) ** -0.5
         weights = self.weights_proj(x).astype(mx.float32) * scale  # [B, L, H]
-        matches = mx.maximum(q @ keys, 0)
-        return (matches * weights.swapaxes(1, 2)[..., None]).sum(axis=1)
+        weights = weights.swapaxes(1, 2)[..., None]
+        # The product of all heads is what is large.
+        most = run_length(rows.shape[1], 4 * batch * self.heads * length)
+        runs = [
+            self._weighed(q, rows[:, first : first + most], weights)
+            for first in range(0, rows.shape[1], most)
+        ]
+        return runs[0] if len(runs) == 1 else mx.concatenate(runs, axis=-1)
+
+    def _weighed(self, q: mx.array, rows: mx.array, weights: mx.array) -> mx.array:
+        """[B, L, T] of q [B, H, L, head], rows [B, T, head] and the heads' weights [B, H, L, 1]."""
+        keys = rows.astype(mx.float32).swapaxes(-1, -2)[:, None]  # [B, 1, head, T]
+        return (mx.maximum(q @ keys, 0) * weights).sum(axis=1)
 
 
-def visible(start: int, length: int, rows: int, *, ratio: int) -> mx.array:
-    """[L, rows]: a row is seen from the token on that completes its window."""
-    complete = (mx.arange(start, start + length) + 1) // ratio
-    return mx.arange(rows) < complete[:, None]
+def visible(starts: Starts, length: int, rows: int, *, ratio: int) -> mx.array:
+    """[1 or B, L, rows]: a row is seen from the token on that completes its window."""
+    return mx.arange(rows) < complete_at(starts, length, ratio=ratio)
+
+
+def complete_at(starts: Starts, length: int, *, ratio: int) -> mx.array:
+    """[1 or B, L, 1]: how many rows are complete for each of the tokens from `starts` on."""
+    firsts = starts[:1] if len(set(starts)) == 1 else starts
+    return ((mx.array(firsts)[:, None] + mx.arange(length) + 1) // ratio)[..., None]

@@ -5,7 +5,7 @@ import mlx.nn as nn
 
 from dsv4_tp.core import Part
 from dsv4_tp.model.attention import Attention
-from dsv4_tp.model.cache import Cache, LayerCache
+from dsv4_tp.model.cache import Cache, LayerCache, make_cache
 from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead, write_back
 from dsv4_tp.model.layers import AllSum, identity, linear
 from dsv4_tp.model.moe import MoE
@@ -109,12 +109,12 @@ class Model(nn.Module):
             ]
 
     def make_cache(self) -> Cache:
-        """An empty memory for one batch of equally long sequences."""
-        return Cache(LayerCache(self.spec.sliding_window) for _ in self.layers)
+        """An empty memory for one batch of sequences."""
+        return make_cache(self.spec, self.spec.compress_ratios)
 
     def make_mtp_cache(self) -> Cache:
         """An empty memory for the MTP stages."""
-        return Cache(LayerCache(self.spec.sliding_window) for _ in self.mtp)
+        return make_cache(self.spec, [0] * len(self.mtp))
 
     def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
         """Appends ids [B, L] to the cache -> float32 logits [B, L, rows of head held]."""

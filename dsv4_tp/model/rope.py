@@ -9,6 +9,7 @@ import math
 
 import mlx.core as mx
 
+from dsv4_tp.model.rows import Starts
 from dsv4_tp.modelspec import ModelSpec, Yarn
 
 
@@ -24,9 +25,9 @@ class Rope:
         self.periods = mx.array([1 / f for f in frequencies], dtype=mx.float32)
 
     def __call__(
-        self, x: mx.array, start: int, *, stride: int = 1, inverse: bool = False
+        self, x: mx.array, starts: Starts, *, stride: int = 1, inverse: bool = False
     ) -> mx.array:
-        """Rotates x [..., L, D]: row i stands at position (start + i) * stride.
+        """Rotates x [B, ..., L, D]: row i of sequence b stands at (starts[b] + i) * stride.
 
         `inverse` rotates back: the attention output is turned by minus its query's position.
         """
@@ -37,7 +38,7 @@ class Rope:
             traditional=True,
             base=None,
             scale=-stride if inverse else stride,
-            offset=start,
+            offset=starts[0] if len(set(starts)) == 1 else mx.array(starts),
             freqs=self.periods,
         )
         return mx.concatenate([x[..., : -self.width], rotated.astype(x.dtype)], axis=-1)

@@ -1,6 +1,6 @@
 """Planning: integer shares for unequal ranks, the bytes each will need, and whether they fit."""
 
-from dsv4_tp.plan.cache import cache_bytes, most_cache_bytes
+from dsv4_tp.plan.cache import cache_bytes
 from dsv4_tp.plan.fit import (
     Replan,
     Room,
@@ -26,7 +26,6 @@ __all__ = [
     "largest_context",
     "make_plan",
     "misfits",
-    "most_cache_bytes",
     "propose",
     "proposed_split",
     "rank_bytes",

@@ -5,10 +5,13 @@ A prompt is fed in chunks. What lives through a whole chunk:
     kept       what slices in the caches keep alive: a chunk's rows and open windows, all layers
     streams    the residual, before and after a layer
 
-On top of it the larger of the two stages that look back over the context,
+    growing    a pool's old place, while its rows are copied to the next
 
-    indexing   matches of the indexer's heads with all pooled rows [heads, L, rows] in float32
-    attending  scores [heads, L, rows] in float32: as they come, with the sinks, after the softmax
+On top of it the larger of the two stages that look back over the context, in runs of l queries,
+
+    indexing   matches of the indexer's heads with pooled rows, and the rows' scores [l, rows]
+    attending  scores [heads, l, keys] in float32, as they come, with the sinks, after the softmax;
+               of layers that pick rows, also those of each query [l, topk, head_dim]
 
 and the largest of the others; for MLX allocates ahead of what it frees, so that neighbours overlap.
 
@@ -17,17 +20,18 @@ and the largest of the others; for MLX allocates ahead of what it frees, so that
     experts    a row for each token and chosen expert, and the channels between
     logits     a matrix that multiplies float32 is cast to it whole, and the head is the largest
 
-`indexing` and `attending` grow with the chunk times the context, so they are what a long context
-costs with the present attention; a smaller chunk makes both smaller. The factors were counted in
-the model's code and hold against `mx.get_peak_memory()` on the CPU backend (tests/plan). A GPU runs
-ahead of its deallocations, so on a Mac the figures still have to be seen.
+A run is as long as its arrays stay small (`rules/memory.py`), so a long context costs little more
+than a short one. The factors were counted in the model's code and hold against
+`mx.get_peak_memory()` on the CPU backend (tests/plan). A GPU runs ahead of its deallocations, so on
+a Mac the figures still have to be seen.
 """
 
 from dataclasses import dataclass
 
 from dsv4_tp.core import DType, Part
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.plan.cache import F32_BYTES, dtype_bytes, pool_width
+from dsv4_tp.plan.cache import F32_BYTES, dtype_bytes, pool_rows, pool_width
+from dsv4_tp.rules import RUN_BYTES, run_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,10 @@ class Buffers:
         """Bytes at the worst moment."""
         ratios = set(self.spec.compress_ratios)
         back = max(max(self._indexing(ratio), self._attending(ratio)) for ratio in ratios)
+        back = back if len(self.part.heads) else 0
         pooling = max(map(self._pooling, ratios))
         others = max(pooling, self._mixing(), self._experts(), self._logits())
-        return self._kept() + self._streams() + back + others
+        return self._kept() + self._growing() + self._streams() + back + others
 
     @property
     def _length(self) -> int:
@@ -71,8 +76,13 @@ class Buffers:
 
     def _kept_by(self, ratio: int) -> int:
         spec = self.spec
-        window = (spec.sliding_window + self._length) * spec.head_dim * self._act
-        return window + 2 * (self._length + ratio) * self._pool_widths(ratio) * F32_BYTES
+        window = (2 * spec.sliding_window + self._length) * spec.head_dim * self._act
+        return window + 2 * (self._length + 2 * ratio) * self._pool_widths(ratio) * F32_BYTES
+
+    def _growing(self) -> int:
+        ratios = (ratio for ratio in set(self.spec.compress_ratios) if ratio)
+        pools = (pool_rows(r, self.spec.head_dim, self.context, self.dtype) for r in ratios)
+        return max(pools, default=0)
 
     def _pool_widths(self, ratio: int) -> int:
         """Channels of a token in the compressors of a layer."""
@@ -92,24 +102,55 @@ class Buffers:
         matrices = 2 * self.spec.hidden_size * width if self._casts else 0
         return (10 * (self._length + ratio) * width + matrices + 2 * self._hidden) * F32_BYTES
 
+    def _rows(self, ratio: int) -> int:
+        return self.context // ratio if ratio else 0
+
+    @property
+    def _picking(self) -> int:
+        """Queries of a run that read rows of their own, at most: the more rows, the fewer."""
+        spec, heads = self.spec, len(self.part.heads)
+        keys = spec.index_topk + 2 * spec.sliding_window
+        values = spec.index_topk * spec.head_dim + heads * keys
+        return run_length(self._length, F32_BYTES * values)
+
     def _indexing(self, ratio: int) -> int:
-        if ratio != 4:
+        spec, rows = self.spec, self._rows(ratio)
+        if ratio != 4 or rows <= spec.index_topk:
             return 0
-        spec, rows = self.spec, self.context // ratio
+        run = self._picking
         queries = 3 * spec.index_n_heads * self._length * spec.index_head_dim
-        keys = 3 * rows * spec.index_head_dim
-        matches = (spec.index_n_heads + 4) * self._length * rows
-        return (queries + keys + matches) * F32_BYTES
+        row_bytes = F32_BYTES * (spec.index_n_heads * run + 2 * spec.index_head_dim)
+        matches = 2 * min(rows * row_bytes, max(RUN_BYTES, row_bytes))
+        scores = min(run * rows * F32_BYTES, max(RUN_BYTES, rows * F32_BYTES))
+        return queries * F32_BYTES + matches + 6 * scores
 
     def _attending(self, ratio: int) -> int:
         spec, heads = self.spec, len(self.part.heads)
-        rows = self.context // ratio if ratio else 0
-        keys = spec.sliding_window + self._length + rows
-        scores = 3 * heads * self._length * (keys + 1)
+        window, rows = spec.sliding_window, self._rows(ratio)
+        seen = min(rows, spec.index_topk) if ratio == 4 else rows
+        scores = self._scores(seen)
+        read = 3 * scores + 3 * scores // max(1, heads)  # and masks, for all heads at once
+        if seen < rows:
+            read = max(read, self._picked())
         queries = 5 * heads * self._length * spec.head_dim
         latents = 3 * self._length * spec.o_groups * spec.o_lora_rank
-        masks = self._length * (keys + 3 * rows)
-        return (scores + queries + latents + masks + 3 * keys * spec.head_dim) * F32_BYTES
+        shared = 3 * (window + self._length + seen) * spec.head_dim
+        return read + (queries + latents + shared) * F32_BYTES
+
+    def _scores(self, rows: int) -> int:
+        """Of a run over the window, its own rows and pooled ones: never less for more of them."""
+        window, of_row = self.spec.sliding_window, F32_BYTES * len(self.part.heads)
+        whole = of_row * self._length * (window + self._length + rows)
+        most = run_length(self._length, max(1, of_row) * 2 * window)
+        own = of_row * most * max(0, most - window)
+        return min(whole, max(RUN_BYTES, of_row * (2 * window + rows)) + own)
+
+    def _picked(self) -> int:
+        """Of a run: scores six times, and the rows of each query as held and in float32."""
+        spec, run, heads = self.spec, self._picking, len(self.part.heads)
+        keys = spec.index_topk + spec.sliding_window + run
+        values = 6 * heads * run * keys + 2 * run * spec.index_topk * spec.head_dim
+        return F32_BYTES * values
 
     def _experts(self) -> int:
         spec, part = self.spec, self.part

@@ -8,48 +8,40 @@ from collections import Counter
 
 from dsv4_tp.core import DType
 from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.rules import REWIND, capacity, reach
 
 F32_BYTES = 4
-_LONGEST_WINDOW = 128  # tokens that a pooled row covers at most
-
-
-def most_cache_bytes(spec: ModelSpec, context: int, dtype: DType) -> int:
-    """The most that the caches hold while a sequence grows to `context` tokens."""
-    # Windows that are open weigh more than the rows they become, so the last token is not the
-    # peak; each of the last windows' phases is.
-    phases = range(max(1, context - _LONGEST_WINDOW + 1), context + 1)
-    return max(cache_bytes(spec, tokens, dtype) for tokens in phases)
 
 
 def cache_bytes(spec: ModelSpec, tokens: int, dtype: DType) -> int:
     """What all layers hold after `tokens` tokens, their activations being `dtype`."""
-    layers = Counter(spec.compress_ratios)
+    layers = Counter(spec.compress_ratios) if tokens else Counter[int]()
     return sum(count * _layer(spec, ratio, tokens, dtype) for ratio, count in layers.items())
 
 
 def _layer(spec: ModelSpec, ratio: int, tokens: int, dtype: DType) -> int:
-    held = _window(spec, tokens, dtype)
+    held = _window(spec, dtype)
     if ratio:
-        held += _pool(ratio, spec.head_dim, tokens, dtype)
+        held += _tail(ratio, spec.head_dim) + pool_rows(ratio, spec.head_dim, tokens, dtype)
     if ratio == 4:
-        held += _pool(ratio, spec.index_head_dim, tokens, dtype)
+        head = spec.index_head_dim
+        held += _tail(ratio, head) + pool_rows(ratio, head, tokens, dtype)
     return held
 
 
-def _window(spec: ModelSpec, tokens: int, dtype: DType) -> int:
-    """The rows before the next token that it sees beside its own."""
-    return min(tokens, spec.sliding_window - 1) * spec.head_dim * dtype_bytes(dtype)
+def _window(spec: ModelSpec, dtype: DType) -> int:
+    """The rows before the next token that it sees beside its own, and those to rewind by."""
+    return (spec.sliding_window - 1 + REWIND) * spec.head_dim * dtype_bytes(dtype)
 
 
-def _pool(ratio: int, head: int, tokens: int, dtype: DType) -> int:
-    """A row for each complete window; kv and score of the tokens in the open one, in float32.
+def _tail(ratio: int, head: int) -> int:
+    """kv and score, in float32, of the tokens that further rows may need."""
+    return (reach(ratio) + REWIND) * 2 * pool_width(ratio, head) * F32_BYTES
 
-    Where windows overlap, at ratio 4, the last complete one is kept as well.
-    """
-    rows, open_tokens = divmod(tokens, ratio)
-    last_tokens = ratio if ratio == 4 and rows else 0
-    per_token = 2 * pool_width(ratio, head) * F32_BYTES
-    return rows * head * dtype_bytes(dtype) + (open_tokens + last_tokens) * per_token
+
+def pool_rows(ratio: int, head: int, tokens: int, dtype: DType) -> int:
+    """A row for each complete window, and the room that the pool has grown by."""
+    return capacity(tokens // ratio) * head * dtype_bytes(dtype)
 
 
 def pool_width(ratio: int, head: int) -> int:

@@ -10,7 +10,7 @@ from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.buffers import Buffers
-from dsv4_tp.plan.cache import most_cache_bytes
+from dsv4_tp.plan.cache import cache_bytes
 from dsv4_tp.plan.memory import RankBytes, rank_bytes
 from dsv4_tp.plan.partition import Granules, partition
 from dsv4_tp.rules import Split, rule_of
@@ -33,7 +33,7 @@ class Plan:
     @property
     def cache_bytes(self) -> int:
         """The most that any rank's caches hold; all hold the same."""
-        return most_cache_bytes(self.spec, self.context, self.dtype)
+        return cache_bytes(self.spec, self.context, self.dtype)
 
     @property
     def buffer_bytes(self) -> tuple[int, ...]:

@@ -30,16 +30,25 @@ def propose(
         speeds: by rank, to any scale, such as memory bandwidths; None: as `memory`.
     """
     pace = speeds or memory
-    shares = _shares(memory, needs, pace)
-    if shares is None:
-        return None
-    # Small numbers are looked at first, since they are easy to read and to change by hand.
-    simple = max(_SIMPLE_UNITS, 4 * len(memory))
-    for units in (range(len(memory), simple + 1), range(simple + 1, _UNITS + 1)):
-        if found := _fitting(_candidates(shares, units), memory, needs, pace):
+    for candidates in _rounds(memory, needs, pace):
+        if found := _fitting(candidates, memory, needs, pace):
             fastest = min(found)[0]
             return min((sum(w), time, w) for time, w in found if time <= fastest * _SLACK)[2]
     return None
+
+
+def _rounds(
+    memory: Sequence[int], needs: Needs, pace: Sequence[float]
+) -> Iterator[Iterator[tuple[int, ...]]]:
+    """Splits to look at, those in small numbers first: they are easy to read and to change."""
+    count = len(memory)
+    if (shares := _shares(memory, needs, pace)) is not None:
+        simple = max(_SIMPLE_UNITS, 4 * count)
+        yield _candidates(shares, range(count, simple + 1))
+        yield _candidates(shares, range(simple + 1, _UNITS + 1))
+    if count == 2:
+        # The line may mislead where a model is small; of two ranks all splits can be looked at.
+        yield (_reduced((units, _UNITS - units)) for units in range(1, _UNITS))
 
 
 def water_fill(room: Sequence[float], speeds: Sequence[float]) -> tuple[float, ...] | None:

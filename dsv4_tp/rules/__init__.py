@@ -2,17 +2,23 @@
 
 from dsv4_tp.rules.cuts import Cut, cut_shape, cuts
 from dsv4_tp.rules.heads import HeadRun, head_runs, touched_groups
+from dsv4_tp.rules.memory import REWIND, RUN_BYTES, capacity, reach, run_length
 from dsv4_tp.rules.table import RULES, Rule, Split, rule_of
 
 __all__ = [
+    "REWIND",
     "RULES",
+    "RUN_BYTES",
     "Cut",
     "HeadRun",
     "Rule",
     "Split",
+    "capacity",
     "cut_shape",
     "cuts",
     "head_runs",
+    "reach",
     "rule_of",
+    "run_length",
     "touched_groups",
 ]

@@ -19,6 +19,8 @@ from dsv4_tp.model.moe import Experts, Gate, MoE, clamped_swiglu
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.modelspec import ModelSpec
 
+START = (0,)  # where all sequences begin
+
 # Places per expert over an even share; a token beyond them loses that expert for the step.
 CAPACITY = 1.5
 # The indexer learns from one run of so many queries in a sequence: all of them would cost more
@@ -52,13 +54,13 @@ class TrainedAttention(Attention):
 
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """x [B, L, D] -> [B, L, D]; L is a multiple of the window."""
-        kv = self.rope(self.kv_norm(self.wkv(x)), 0)
+        kv = self.rope(self.kv_norm(self.wkv(x)), START)
         q_latent = self.q_norm(self.wq_a(x))
-        q = self._queries(q_latent, 0)
+        q = self._queries(q_latent, START)
         scores, rows = [self._window_scores(q, kv)], None
         if self.ratio:
-            self.compressor(x, 0, cache.pool, self.rope)
-            rows = cache.pool.rows
+            self.compressor(x, START, cache.pool, self.rope)
+            rows = cache.pool.read(START, x.shape[1])
         if rows is not None:
             seen = self._seen(mx.stop_gradient(x), mx.stop_gradient(q_latent), cache)
             scores.append(mx.where(seen[:, None], self._scores(q, rows), -mx.inf))
@@ -66,7 +68,7 @@ class TrainedAttention(Attention):
         if rows is not None and self.ratio == 4:
             to_rows = weights[..., 2 * self.window :]
             self._index_loss = self._divergence(x, q_latent, to_rows, cache)
-        return self._project(self._mixed(weights, kv, rows), 0)
+        return self._project(self._mixed(weights, kv, rows), START)
 
     @property
     def index_loss(self) -> mx.array:
@@ -89,14 +91,15 @@ class TrainedAttention(Attention):
     def _seen(self, x: mx.array, q_latent: mx.array, cache: LayerCache) -> mx.array:
         """Which rows a query reads, [1 or B, L, T]."""
         length = x.shape[1]
-        seen = visible(0, length, cache.pool.length, ratio=self.ratio)[None]
+        count = cache.pool.complete(length)
+        seen = visible(START, length, count, ratio=self.ratio)
         if self.ratio != 4:
             return seen
         indexer = self.indexer
-        indexer.compressor(x, 0, cache.index_pool, self.rope)
-        if not self.select or cache.pool.length <= indexer.topk:
+        indexer.compressor(x, START, cache.index_pool, self.rope)
+        if not self.select or count <= indexer.topk:
             return seen
-        scores = indexer.scores(x, q_latent, 0, _rows(cache.index_pool), self.rope)
+        scores = indexer.scores(x, q_latent, START, _rows(cache.index_pool, length), self.rope)
         scores = mx.stop_gradient(mx.where(seen, scores, -mx.inf))
         least = mx.partition(scores, scores.shape[-1] - indexer.topk, axis=-1)
         return seen & (scores >= least[..., -indexer.topk, None])
@@ -130,8 +133,10 @@ class TrainedAttention(Attention):
         run = slice(start, start + count)
         attention = mx.stop_gradient(weights[:, :, run].sum(axis=1))
         x, q_latent = mx.stop_gradient(x[:, run]), mx.stop_gradient(q_latent[:, run])
-        scores = self.indexer.scores(x, q_latent, start, _rows(cache.index_pool), self.rope)
-        return divergence(attention, scores, visible(start, count, scores.shape[-1], ratio=4))
+        scores = self.indexer.scores(
+            x, q_latent, (start,), _rows(cache.index_pool, length), self.rope
+        )
+        return divergence(attention, scores, visible((start,), count, scores.shape[-1], ratio=4))
 
 
 def divergence(attention: mx.array, scores: mx.array, seen: mx.array) -> mx.array:
@@ -191,10 +196,11 @@ class TrainedMoE(MoE):
         self.experts = TrainedExperts(spec, part.experts, len(part.expert_width))
 
 
-def _rows(pool: Pool) -> mx.array:
-    """Its rows, of which there is one at least."""
-    assert pool.rows is not None, "the sequence is shorter than a pooling window"
-    return pool.rows
+def _rows(pool: Pool, length: int) -> mx.array:
+    """The rows of sequences of `length` tokens."""
+    rows = pool.read(START, length)
+    assert rows is not None
+    return rows
 
 
 def _with_previous(rows: mx.array, size: int) -> mx.array:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from dsv4_tp.model import hyper_connections, model
+from dsv4_tp.model.cache import Pool
 from dsv4_tp.model.hyper_connections import Mix
 from dsv4_tp.model.rope import Rope, _extended  # pyright: ignore[reportPrivateUsage]
+from dsv4_tp.model.rows import Starts
 from tests.model.golden import Case, distance, load_case, run
 
 VISIBLE = 1e-2
@@ -50,9 +52,9 @@ def test_inverse_rope_left_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> N
     turn = Rope.__call__
 
     def forward_only(
-        rope: Rope, x: mx.array, start: int, *, stride: int = 1, inverse: bool = False
+        rope: Rope, x: mx.array, starts: Starts, *, stride: int = 1, inverse: bool = False
     ) -> mx.array:
-        return x if inverse else turn(rope, x, start, stride=stride)
+        return x if inverse else turn(rope, x, starts, stride=stride)
 
     monkeypatch.setattr(Rope, "__call__", forward_only)
     assert error(case) > VISIBLE
@@ -63,9 +65,17 @@ def test_overlap_lost_between_chunks(case: Case) -> None:
     for piece in np.array_split(case.ids, 5, axis=1):
         pieces.append(np.array(case.model(mx.array(piece), cache)))
         for layer in cache:
-            for pool in (layer.pool, layer.index_pool):
-                pool.last_kv = pool.last_score = None
+            for pool in layer.pools:
+                _forget_last_window(pool, layer.positions[0])
     assert distance(np.concatenate(pieces, axis=1), case.arrays["logits"]) > VISIBLE
+
+
+def _forget_last_window(pool: Pool, position: int) -> None:
+    width = pool.tail.slots.shape[-1] // 2
+    nothing = mx.array([0.0] * width + [-np.inf] * width)
+    last = (pool.complete(position) - 1) * pool.ratio
+    for at in range(last, last + pool.ratio):
+        pool.tail.slots[:, at % pool.tail.size] = nothing
 
 
 def test_shared_expert_unclamped(case: Case) -> None:
@@ -94,9 +104,9 @@ def test_compressed_rows_at_wrong_positions(case: Case, monkeypatch: pytest.Monk
     turn = Rope.__call__
 
     def window_number(
-        rope: Rope, x: mx.array, start: int, *, stride: int = 1, inverse: bool = False
+        rope: Rope, x: mx.array, starts: Starts, *, stride: int = 1, inverse: bool = False
     ) -> mx.array:
-        return turn(rope, x, start, stride=1, inverse=inverse)
+        return turn(rope, x, starts, stride=1, inverse=inverse)
 
     monkeypatch.setattr(Rope, "__call__", window_number)
     assert error(case) > VISIBLE

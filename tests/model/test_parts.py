@@ -14,7 +14,7 @@ from tests.model.tiny import tiny_spec
 def test_rope_turns_the_trailing_pairs() -> None:
     spec = tiny_spec()
     x = np.random.default_rng(0).standard_normal((1, 3, spec.head_dim)).astype(np.float32)
-    got = np.array(Rope(spec, compressed=False)(mx.array(x), 7, stride=4))
+    got = np.array(Rope(spec, compressed=False)(mx.array(x), (7,), stride=4))
     width, keep = spec.qk_rope_head_dim, spec.head_dim - spec.qk_rope_head_dim
     angles = (7 + np.arange(3))[:, None] * 4 * spec.rope_theta ** (-np.arange(0, width, 2) / width)
     pairs = (x[0, :, keep::2] + 1j * x[0, :, keep + 1 :: 2]) * np.exp(1j * angles)
@@ -26,7 +26,7 @@ def test_rope_turns_the_trailing_pairs() -> None:
 def test_inverse_rope_turns_back() -> None:
     rope = Rope(tiny_spec(), compressed=True)
     x = mx.random.normal((2, 5, 32), key=mx.random.key(0))
-    assert mx.allclose(rope(rope(x, 1000), 1000, inverse=True), x, atol=1e-5).item()
+    assert mx.allclose(rope(rope(x, (1000,)), (1000,), inverse=True), x, atol=1e-5).item()
 
 
 def test_yarn_of_the_released_models() -> None:

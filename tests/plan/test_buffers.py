@@ -11,6 +11,7 @@ from dsv4_tp.model import Model
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan import make_plan
 from dsv4_tp.plan.buffers import Buffers
+from dsv4_tp.rules import RUN_BYTES
 from tests.model.tiny import random_ids, tiny_spec
 from tests.plan.running import model_of
 from tests.specs import FLASH
@@ -104,12 +105,22 @@ def test_more_tokens_never_take_less():
         assert sizes == sorted(sizes)
 
 
-def test_a_rank_without_heads_attends_to_nothing_but_still_indexes():
+def test_a_rank_without_heads_looks_back_at_nothing():
     part = Part(*(replace(span, stop=span.start) for span in _spans(FLASH.whole)))
-    idle = Buffers(FLASH, part, DType.BFLOAT16, 1 << 20, 512).total
-    whole = Buffers(FLASH, FLASH.whole, DType.BFLOAT16, 1 << 20, 512).total
-    matches = 64 * 512 * (1 << 18) * 4  # index heads x chunk x pooled rows, float32
-    assert matches < idle < whole
+    idle = Buffers(FLASH, part, DType.BFLOAT16, 1 << 20, 512)
+    assert idle.total + RUN_BYTES < replace(idle, part=FLASH.whole).total
+    model, context, chunk = modest(), 513, 128
+    part = Part(*(replace(span, stop=span.start) for span in _spans(model.whole)))
+    worst = worst_bytes(model_of(model, DType.FLOAT32, part), context, chunk)
+    assert worst <= Buffers(model, part, DType.FLOAT32, context, chunk).total
+
+
+def test_a_long_context_takes_little_more_than_a_short_one():
+    short, long = (
+        Buffers(FLASH, FLASH.whole, DType.BFLOAT16, context, 512).total
+        for context in (8192, 1 << 20)
+    )
+    assert short < long < short + 16 * RUN_BYTES
 
 
 def _spans(part: Part):

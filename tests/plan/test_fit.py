@@ -65,7 +65,7 @@ def test_a_layer_is_in_memory_twice_while_it_is_loaded():
 
 def test_the_largest_context_fits_and_one_token_more_does_not():
     plan = replan_of(FLASH)([1, 1])
-    for size in (82, 90, 110, 140):
+    for size in (82, 84, 86, 88):
         there = rooms(size, 200)
         most = largest_context(plan, there)
         assert 1000 < most < plan.context
@@ -77,26 +77,26 @@ def test_the_largest_context_fits_and_one_token_more_does_not():
 
 def test_a_context_that_fits_is_taken_unless_it_would_be_short():
     plan = replan_of(FLASH)([1, 1])
-    there = rooms(110, 110)
+    there = rooms(85, 85)
     taken = with_context_that_fits(plan, there).context
     assert taken % 1024 == 0
     assert taken <= largest_context(plan, there) < taken + 1024
     assert with_context_that_fits(plan, rooms(200, 200)) == plan
-    short = rooms(81.4, 110)
+    short = rooms(max(replace(plan, context=4096).needed_bytes) / GB, 110)
     assert 0 < largest_context(plan, short) < 8192
     assert with_context_that_fits(plan, short) == plan
 
 
 def test_a_smaller_context_a_smaller_chunk_or_one_more_host():
-    replan, there = replan_of(FLASH), rooms(110, 110)
+    replan, there = replan_of(FLASH, chunk=4096), rooms(92, 92)
     plan = replan([1, 1])
     context, chunk, hosts = offers(plan, there, replan)
     assert context == f"a context of {largest_context(plan, there)} tokens"
-    assert chunk == "prefill_chunk 128"
-    assert fits(replan([1, 1], chunk=128), there)
-    assert not fits(replan([1, 1], chunk=256), there)
-    assert hosts.startswith("1 more host with 110.0 GB and weights ")
-    assert fits(replan(weights_in(hosts)), rooms(110, 110, 110))
+    assert chunk == "prefill_chunk 1024"
+    assert fits(replan([1, 1], chunk=1024), there)
+    assert not fits(replan([1, 1], chunk=2048), there)
+    assert hosts.startswith("1 more host with 92.0 GB and weights ")
+    assert fits(replan(weights_in(hosts)), rooms(92, 92, 92))
 
 
 def test_another_split():
@@ -107,7 +107,7 @@ def test_another_split():
 
 
 def test_two_changes_where_one_is_not_enough():
-    replan, there = replan_of(FLASH), rooms(128, 64)
+    replan, there = replan_of(FLASH), rooms(110, 64)
     both, _ = offers(replan([1, 1]), there, replan)
     split, context = both.split(" and a context of ")
     assert fits(replan(weights_in(split), context=int(context.split()[0])), there)
@@ -115,11 +115,11 @@ def test_two_changes_where_one_is_not_enough():
 
 def test_more_hosts_and_a_smaller_context():
     replan = replan_of(PRO)
-    (offer,) = offers(replan([1]), rooms(100), replan)
+    (offer,) = offers(replan([1]), rooms(65), replan)
     hosts, context = offer.split(" and a context of ")
-    assert hosts.startswith("9 more hosts with 100.0 GB and weights ")
+    assert hosts.startswith("15 more hosts with 65.0 GB and weights ")
     smaller = replan(weights_in(hosts), context=int(context.split()[0]))
-    assert fits(smaller, rooms(*[100] * 10))
+    assert fits(smaller, rooms(*[65] * 16))
 
 
 def test_no_second_change_is_offered_where_one_is_enough():
@@ -129,7 +129,7 @@ def test_no_second_change_is_offered_where_one_is_enough():
     there = [Room("here", (0, 1, 2), 3 * third)]
     context, chunk = offers(plan, there, replan)
     assert context == f"a context of {largest_context(plan, there)} tokens"
-    assert chunk == "prefill_chunk 256"
+    assert chunk.startswith("prefill_chunk ")
 
 
 def test_where_nothing_would_fit_that_is_said():

@@ -1,0 +1,135 @@
+"""What the tokens of one call may read, and what comes of it.
+
+A call's queries are handled in runs, so that no temporary array outgrows RUN_BYTES by much,
+however many rows there are and however long the call is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from dsv4_tp.model.indexer import complete_at, visible
+from dsv4_tp.model.rows import Starts
+from dsv4_tp.rules import run_length
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The rows before and among the `length` tokens of a call, which start at `starts`.
+
+    window  [B, earlier + L, head]   the last rows before the call, then its own
+    rows    [B, T, head]             the pool's, where the layer compresses
+    reach                            window rows that a query sees
+    ratio                            tokens that a pooled row stands for
+    """
+
+    window: mx.array
+    rows: mx.array | None
+    starts: Starts
+    length: int
+    reach: int
+    ratio: int
+
+    def read_all(self, q: mx.array, first: int, sinks: mx.array) -> mx.array:
+        """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
+        last = first + q.shape[2]
+        keys, mask = self._window(first, last)
+        if self.rows is not None:
+            keys = mx.concatenate([keys, self.rows], axis=1)
+        if mask is not None and self.rows is not None:
+            seen = visible(self._at(first), last - first, self.rows.shape[1], ratio=self.ratio)
+            mask = _side_by_side(mask, seen)
+        return _softmax_over(q, keys, mask, sinks)
+
+    def read_picked(self, q: mx.array, first: int, picked: mx.array, sinks: mx.array) -> mx.array:
+        """The same, of the pooled rows with the numbers `picked` [B, l, k] only."""
+        assert self.rows is not None
+        last = first + q.shape[2]
+        window, mask = self._window(first, last)
+        rows = _taken(self.rows, picked)
+        if mask is None:
+            return _softmax_over(q, mx.concatenate([window, rows[:, 0]], axis=1), None, sinks)
+        seen = picked < complete_at(self._at(first), last - first, ratio=self.ratio)
+        return _softmax_over_own(q, window=window, mask=mask, rows=rows, seen=seen, sinks=sinks)
+
+    def _at(self, first: int) -> Starts:
+        return tuple(start + first for start in self.starts)
+
+    def _window(self, first: int, last: int) -> tuple[mx.array, mx.array | None]:
+        """The window rows [B, w, head] of the tokens [first, last), and who sees what.
+
+        The mask is [1 or B, l, w]; None where one token sees all of them.
+        """
+        earlier = self.window.shape[1] - self.length
+        low = max(earlier + first - self.reach + 1, 0)
+        keys = self.window[:, low : earlier + last]
+        even = len(set(self.starts)) == 1
+        if last - first == 1 and even:
+            return keys, None
+        queries = mx.arange(earlier + first, earlier + last)[:, None]
+        numbers = mx.arange(low, earlier + last)
+        mask = (numbers <= queries) & (numbers > queries - self.reach)
+        if even:
+            return keys, mask[None]
+        # Of a sequence that is behind, the first rows stand before its position 0.
+        return keys, mask & (numbers >= earlier - mx.array(self.starts)[:, None, None])
+
+
+def runs(length: int, query_bytes: int) -> Iterator[tuple[int, int]]:
+    """Runs of a call's tokens, each of which needs `query_bytes`."""
+    most = run_length(length, query_bytes)
+    for first in range(0, length, most):
+        yield first, min(first + most, length)
+
+
+def _softmax_over(q: mx.array, keys: mx.array, mask: mx.array | None, sinks: mx.array) -> mx.array:
+    """[B, H, L, head] over keys [B, K, head]; in float32, as scores in bf16 lose choices."""
+    shared = keys[:, None].astype(mx.float32)
+    out = mx.fast.scaled_dot_product_attention(
+        q.astype(mx.float32),
+        shared,
+        shared,
+        scale=q.shape[-1] ** -0.5,
+        mask=None if mask is None else mask[:, None],
+        sinks=sinks,
+    )
+    return out.astype(q.dtype)
+
+
+def _softmax_over_own(
+    q: mx.array,
+    *,
+    window: mx.array,
+    mask: mx.array,
+    rows: mx.array,
+    seen: mx.array,
+    sinks: mx.array,
+) -> mx.array:
+    """The same where beside the window each query has rows of its own, [B, L, k, head].
+
+    mask [1 or B, L, w] and seen [B, L, k] say which of them count.
+    """
+    queries = q.swapaxes(1, 2).astype(mx.float32) * q.shape[-1] ** -0.5  # [B, L, H, head]
+    near, own = window[:, None].astype(mx.float32), rows.astype(mx.float32)
+    scores = mx.concatenate([queries @ near.swapaxes(-1, -2), queries @ own.swapaxes(-1, -2)], -1)
+    scores = mx.where(_side_by_side(mask, seen)[:, :, None], scores, -mx.inf)
+    sink = mx.broadcast_to(sinks[:, None], (*scores.shape[:-1], 1))
+    weights = mx.softmax(mx.concatenate([scores, sink], axis=-1), axis=-1)
+    width = window.shape[1]
+    out = weights[..., :width] @ near + weights[..., width:-1] @ own
+    return out.swapaxes(1, 2).astype(q.dtype)
+
+
+def _taken(rows: mx.array, picked: mx.array) -> mx.array:
+    """The rows [B, T, head] with the numbers picked [B, L, k], as [B, L, k, head]."""
+    flat = picked.reshape(picked.shape[0], -1, 1)
+    return mx.take_along_axis(rows, flat, axis=1).reshape(*picked.shape, rows.shape[-1])
+
+
+def _side_by_side(one: mx.array, other: mx.array) -> mx.array:
+    """Masks [1 or B, L, any], joined at the last axis."""
+    batch = max(one.shape[0], other.shape[0])
+    return mx.concatenate(
+        [mx.broadcast_to(mask, (batch, *mask.shape[1:])) for mask in (one, other)], axis=-1
+    )

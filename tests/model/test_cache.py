@@ -1,0 +1,218 @@
+"""A layer's memory after any schedule is, bit for bit, that of the tokens that survived it."""
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsv4_tp.model.cache import LayerCache
+from dsv4_tp.model.compressor import Compressor
+from dsv4_tp.model.rope import Rope
+from dsv4_tp.rules import REWIND
+from tests.specs import TINY
+
+WINDOW, HEAD = 24, TINY.head_dim
+WIDTH = 4 * HEAD  # of a token
+RATIOS = (0, 4, 128)
+SIZES = (1, 1, 1, 2, 3, 4, 5, 23, 24, 25, 127, 128, 129, 700, 4096)
+
+
+class Layer:
+    """One layer's memory, fed by projections that treat a row alike in every chunk."""
+
+    def __init__(self, ratio: int, cache: LayerCache | None = None) -> None:
+        self.cache = cache or LayerCache(WINDOW, ratio)
+        self.rope = Rope(TINY, compressed=True)
+        self.compressors = [_compressor(ratio, seed) for seed in range(len(self.cache.pools))]
+
+    def append(self, tokens: np.ndarray) -> None:
+        x = mx.array(tokens)
+        starts = self.cache.starts(x.shape[0])
+        self.cache.extend(x[..., :HEAD])
+        for pool, compress in zip(self.cache.pools, self.compressors, strict=True):
+            compress(x, starts, pool, self.rope)
+        mx.eval(self.cache.state)
+
+
+def _compressor(ratio: int, seed: int) -> Compressor:
+    made, keys = Compressor(TINY, ratio, HEAD), mx.random.split(mx.random.key(seed), 2)
+    made.ape = mx.random.normal(made.ape.shape, key=keys[0])
+    made.norm.weight = mx.random.normal((HEAD,), key=keys[1])
+    width = made.ape.shape[1]
+    made.wkv, made.wgate = lambda x: x[..., :width], lambda x: 3 * x[..., -width:]
+    return made
+
+
+def kept(cache: LayerCache) -> list[np.ndarray]:
+    """All that counts in the memory of one sequence."""
+    (position,) = cache.positions
+    found = [cache.ring.read((position,), min(WINDOW - 1, position))]
+    for pool in cache.pools:
+        found.append(pool.tail.read((position,), min(pool.reach, position)))
+        found.append(pool.rows.read(pool.complete(position)))
+    return [np.array(rows) for rows in found if rows is not None]
+
+
+def straight(ratio: int, tokens: np.ndarray) -> list[np.ndarray]:
+    layer = Layer(ratio)
+    layer.append(tokens[None])
+    return kept(layer.cache)
+
+
+def differences(ratio: int, cache: LayerCache, tokens: np.ndarray) -> int:
+    assert cache.positions == (len(tokens),)
+    pairs = list(zip(kept(cache), straight(ratio, tokens), strict=True))
+    return sum(not np.array_equal(one, other) for one, other in pairs)
+
+
+@dataclass
+class Batch:
+    """Sequences in one memory, and what each of them consists of."""
+
+    layer: Layer
+    tokens: list[np.ndarray]
+    saved: list[tuple[LayerCache, list[np.ndarray]]] = field(default_factory=list)
+
+    def append(self, rng: np.random.Generator, count: int) -> None:
+        new = rng.standard_normal((len(self.tokens), count, WIDTH), np.float32)
+        self.layer.append(new)
+        self.tokens = [np.concatenate(pair) for pair in zip(self.tokens, new, strict=True)]
+
+    def rewind(self, wanted: list[int]) -> None:
+        most = self.layer.cache.rewindable
+        counts = [n % (top + 1) for n, top in zip(wanted, most, strict=False)]
+        self.layer.cache.rewind(counts)
+        pairs = zip(self.tokens, counts, strict=True)
+        self.tokens = [tokens[: len(tokens) - n] for tokens, n in pairs]
+
+    def part_and_join(self, order: list[int]) -> None:
+        """Some of the sequences, some maybe twice, in another order."""
+        chosen = [number % len(self.tokens) for number in order]
+        self.layer.cache = LayerCache.merged([self.layer.cache.of(n) for n in chosen])
+        self.tokens = [self.tokens[n] for n in chosen]
+
+    def save(self) -> None:
+        snapshot = self.layer.cache.copy()
+        mx.eval(snapshot.state)
+        self.saved.append((snapshot, list(self.tokens)))
+
+    def restore(self, number: int) -> None:
+        if self.saved:
+            snapshot, tokens = self.saved[number % len(self.saved)]
+            self.layer.cache, self.tokens = snapshot.copy(), list(tokens)
+
+
+few = st.lists(st.integers(0, REWIND), min_size=3, max_size=3)
+ops = st.one_of(
+    st.tuples(st.just("append"), st.sampled_from(SIZES)),
+    st.tuples(st.just("append"), st.integers(1, 40)),
+    st.tuples(st.just("rewind"), few),
+    st.tuples(st.just("part_and_join"), st.lists(st.integers(0, 2), min_size=1, max_size=3)),
+    st.tuples(st.just("save")),
+    st.tuples(st.just("restore"), st.integers(0, 3)),
+)
+
+
+def run_schedule(ratio: int, lengths: list[int], schedule: list[tuple], seed: int) -> Batch:
+    rng = np.random.default_rng(seed)
+    alone, tokens = [], []
+    for length in lengths:
+        layer = Layer(ratio)
+        tokens.append(rng.standard_normal((length, WIDTH), np.float32))
+        layer.append(tokens[-1][None])
+        alone.append(layer.cache)
+    batch = Batch(Layer(ratio, LayerCache.merged(alone)), tokens)
+    for name, *arguments in schedule:
+        if name == "append":
+            batch.append(rng, *arguments)
+        else:
+            getattr(batch, name)(*arguments)
+    return batch
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.sampled_from((1, 2, 3, 5, 23, 130, 259)), min_size=1, max_size=3),
+    schedule=st.lists(ops, min_size=1, max_size=12),
+    seed=st.integers(0, 1000),
+)
+def test_any_schedule_leaves_what_one_append_does(ratio, lengths, schedule, seed) -> None:
+    batch = run_schedule(ratio, lengths, schedule, seed)
+    for number, tokens in enumerate(batch.tokens):
+        if len(tokens):
+            assert differences(ratio, batch.layer.cache.of(number), tokens) == 0
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_more_than_is_kept_cannot_be_taken_back(ratio: int) -> None:
+    layer = Layer(ratio)
+    layer.append(np.ones((1, 100, WIDTH), np.float32))
+    assert layer.cache.rewindable == (REWIND,)
+    layer.cache.rewind([REWIND - 1])
+    assert layer.cache.rewindable == (1,)
+    with pytest.raises(ValueError, match=r"\[2\] tokens back, \[1\] are kept"):
+        layer.cache.rewind([2])
+    layer.append(np.ones((1, REWIND, WIDTH), np.float32))
+    assert layer.cache.rewindable == (REWIND,)
+
+
+def test_rewinding_to_the_start_and_a_short_sequence() -> None:
+    layer = Layer(4)
+    layer.append(np.ones((1, 3, WIDTH), np.float32))
+    assert layer.cache.rewindable == (3,)
+    layer.cache.rewind([3])
+    tokens = np.random.default_rng(0).standard_normal((9, WIDTH), np.float32)
+    layer.append(tokens[None])
+    assert differences(4, layer.cache, tokens) == 0
+
+
+def test_a_snapshot_is_not_touched_by_what_follows() -> None:
+    batch = run_schedule(4, [30], [("save",), ("append", 50)], 0)
+    snapshot, tokens = batch.saved[0]
+    assert differences(4, snapshot, tokens[0]) == 0
+
+
+@pytest.mark.parametrize("ratio", [4, 128])
+def test_a_store_grows_by_little(ratio: int) -> None:
+    layer = Layer(ratio)
+    for _ in range(30):
+        layer.append(np.ones((1, 777, WIDTH), np.float32))
+        (position,) = layer.cache.positions
+        for pool in layer.cache.pools:
+            assert pool.rows.rows.shape[1] <= pool.complete(position) * 33 / 32 + 128
+
+
+# Planted mistakes: each must be seen.
+
+
+def test_a_lost_overlap_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = run_schedule(4, [30], [("append", 5)], 0)
+    monkeypatch.setattr(Compressor, "_with_previous", _own_window_twice)
+    assert differences(4, batch.layer.cache, batch.tokens[0]) > 0
+
+
+def _own_window_twice(self: Compressor, windows: mx.array) -> mx.array:
+    own = windows[:, 1:]
+    return mx.concatenate([own[..., : self.head], own[..., self.head :]], axis=2)
+
+
+def test_a_snapshot_one_row_short_is_seen() -> None:
+    batch = run_schedule(4, [30], [("save",)], 0)
+    snapshot, tokens = batch.saved[0]
+    rows = snapshot.pools[0].rows
+    rows.rows = mx.concatenate([rows.rows[:, :-1], mx.zeros_like(rows.rows[:, :1])], axis=1)
+    assert differences(4, snapshot, tokens[0]) > 0
+
+
+def test_a_stale_pool_row_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of a window that was taken back stays if its number is not written again."""
+    batch = run_schedule(4, [32], [("rewind", [2, 0, 0])], 0)
+    stale = batch.layer.cache.pools[0].rows.rows[:, 7:8]
+    batch.append(np.random.default_rng(1), 2)
+    assert differences(4, batch.layer.cache, batch.tokens[0]) == 0
+    batch.layer.cache.pools[0].rows.rows[:, 7:8] = stale
+    assert differences(4, batch.layer.cache, batch.tokens[0]) > 0
