@@ -1,0 +1,67 @@
+"""Sequences that share a step, and tokens that were taken back, against each sequence alone."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from dsv4_tp import demo
+from dsv4_tp.core import DType
+from dsv4_tp.model import Cache, Model
+from dsv4_tp.parallel import load_rank
+from dsv4_tp.rules import REWIND
+
+LENGTHS = (1, 3, 30, 127, 142)
+MORE = 12
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """The demo model, since its indexer chooses; in float32."""
+    return load_rank(demo.path(), None, dtype=DType.FLOAT32).model
+
+
+def feed(model: Model, ids: np.ndarray, cache: Cache) -> np.ndarray:
+    """Logits [B, L, V] of ids [B, L] appended to the cache."""
+    logits = model(mx.array(ids.astype(np.int32)), cache)
+    mx.eval(logits, cache.arrays())
+    return np.array(logits)
+
+
+def far(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(found - wanted).max() / wanted.std())
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_each_of_a_batch_is_as_it_is_alone(model: Model, step: int) -> None:
+    rng = np.random.default_rng(step)
+    texts = [rng.integers(3, 600, length + MORE) for length in LENGTHS]
+    alone = [feed(model, text[None], model.make_cache())[0] for text in texts]
+    caches = [model.make_cache() for _ in texts]
+    for text, length, cache in zip(texts, LENGTHS, caches, strict=True):
+        feed(model, text[None, :length], cache)
+    together = Cache.merged(caches)
+    for at in range(0, MORE, step):
+        rows = [text[n + at : n + at + step] for text, n in zip(texts, LENGTHS, strict=True)]
+        logits = feed(model, np.stack(rows), together)
+        for row, whole, length in zip(logits, alone, LENGTHS, strict=True):
+            assert far(row, whole[length + at : length + at + step]) <= 1e-5
+    last = together.of(3)
+    assert last.positions == (LENGTHS[3] + MORE,)
+
+
+def test_tokens_that_were_taken_back_leave_no_trace(model: Model) -> None:
+    """As speculation does it: some tokens are fed, some of them turn out to be right."""
+    rng = np.random.default_rng(0)
+    text = rng.integers(3, 600, 260)
+    whole = feed(model, text[None], model.make_cache())[0]
+    cache, at = model.make_cache(), 130
+    feed(model, text[None, :at], cache)
+    while at < len(text) - REWIND:
+        count = int(rng.integers(1, REWIND + 1))
+        right = int(rng.integers(0, count + 1))
+        guess = np.concatenate([text[at : at + right], rng.integers(3, 600, count - right)])
+        logits = feed(model, guess[None], cache)[0]
+        assert right == 0 or far(logits[:right], whole[at : at + right]) <= 1e-5
+        cache.rewind([count - right])
+        at += right
+        assert cache.positions == (at,)
