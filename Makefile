@@ -6,6 +6,7 @@ PROTOS := $(wildcard protos/dsv4_tp/v1/*.proto)
 PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -Iprotos --python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11
+ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
 .PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-load help
@@ -25,8 +26,9 @@ train-demo: setup ## train the demo model anew, resumable: make train-demo ARGS=
 demo-figures: setup ## measure the demo model, the figures of its card
 	$(BIN)/python -m examples.demo_model.evaluate $(ARGS)
 
-test: setup ## the whole test suite
-	$(BIN)/pytest $(ARGS)
+test: setup ## the whole test suite; what starts ranks of its own gets the machine to itself
+	$(BIN)/pytest -n 2 --dist loadscope -m "not ($(ALONE))" $(ARGS)
+	$(BIN)/pytest -m "$(ALONE)" $(ARGS) || [ $$? = 5 ] # none of these among ARGS
 
 lint: setup ## style, formatting, import layers
 	$(BIN)/ruff check

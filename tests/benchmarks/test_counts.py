@@ -38,7 +38,8 @@ def test_a_step_that_completes_windows_costs_more():
     usual = counts.primitives(DType.FLOAT32, counts.USUAL_POSITION)
     dearest = counts.primitives(DType.FLOAT32, counts.DEAREST_POSITION)
     assert usual.keys() == dearest.keys() == {"0", "4", "128"}
-    assert usual["0"] == dearest["0"] > 0
+    # Where the ring begins anew, its rows come in two runs that are joined.
+    assert 0 < usual["0"] <= dearest["0"] + 2 <= usual["0"] + 4
     assert (usual["4"] < dearest["4"], usual["128"] < dearest["128"]) == (True, True)
 
 
