@@ -59,13 +59,13 @@ class Context:
     def _window(self, first: int, last: int) -> tuple[mx.array, mx.array | None]:
         """The window rows [B, w, head] of the tokens [first, last), and who sees what.
 
-        The mask is [1 or B, l, w]; None where one token sees all of them.
+        The mask is [1 or B, l, w]; None for the last token alone, which sees all, pooled ones too.
         """
         earlier = self.window.shape[1] - self.length
         low = max(earlier + first - self.reach + 1, 0)
         keys = self.window[:, low : earlier + last]
         even = len(set(self.starts)) == 1
-        if last - first == 1 and even:
+        if first == self.length - 1 and even:
             return keys, None
         queries = mx.arange(earlier + first, earlier + last)[:, None]
         numbers = mx.arange(low, earlier + last)

@@ -4,7 +4,6 @@ A prompt is fed in chunks. What lives through a whole chunk:
 
     kept       what slices in the caches keep alive: a chunk's rows and open windows, all layers
     streams    the residual, before and after a layer
-
     growing    a pool's old place, while its rows are copied to the next
 
 On top of it the larger of the two stages that look back over the context, in runs of l queries,

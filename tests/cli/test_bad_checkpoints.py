@@ -360,7 +360,18 @@ def test_a_damaged_file(
     check(said(model_dir), model_dir, SECOND, words)
 
 
-@pytest.mark.parametrize("command", [["inspect"], ["score", "--tokens", "ids.json", "--model"]])
+LAUNCH = ["launch", "--hosts", "localhost,localhost", "--model"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect"],
+        ["score", "--tokens", "ids.json", "--model"],
+        pytest.param(LAUNCH, marks=pytest.mark.cluster),
+    ],
+    ids=lambda command: command[0],
+)
 def test_as_a_user_runs_it(tmp_path: Path, command: list[str]) -> None:
     model = sketch("switch, experts one by one", tmp_path / "sound")
     words = retype_tensor(model)
@@ -375,8 +386,3 @@ def test_as_a_user_runs_it(tmp_path: Path, command: list[str]) -> None:
     )
     assert done.returncode == 2
     check(done.stderr.splitlines()[-1], model_dir, *words)
-
-
-@pytest.mark.cluster
-def test_as_a_user_launches_it(tmp_path: Path) -> None:
-    test_as_a_user_runs_it(tmp_path, ["launch", "--hosts", "localhost,localhost", "--model"])

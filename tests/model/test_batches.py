@@ -6,7 +6,7 @@ import pytest
 
 from dsv4_tp import demo
 from dsv4_tp.core import DType
-from dsv4_tp.model import Cache, Model
+from dsv4_tp.model import Cache, Model, context, indexer
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.rules import REWIND
 
@@ -65,3 +65,14 @@ def test_tokens_that_were_taken_back_leave_no_trace(model: Model) -> None:
         cache.rewind([count - right])
         at += right
         assert cache.positions == (at,)
+
+
+@pytest.mark.parametrize("most", [1, 7])
+def test_runs_of_any_length_read_the_same(
+    model: Model, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    text = np.random.default_rng(most).integers(3, 600, 150)
+    whole = feed(model, text[None], model.make_cache())[0]
+    monkeypatch.setattr(context, "run_length", lambda length, _: min(length, most))
+    monkeypatch.setattr(indexer, "run_length", lambda length, _: min(length, 5))
+    assert far(feed(model, text[None], model.make_cache())[0], whole) <= 1e-5
