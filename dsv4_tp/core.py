@@ -138,6 +138,7 @@ class FinishEvent:
     wire_bytes: int  # payload this rank sent during the decode steps, one way
     error: str = ""  # not empty: the rank refused the request, and why
     decode_steps: int = 0  # one token fed and the next chosen; the first comes with the prompt
+    cached_tokens: int = 0  # of the prompt, that were in a snapshot
 
 
 @dataclass(frozen=True, slots=True)

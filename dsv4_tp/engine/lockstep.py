@@ -18,6 +18,7 @@ from dsv4_tp.core import (
 )
 from dsv4_tp.engine.refusal import Limits, refusal
 from dsv4_tp.errors import RankFailure
+from dsv4_tp.prefixes import Index, Match, digest_of, find, is_border, used
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,14 @@ class Active:
 
     request: Request | ScoreRequest
     fed: int = 0  # prompt ids in the cache
-    generated: int = 0  # tokens so far
-    last: int = 0  # the latest of them
+    tokens: tuple[int, ...] = ()  # generated so far
+    trail: tuple[Match, ...] = ()  # snapshots that it went on from, or left on its way
+    start: Match | None = None  # what of the prompt was there before
+
+    @property
+    def cached(self) -> int:
+        """Prompt ids that were in a snapshot."""
+        return self.start.length if self.start else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class State:
 
     limits: Limits
     prefill_chunk: int
+    index: Index  # of the snapshots that prompts may go on from
     applied: int = 0  # the number of the last command applied
     pending: tuple[Command, ...] = ()  # received here, not yet agreed on
     queue: tuple[Request | ScoreRequest, ...] = ()
@@ -65,12 +73,16 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Append these ids to the cache; if `choose`, then choose the token that follows them."""
+    """Append these ids to the cache; if `choose`, then choose the token that follows them.
+
+    A cache that is made for this goes on from `start`, if that is not None.
+    """
 
     request: Request
     ids: tuple[int, ...]
     position: int  # of the first of `ids`
     choose: bool
+    start: Match | None = None
 
     @property
     def decoding(self) -> bool:
@@ -95,7 +107,16 @@ class Ended:
     request: Request | ScoreRequest
     reason: FinishReason
     generated: int = 0
+    cached: int = 0  # ids of its prompt that were in a snapshot
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The cache of a sequence, which now holds these ids, is worth a snapshot."""
+
+    ids: tuple[int, ...]
+    trail: tuple[Match, ...]
 
 
 def receive(state: State, command: Command) -> State:
@@ -134,25 +155,46 @@ def next_step(state: State) -> Step:
     return _feed(active, active.request, state.prefill_chunk)
 
 
-def fed(state: State, count: int) -> State:
+def fed(state: State, count: int) -> tuple[State, Due | None]:
     """So many ids of the active request's prompt were fed."""
-    assert state.active is not None
-    return replace(state, active=replace(state.active, fed=state.active.fed + count))
+    active = state.active
+    assert active is not None
+    request, after = active.request, active.fed + count
+    assert isinstance(request, Request)
+    state = replace(state, active=replace(active, fed=after))
+    due = Due(request.prompt[:after], active.trail) if is_border(active.fed, after) else None
+    return state, due
 
 
-def chosen(state: State, token: int) -> tuple[State, Ended | None]:
-    """The token that continues the active request. A stop token ends it and is not part of it."""
+def chosen(state: State, token: int) -> tuple[State, Ended | None, Due | None]:
+    """The token that continues the active request. A stop token ends it and is not part of it.
+
+    A snapshot is due at the end of the prompt and at that of the answer.
+    """
     active = state.active
     assert active is not None
     request = active.request
     assert isinstance(request, Request)
+    held = Due((*request.prompt, *active.tokens), active.trail)
     if token in request.stop_ids:
-        return _finish(state, FinishReason.STOP)
-    prompt, generated = len(request.prompt), active.generated + 1
-    state = replace(state, active=replace(active, fed=prompt, generated=generated, last=token))
-    if generated == request.max_tokens or prompt + generated == state.limits.context:
-        return _finish(state, FinishReason.LENGTH)
-    return state, None
+        return *_finish(state, FinishReason.STOP), held
+    first = not active.tokens
+    active = replace(active, fed=len(request.prompt), tokens=(*active.tokens, token))
+    state = replace(state, active=active)
+    total = len(request.prompt) + len(active.tokens)
+    if len(active.tokens) == request.max_tokens or total == state.limits.context:
+        return *_finish(state, FinishReason.LENGTH), held
+    return state, None, held if first else None
+
+
+def kept(state: State, index: Index, due: Due) -> State:
+    """The snapshot that was due is in the index now, or was not worth its place."""
+    state = replace(state, index=index)
+    key = digest_of(due.ids)
+    if state.active is None or key not in index.entries:
+        return state
+    trail = (*state.active.trail, Match(key, len(due.ids)))
+    return replace(state, active=replace(state.active, trail=trail))
 
 
 def scored(state: State) -> tuple[State, Ended]:
@@ -161,11 +203,13 @@ def scored(state: State) -> tuple[State, Ended]:
 
 
 def _feed(active: Active, request: Request, chunk: int) -> Feed:
-    if active.generated:
-        return Feed(request, (active.last,), active.fed + active.generated - 1, choose=True)
-    ids = request.prompt[active.fed : active.fed + chunk]
-    last = active.fed + len(ids) == len(request.prompt)
-    return Feed(request, ids, active.fed, choose=last)
+    if active.tokens:
+        position = active.fed + len(active.tokens) - 1
+        return Feed(request, active.tokens[-1:], position, choose=True)
+    # Chunks end where they end without a snapshot, so that rounding is the same, too.
+    stop = min((active.fed // chunk + 1) * chunk, len(request.prompt))
+    ids = request.prompt[active.fed : stop]
+    return Feed(request, ids, active.fed, choose=stop == len(request.prompt), start=active.start)
 
 
 def _apply(state: State, action: Submit | Cancel | Drain) -> tuple[State, tuple[Ended, ...]]:
@@ -198,7 +242,8 @@ def _cancel(state: State, request_id: str) -> tuple[State, tuple[Ended, ...]]:
 
 def _finish(state: State, reason: FinishReason) -> tuple[State, Ended]:
     assert state.active is not None
-    ended = Ended(state.active.request, reason, generated=state.active.generated)
+    active = state.active
+    ended = Ended(active.request, reason, generated=len(active.tokens), cached=active.cached)
     return replace(state, active=None), ended
 
 
@@ -206,4 +251,9 @@ def _next_active(state: State) -> State:
     if state.active is not None or not state.queue:
         return state
     request, *rest = state.queue
-    return replace(state, active=Active(request), queue=tuple(rest))
+    state = replace(state, active=Active(request), queue=tuple(rest))
+    match = find(state.index, request.prompt) if isinstance(request, Request) else None
+    if match is None:
+        return state
+    active = Active(request, fed=match.length, trail=(match,), start=match)
+    return replace(state, active=active, index=used(state.index, match.key))

@@ -22,12 +22,14 @@ from dsv4_tp.core import (
 )
 from dsv4_tp.engine import lockstep
 from dsv4_tp.engine.choice import choose_together
-from dsv4_tp.engine.lockstep import Ended, Feed, Leave, Score, State, Wait
+from dsv4_tp.engine.common import common
+from dsv4_tp.engine.lockstep import Due, Ended, Feed, Leave, Score, State, Wait
 from dsv4_tp.engine.meter import Meter, finish_event
 from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.engine.scoring import score_rows
 from dsv4_tp.engine.team import Team
 from dsv4_tp.model import Cache, Model
+from dsv4_tp.prefixes import Index, Shelf, with_entries
 
 
 class Inbox(Protocol):
@@ -76,6 +78,8 @@ class Engine:
         team: the ranks that run it.
         prefill_chunk: prompt tokens fed at a time.
         context: most tokens of a sequence; None: what the model was made for.
+        shelf: snapshots of prompts seen before; None: an empty one.
+        shelf_bytes: the most it may hold; 0: none are made.
         inbox: where the command log arrives.
         progress: told of every step.
         emit: takes this rank's events; tokens and scores come from rank 0 only.
@@ -91,11 +95,15 @@ class Engine:
         progress: Progress,
         emit: Callable[[Event], None],
         context: int | None = None,
+        shelf: Shelf | None = None,
+        shelf_bytes: int = 0,
     ) -> None:
         self._model = model
         self._team = team
         self._prefill_chunk = prefill_chunk
         self._limits = Limits.of(model.spec, context)
+        self._shelf = shelf or Shelf()
+        self._shelf_bytes = shelf_bytes
         self._inbox = inbox
         self._progress = progress
         self._emit = emit
@@ -106,7 +114,7 @@ class Engine:
 
         Raises RankFailure if the log has a gap or the model yields no numbers.
         """
-        state = State(self._limits, self._prefill_chunk)
+        state = State(self._limits, self._prefill_chunk, self._shared_index())
         while not isinstance(step := lockstep.next_step(state), Leave):
             state = self._perform(state, step)
         self._progress.phase("leaving")
@@ -125,14 +133,15 @@ class Engine:
 
     def _feed(self, state: State, step: Feed) -> State:
         self._progress.phase("prefill")
-        cache = self._turn_of(step.request).cache
+        cache = self._turn_of(state, step).cache
         mx.eval(self._streams(step, cache), cache.arrays())
         self._progress.prefilled(len(step.ids))
-        return self._meet(lockstep.fed(state, len(step.ids)))
+        state, due = lockstep.fed(state, len(step.ids))
+        return self._meet(self._keep(state, due, cache))
 
     def _feed_and_choose(self, state: State, step: Feed) -> State:
         self._progress.phase("decode" if step.decoding else "prefill")
-        turn = self._turn_of(step.request)
+        turn = self._turn_of(state, step)
         state = _received(state, self._inbox.poll())
         streams = self._streams(step, turn.cache)
         token, agreed = choose_together(
@@ -144,13 +153,13 @@ class Engine:
             caches=turn.cache.arrays(),
         )
         self._count(step, turn.meter)
-        state, ended = lockstep.chosen(state, token)
+        state, ended, due = lockstep.chosen(state, token)
         self._tell_token(step, token, ended)
-        return self._cross(state, agreed, ended)
+        return self._cross(self._keep(state, due, turn.cache), agreed, ended)
 
     def _score(self, state: State, step: Score) -> State:
         self._progress.phase("prefill")
-        event = next(self._turn_of(step.request).pieces)
+        event = next(self._turn_of(state, step).pieces)
         self._progress.prefilled(event.count * len(step.request.rows))
         if self._team.leads and (event.logits or event.last):
             self._emit(event)
@@ -158,6 +167,20 @@ class Engine:
             return self._meet(state)
         state, ended = lockstep.scored(state)
         return self._meet(state, ended)
+
+    def _shared_index(self) -> Index:
+        """The index of the snapshots that all ranks have found; the others are given up."""
+        shared = common(self._team.collectives, self._shelf.found)
+        index = with_entries(self._shelf_bytes, shared)
+        self._shelf.keep_only(index)
+        return index
+
+    def _keep(self, state: State, due: Due | None, cache: Cache) -> State:
+        """Leaves a snapshot where one is due and there is room."""
+        if due is None or not self._shelf_bytes:
+            return state
+        index = self._shelf.keep(state.index, due.ids, due.trail, cache)
+        return lockstep.kept(state, index, due)
 
     def _streams(self, step: Feed, cache: Cache) -> mx.array:
         return self._model.streams(mx.array([step.ids], dtype=mx.int32), cache)
@@ -188,14 +211,14 @@ class Engine:
             self._emit(self._finished(each))
         return state
 
-    def _turn_of(self, request: Request | ScoreRequest) -> _Turn:
+    def _turn_of(self, state: State, step: Feed | Score) -> _Turn:
+        """The active request's; at its first step, one with what there is of its prompt."""
         if self._turn is None:
-            self._turn = _Turn(
-                request,
-                Meter(self._team.collectives.ledger),
-                self._model.make_cache(),
-                self._pieces(request),
-            )
+            request, cache = step.request, self._model.make_cache()
+            if isinstance(step, Feed) and step.start:
+                self._shelf.restore(state.index, step.start, cache)
+            meter = Meter(self._team.collectives.ledger)
+            self._turn = _Turn(request, meter, cache, self._pieces(request))
         return self._turn
 
     def _pieces(self, request: Request | ScoreRequest) -> Iterator[ScoreEvent]:

@@ -58,6 +58,7 @@ def finish_event(
         ended.reason,
         prompt_tokens=sum(map(len, prompts)),
         generated_tokens=ended.generated,
+        cached_tokens=ended.cached,
         prefill_s=prefill_s,
         decode_s=decode_s,
         collectives=spent.collectives,

@@ -6,13 +6,16 @@ Names, shapes and order follow DeepSeek's published inference code; paper: arXiv
 from dsv4_tp.model.cache import Cache, LayerCache
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
 from dsv4_tp.model.model import Model
+from dsv4_tp.model.snapshot import Arrays, Rows
 
 __all__ = [
     "AllSum",
+    "Arrays",
     "Cache",
     "ExpertLinear",
     "GroupedLinear",
     "LayerCache",
     "Model",
+    "Rows",
     "identity",
 ]

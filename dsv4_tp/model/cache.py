@@ -115,6 +115,11 @@ class LayerCache:
             raise ValueError(f"{list(counts)} tokens back, {list(self.rewindable)} are kept")
         self.positions = tuple(at - n for at, n in zip(self.positions, counts, strict=True))
 
+    def stand_at(self, position: int, rewindable: int) -> None:
+        """See `Cache.stand_at`."""
+        self.positions = (position,)
+        self._highest = (position + REWIND - rewindable,)
+
     def of(self, sequence: int) -> "LayerCache":
         """The memory of one sequence of the batch."""
         alone = LayerCache(self.window, self.ratio)
@@ -189,10 +194,20 @@ class Cache(list[LayerCache]):
         """The positions of the next tokens, by sequence."""
         return self[0].positions
 
+    @property
+    def rewindable(self) -> tuple[int, ...]:
+        """How many tokens of each sequence can be taken back now."""
+        return self[0].rewindable
+
     def rewind(self, counts: Sequence[int]) -> None:
         """Take back the last `counts[b]` tokens of sequence b in all layers."""
         for layer in self:
             layer.rewind(counts)
+
+    def stand_at(self, position: int, rewindable: int) -> None:
+        """Of one sequence, whose rows were put there: so many tokens, so many to take back."""
+        for layer in self:
+            layer.stand_at(position, rewindable)
 
     def of(self, sequence: int) -> "Cache":
         """The memory of one sequence of the batch."""

@@ -57,9 +57,7 @@ class Ring:
     def copy(self) -> "Ring":
         """The same ring in a buffer of its own."""
         kept = Ring(self.size)
-        if self.slots is not None:
-            kept.slots = mx.zeros_like(self.slots)
-            kept.slots[:] = self.slots
+        kept.slots = None if self.slots is None else own(self.slots)
         return kept
 
     @classmethod
@@ -102,6 +100,11 @@ class Store:
         """The first `count` rows [B, count, width]; None if that is none."""
         return None if self.rows is None or count == 0 else self.rows[:, :count]
 
+    @property
+    def row_bytes(self) -> int:
+        """Of one row of one sequence; 0 while there is none."""
+        return 0 if self.rows is None else self.rows.itemsize * self.rows.shape[2]
+
     def of(self, sequence: int) -> "Store":
         """The rows of one sequence of the batch."""
         alone = Store()
@@ -110,11 +113,8 @@ class Store:
 
     def copy(self, count: int) -> "Store":
         """The first `count` rows, in a buffer of their own without room to spare."""
-        kept = Store()
-        if self.rows is not None and count:
-            batch, _, width = self.rows.shape
-            kept.rows = mx.zeros((batch, count, width), self.rows.dtype)
-            kept.rows[:] = self.rows[:, :count]
+        kept, rows = Store(), self.read(count)
+        kept.rows = None if rows is None else own(rows)
         return kept
 
     @classmethod
@@ -132,6 +132,13 @@ class Store:
         if self.rows is not None:
             grown[:, : self.rows.shape[1]] = self.rows
         return grown
+
+
+def own(rows: mx.array) -> mx.array:
+    """The same rows in a buffer of their own, of no more than their size."""
+    copy = mx.zeros_like(rows)
+    copy[:] = rows
+    return copy
 
 
 def _one(rows: mx.array | None, sequence: int) -> mx.array | None:

@@ -73,7 +73,7 @@ def play(
     *,
     team: Team | None = None,
     prefill_chunk: int = 16,
-    context: int | None = None,
+    **rest: object,
 ) -> tuple[list[Event], Record]:
     """The events and the progress of one engine that runs the script to its end."""
     events: list[Event] = []
@@ -85,7 +85,7 @@ def play(
         inbox=inbox,
         progress=record,
         emit=events.append,
-        context=context,
+        **rest,
     ).run()
     return events, record
 

@@ -11,9 +11,10 @@ from dsv4_tp.engine import lockstep
 from dsv4_tp.engine.lockstep import Ended, Feed, Leave, Score, State, Wait
 from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.errors import RankFailure
+from dsv4_tp.prefixes import Index
 from tests.engine.drive import log, request
 
-START = State(Limits(vocab_size=100, context=20), prefill_chunk=4)
+START = State(Limits(vocab_size=100, context=20), prefill_chunk=4, index=Index(0))
 
 
 def after(*actions: object, state: State = START) -> tuple[State, tuple[Ended, ...]]:
@@ -53,37 +54,37 @@ def test_a_prompt_is_fed_in_chunks_then_token_by_token():
     asked = request("a", range(1, 7), 3)
     state, _ = after(asked)
     assert lockstep.next_step(state) == Feed(asked, (1, 2, 3, 4), 0, choose=False)
-    state = lockstep.fed(state, 4)
+    state, _ = lockstep.fed(state, 4)
     assert lockstep.next_step(state) == Feed(asked, (5, 6), 4, choose=True)
-    state, _ = lockstep.chosen(state, 50)
+    state, *_ = lockstep.chosen(state, 50)
     assert lockstep.next_step(state) == Feed(asked, (50,), 6, choose=True)
-    state, _ = lockstep.chosen(state, 51)
+    state, *_ = lockstep.chosen(state, 51)
     assert lockstep.next_step(state) == Feed(asked, (51,), 7, choose=True)
     assert lockstep.next_step(state).decoding
-    state, ended = lockstep.chosen(state, 52)
+    state, ended, _ = lockstep.chosen(state, 52)
     assert ended == Ended(asked, FinishReason.LENGTH, generated=3)
 
 
 def test_a_stop_token_ends_and_does_not_count():
     state, _ = after(request("a", [1], 5, stop_ids=(9, 10)))
-    state, ended = lockstep.chosen(state, 8)
+    state, ended, _ = lockstep.chosen(state, 8)
     assert ended is None
-    _, ended = lockstep.chosen(state, 10)
+    _, ended, _ = lockstep.chosen(state, 10)
     assert (ended.reason, ended.generated) == (FinishReason.STOP, 1)
 
 
 def test_the_context_ends_a_request():
     state, _ = after(request("a", range(18), 99))
-    state, ended = lockstep.chosen(state, 1)
+    state, ended, _ = lockstep.chosen(state, 1)
     assert ended is None
-    _, ended = lockstep.chosen(state, 1)
+    _, ended, _ = lockstep.chosen(state, 1)
     assert (ended.reason, ended.generated) == (FinishReason.LENGTH, 2)
 
 
 def test_others_wait_in_line():
     state, _ = after(request("a", [1], 1), ScoreRequest("b", ((1, 2),)), request("c", [1], 1))
     assert lockstep.next_step(state).request.id == "a"
-    state, _ = lockstep.chosen(state, 3)
+    state, *_ = lockstep.chosen(state, 3)
     state, _ = lockstep.border(state, state.applied)
     assert lockstep.next_step(state) == Score(ScoreRequest("b", ((1, 2),)))
     state, ended = lockstep.scored(state)
@@ -105,7 +106,7 @@ def test_a_drain_finishes_what_runs_and_ends_what_waits():
     assert lockstep.next_step(state).request.id == "a"
     state, ended = after(request("c", [1], 1), state=state)
     assert ended[0].error
-    state, _ = lockstep.chosen(state, 3)
+    state, *_ = lockstep.chosen(state, 3)
     assert lockstep.next_step(state) == Leave()
 
 
