@@ -15,7 +15,7 @@ from dsv4_tp.agent.memory import usable_bytes
 from dsv4_tp.config.precision import mlx_device
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import weight_files
-from dsv4_tp.prepared import fingerprint, is_set, read_manifest
+from dsv4_tp.prepared import fingerprint, is_set, model_fingerprint
 from dsv4_tp.v1.agent_pb2 import FileDigest, InspectRequest, InspectResponse
 
 
@@ -80,10 +80,9 @@ def _model_digests(model_dir: Path) -> tuple[bytes, dict[str, str]]:
     except OSError as error:
         raise CheckpointError(f"cannot read {config}: {error.strerror}") from error
     if is_set(model_dir):
-        return bytes.fromhex(read_manifest(model_dir).fingerprint), {}
-    files = weight_files(model_dir)
-    samples = {file.name: fingerprint([file]) for file in files}
-    return bytes.fromhex(fingerprint(files)), samples
+        return bytes.fromhex(model_fingerprint(model_dir)), {}
+    samples = {file.name: fingerprint([file]) for file in weight_files(model_dir)}
+    return bytes.fromhex(model_fingerprint(model_dir)), samples
 
 
 def _version(package: str) -> str:

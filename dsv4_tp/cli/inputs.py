@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dsv4_tp import demo
+from dsv4_tp.cli.tables import GB
 from dsv4_tp.config import (
     DEMO,
     ClusterConfig,
     DTypeChoice,
     ModelConfig,
+    PrefixCache,
     cluster_of_hosts,
     model_path,
     read_cluster,
@@ -35,8 +37,10 @@ def cluster(
     hosts: str | None,
     file: Path | None,
     model: str | None,
-    dtype: str | None,
+    dtype: str | None = None,
     context: int | None = None,
+    prefix_cache_gb: float | None = None,
+    prefix_cache_on_disk: bool = False,
 ) -> ClusterConfig:
     """The cluster that the options ask for; what they say overrides the file.
 
@@ -46,14 +50,30 @@ def cluster(
     if hosts is not None and file is not None:
         raise ConfigError("--hosts and -f both describe a cluster; give one of them")
     if hosts is not None:
-        return replace(cluster_of_hosts(hosts, model_config(model, dtype)), context=context)
+        config = cluster_of_hosts(hosts, model_config(model, dtype))
+        prefixes = PrefixCache(in_bytes(prefix_cache_gb), prefix_cache_on_disk)
+        return replace(config, context=context, prefix_cache=prefixes)
     if file is None:
         raise ConfigError("which hosts? give --hosts A,B or -f FILE; there is no ./cluster.yaml")
     config = read_cluster(file)
     path = config.model.path if model is None else model_path(model, Path.cwd())
     chosen = config.model.dtype if dtype is None else DTypeChoice(dtype).dtype
-    chosen_context = context or config.context
-    return replace(config, model=ModelConfig(path, chosen), context=chosen_context)
+    given = config.prefix_cache
+    prefixes = PrefixCache(
+        given.nbytes if prefix_cache_gb is None else in_bytes(prefix_cache_gb),
+        given.on_disk or prefix_cache_on_disk,
+    )
+    return replace(
+        config,
+        model=ModelConfig(path, chosen),
+        context=context or config.context,
+        prefix_cache=prefixes,
+    )
+
+
+def in_bytes(gigabytes: float | None) -> int | None:
+    """GB of 10^9 bytes, as an option gives them."""
+    return None if gigabytes is None else int(gigabytes * GB)
 
 
 def default_file(file: Path | None, hosts: str | None) -> Path | None:

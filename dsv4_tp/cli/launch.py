@@ -23,6 +23,8 @@ def run(
     file: Path | None,
     dtype: str | None,
     context: int | None,
+    prefix_cache_gb: float | None,
+    prefix_cache_on_disk: bool,
     name: str | None,
     prompt: tuple[str, ...],
     as_json: bool,
@@ -33,7 +35,15 @@ def run(
     if not asks:
         _refuse_idle(wishes, as_json)
     file = default_file(file, hosts)
-    config = cluster(hosts=hosts, file=file, model=model, dtype=dtype, context=context)
+    config = cluster(
+        hosts=hosts,
+        file=file,
+        model=model,
+        dtype=dtype,
+        context=context,
+        prefix_cache_gb=prefix_cache_gb,
+        prefix_cache_on_disk=prefix_cache_on_disk,
+    )
     if name is not None:
         config = replace(config, name=check_name(name))
     checkpoint = read_checkpoint(config.model.path)

@@ -65,6 +65,14 @@ context = click.option(
     help="Most tokens of prompt and answer. Default: the model's, or what fits.",
 )
 
+prefix_cache = click.option(
+    "--prefix-cache-gb",
+    type=float,
+    metavar="GB",
+    callback=_not_negative,
+    help="Per rank, for prompts that begin alike; 0: off. Default: one context's, at most 2.",
+)
+
 
 def cluster(command: click.decorators.FC) -> click.decorators.FC:
     """What to launch, and maybe texts to generate at once."""
@@ -76,7 +84,11 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
         callback=_are_texts,
         help="Text to continue, put after BOS; may be given several times.",
     )
-    for option in (as_json, sampling, prompts, own_name, dtype, context, file, hosts, model):
+    on_disk = click.option(
+        "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
+    )
+    running = (on_disk, prefix_cache, dtype, context)
+    for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
         command = option(command)
     return command
 

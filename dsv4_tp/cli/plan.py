@@ -44,6 +44,7 @@ def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: An
         dtype=asked.dtype,
         context=asked.context,
         chunk=asked.chunk,
+        prefix_bytes=asked.prefix_bytes,
     )
     if told and open_split:
         asked = _with_proposed_split(asked, told, replan)
@@ -82,12 +83,13 @@ def _fitting(result: Plan, asked: Wish, told: Memory, replan: Replan) -> Plan:
 
 
 def _as_table(result: Plan) -> str:
-    """Kinds of tensors, caches and buffers down, ranks across, in GB."""
+    """Kinds of tensors, caches, snapshots and buffers down, ranks across, in GB."""
     held = [dict(rank.kinds) for rank in result.rank_bytes]
     rows = [_row(kind, [rank[kind] for rank in held]) for kind in held[0]]
     rows += [
         _row("weights", [rank.total for rank in result.rank_bytes]),
         _row(f"cache at {result.context} tokens", [result.cache_bytes] * len(held)),
+        _row("prefix cache", [result.prefix_bytes] * len(held)),
         _row("buffers", result.buffer_bytes),
         _row("total", result.needed_bytes),
     ]
@@ -108,7 +110,8 @@ def _as_json(result: Plan, asked: Wish, notes: tuple[str, ...]) -> dict[str, obj
         "prefill_chunk": result.chunk,
         "ranks": [
             {"rank": rank, "weight": weight, "total_bytes": held.total, "bytes": dict(held.kinds)}
-            | {"cache_bytes": result.cache_bytes, "buffer_bytes": result.buffer_bytes[rank]}
+            | {"cache_bytes": result.cache_bytes, "prefix_cache_bytes": result.prefix_bytes}
+            | {"buffer_bytes": result.buffer_bytes[rank]}
             | {"needed_bytes": result.needed_bytes[rank], "part": _spans(part)}
             for rank, (weight, part, held) in enumerate(ranks)
         ],

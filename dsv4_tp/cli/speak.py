@@ -77,8 +77,9 @@ def _as_json(pieces: list[Piece], finish: Finish, status: ClusterStatus) -> dict
 
 def _cost(finish: Finish) -> str:
     stats = finish.stats
+    cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
     return (
-        f"\nprompt: {stats.prompt_tokens} tokens in {stats.prefill_s:.2f} s; "
+        f"\nprompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
         f"text: {stats.generated_tokens} tokens in {stats.decode_s:.2f} s, "
         f"{stats.tokens_per_s:.1f} tokens/s, ended by {finish.reason}\n"
         f"each token: {stats.collectives_per_token:g} collectives, "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsv4_tp.cli.inputs import cluster, default_file
+from dsv4_tp.cli.inputs import cluster, default_file, in_bytes
 from dsv4_tp.config import PREFILL_CHUNK, model_path, parse_weights
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
@@ -19,6 +19,7 @@ class Wish:
     dtype: DType | None = None  # None: as stored
     context: int | None = None  # None: what the model was made for
     chunk: int = PREFILL_CHUNK
+    prefix_bytes: int | None = None  # for snapshots of prompts; None: the planner's choice
     hosts: tuple[tuple[str, tuple[int, ...]], ...] = ()  # names, and which ranks they share
 
 
@@ -30,6 +31,7 @@ def wish(
     hosts: str | None,
     file: Path | None,
     context: int | None = None,
+    prefix_cache_gb: float | None = None,
 ) -> Wish:
     """What the options ask for; what they leave open comes from ./cluster.yaml.
 
@@ -38,12 +40,16 @@ def wish(
     """
     weights = _weights(ranks=ranks, split=split, hosts=hosts, file=file)
     if model is not None and weights is not None:
-        return Wish(model_path(model, Path.cwd()), weights, context=context)
+        prefix_bytes = in_bytes(prefix_cache_gb)
+        path = model_path(model, Path.cwd())
+        return Wish(path, weights, context=context, prefix_bytes=prefix_bytes)
     file = default_file(file, hosts)
     if file is None and hosts is None:
         missing = "--model PATH" if weights else "--ranks N, --split 3:5, --hosts A,B or -f FILE"
         raise ConfigError(f"there is no ./cluster.yaml; give {missing}")
-    config = cluster(hosts=hosts, file=file, model=model, dtype=None, context=context)
+    config = cluster(
+        hosts=hosts, file=file, model=model, context=context, prefix_cache_gb=prefix_cache_gb
+    )
     return Wish(
         config.model.path,
         weights or config.weights,
@@ -51,6 +57,7 @@ def wish(
         config.model.dtype,
         config.context,
         config.prefill_chunk,
+        config.prefix_cache.nbytes,
         hosts=() if weights else tuple((h.name, config.ranks_on(h)) for h in config.hosts),
     )
 

@@ -74,6 +74,7 @@ def _finish(message: pb.Finish) -> Finish:
             tokens_per_s=stats.tokens_per_s,
             collectives_per_token=stats.collectives_per_token,
             wire_bytes_per_token=stats.wire_bytes_per_token,
+            cached_tokens=stats.cached_tokens,
         ),
     )
 

@@ -29,6 +29,7 @@ class Stats:
     tokens_per_s: float  # of the decode steps
     collectives_per_token: float
     wire_bytes_per_token: float  # payload one rank sends, one way
+    cached_tokens: int = 0  # of the prompt, that an earlier one had begun with
 
 
 @dataclass(frozen=True, slots=True)

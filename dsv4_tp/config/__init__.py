@@ -9,6 +9,7 @@ from dsv4_tp.config.cluster import (
     Host,
     ModelConfig,
     Ports,
+    PrefixCache,
     Rank,
     Timeouts,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Host",
     "ModelConfig",
     "Ports",
+    "PrefixCache",
     "Rank",
     "Timeouts",
     "check_name",

@@ -65,6 +65,14 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixCache:
+    """What is kept of prompts, for those that begin alike."""
+
+    nbytes: int | None = None  # the most on each rank; 0: nothing; None: the planner's choice
+    on_disk: bool = False  # as well, for the next launch
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """One cluster. `ranks[r].host` is one of `hosts`, which are all different machines."""
 
@@ -77,6 +85,7 @@ class ClusterConfig:
     timeouts: Timeouts = Timeouts()
     prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
+    prefix_cache: PrefixCache = PrefixCache()
 
     @property
     def weights(self) -> tuple[int, ...]:

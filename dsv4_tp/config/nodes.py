@@ -4,6 +4,7 @@ It works on PyYAML's nodes, since plain dictionaries have lost lines and repeate
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,6 +67,24 @@ class Section:
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise self.wrong(key, "a number of seconds above 0")
         return float(value)
+
+    def not_negative(self, key: str) -> float | None:
+        """The number at `key`, 0 or more."""
+        value = self._scalar(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(key, "a number, 0 or more")
+        if not 0 <= value < math.inf:
+            raise self.wrong(key, "a number, 0 or more")
+        return float(value)
+
+    def flag(self, key: str) -> bool | None:
+        """The truth at `key`."""
+        value = self._scalar(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
 
     def choice(self, key: str, options: type[_Choice]) -> _Choice | None:
         """The member of `options` named at `key`."""

@@ -16,6 +16,7 @@ from dsv4_tp.config.cluster import (
     Host,
     ModelConfig,
     Ports,
+    PrefixCache,
     Rank,
     Timeouts,
     check_ranks,
@@ -25,6 +26,7 @@ from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 _VERSION = 1
+_GB = 10**9
 _MAX_PORT = 65535
 _LOCAL_NAMES = (LOCALHOST, "127.0.0.1")
 _NO_DASH = "an ssh destination, which no dash begins"  # ssh would take it for an option
@@ -59,7 +61,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, "prefill_chunk", "context"))
+    top.only((*_TOP, "prefill_chunk", "context", "prefix_cache"))
     _check_version(top)
     top.choice("backend", Backend)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
@@ -73,6 +75,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         timeouts=_timeouts(top.section("timeouts")),
         prefill_chunk=top.integer("prefill_chunk") or PREFILL_CHUNK,
         context=top.integer("context"),
+        prefix_cache=_prefix_cache(top.section("prefix_cache")),
     )
 
 
@@ -211,6 +214,13 @@ def _ports(section: Section) -> Ports:
         control=section.integer("control", most=_MAX_PORT),
         data=section.integer("data", most=last_data),
     )
+
+
+def _prefix_cache(section: Section) -> PrefixCache:
+    section.only(("gb", "on_disk"))
+    size = section.not_negative("gb")
+    nbytes = None if size is None else int(size * _GB)
+    return PrefixCache(nbytes, on_disk=section.flag("on_disk") or False)
 
 
 def _timeouts(section: Section) -> Timeouts:

@@ -114,5 +114,6 @@ def _finish(event: FinishEvent) -> pb.Finish:
         tokens_per_s=steps / event.decode_s if event.decode_s else 0.0,
         collectives_per_token=event.collectives / steps if steps else 0.0,
         wire_bytes_per_token=event.wire_bytes / steps if steps else 0.0,
+        cached_tokens=event.cached_tokens,
     )
     return pb.Finish(reason=reason_to_proto(event.reason), stats=stats)

@@ -33,6 +33,8 @@ class Setup:
     ring: tuple[str, ...]  # "ip:port" by rank; empty for one rank
     prefill_chunk: int
     context: int  # most tokens of a sequence
+    prefix_bytes: int  # for snapshots of prompts, on each rank
+    prefixes_on_disk: bool
     timeouts: Timeouts
 
     @property

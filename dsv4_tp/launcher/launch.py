@@ -120,6 +120,8 @@ class _Launch:
             ring=ring_of(config, facts, data_ips(agents)),
             prefill_chunk=config.prefill_chunk,
             context=plan.context,
+            prefix_bytes=plan.prefix_bytes,
+            prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,
         )
 
@@ -143,6 +145,7 @@ class _Launch:
             expert_split=config.experts,
             dtype=dtype,
             context=config.context,
+            prefix_bytes=config.prefix_cache.nbytes,
             chunk=config.prefill_chunk,
         )
 

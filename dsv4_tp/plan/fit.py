@@ -99,6 +99,8 @@ def _ways(
     context = largest_context(plan, rooms)
     if context:
         yield f"a context of {context} tokens"
+    if fits(replace(plan, asked_prefix_bytes=0), rooms):
+        yield "no prefix cache (0 GB)"
     if chunk := _smaller_chunk(plan, rooms):
         yield f"prefill_chunk {chunk}"
     if split := proposed_split(rooms, replan, speeds):
@@ -162,16 +164,19 @@ def _needed(plan: Plan, rooms: Sequence[Room]) -> list[int]:
 
 
 def _line(plan: Plan, room: Room, need_bytes: int) -> str:
-    weights = sum(plan.rank_bytes[rank].total for rank in room.ranks)
-    buffers = sum(plan.buffer_bytes[rank] for rank in room.ranks)
-    caches = plan.cache_bytes * len(room.ranks)
     ranks = "rank" if len(room.ranks) == 1 else "ranks"
     need = "needs" if len(room.ranks) == 1 else "need"
+    kinds = {
+        "weights": sum(plan.rank_bytes[rank].total for rank in room.ranks),
+        "caches": plan.cache_bytes * len(room.ranks),
+        "prefix cache": plan.prefix_bytes * len(room.ranks),
+        "buffers": sum(plan.buffer_bytes[rank] for rank in room.ranks),
+    }
     return (
         f"{room.name and f'{room.name}: '}{ranks} {', '.join(map(str, room.ranks))} {need} "
-        f"{_gb(need_bytes)} GB at a context of {plan.context} tokens (weights "
-        f"{_gb(weights)}, caches {_gb(caches)}, buffers {_gb(buffers)}), {_gb(room.nbytes)} GB "
-        f"may be used"
+        f"{_gb(need_bytes)} GB at a context of {plan.context} tokens "
+        f"({', '.join(f'{kind} {_gb(size)}' for kind, size in kinds.items())}), "
+        f"{_gb(room.nbytes)} GB may be used"
     )
 
 

@@ -16,6 +16,7 @@ from dsv4_tp.plan.partition import Granules, partition
 from dsv4_tp.rules import Split, rule_of
 
 MOST_RANKS = 16
+_PREFIX_BYTES = 2 * 10**9  # for snapshots of prompts, unless something else is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,17 @@ class Plan:
     dtype: DType  # of activations
     context: int  # tokens that a sequence may have, prompt and answer
     chunk: int = PREFILL_CHUNK  # tokens fed at a time
+    asked_prefix_bytes: int | None = None  # what snapshots may take; None: nothing was asked for
+
+    @property
+    def prefix_bytes(self) -> int:
+        """The most that snapshots of prompts take on any rank.
+
+        If nothing is asked for, as much as the caches of one sequence, up to 2 GB.
+        """
+        if self.asked_prefix_bytes is not None:
+            return self.asked_prefix_bytes
+        return min(self.cache_bytes, _PREFIX_BYTES)
 
     @property
     def cache_bytes(self) -> int:
@@ -46,10 +58,10 @@ class Plan:
 
     @property
     def needed_bytes(self) -> tuple[int, ...]:
-        """By rank: weights, caches and buffers."""
-        cache, buffers = self.cache_bytes, self.buffer_bytes
+        """By rank: weights, caches, snapshots and buffers."""
+        kept, buffers = self.cache_bytes + self.prefix_bytes, self.buffer_bytes
         return tuple(
-            held.total + cache + b for held, b in zip(self.rank_bytes, buffers, strict=True)
+            held.total + kept + b for held, b in zip(self.rank_bytes, buffers, strict=True)
         )
 
 
@@ -62,11 +74,13 @@ def make_plan(
     dtype: DType | None = None,
     context: int | None = None,
     chunk: int = PREFILL_CHUNK,
+    prefix_bytes: int | None = None,
 ) -> Plan:
     """Share the model out over `len(weights)` ranks in proportion to `weights`.
 
     Bytes are those of unquantised weights held as `dtype` (None: as stored), of sequences of up
-    to `context` tokens (None: what the model was made for), and of `chunk` tokens fed at a time.
+    to `context` tokens (None: what the model was made for), of `chunk` tokens fed at a time, and of
+    `prefix_bytes` for snapshots (None: see `Plan`).
 
     Raises:
         PlanError: too many ranks, a weight that is not positive, a rank left with nothing, or a
@@ -89,7 +103,7 @@ def make_plan(
         )
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
-    return Plan(spec, parts, expert_split, held, acts, context or longest, chunk)
+    return Plan(spec, parts, expert_split, held, acts, context or longest, chunk, prefix_bytes)
 
 
 def granules(catalog: Catalog) -> Granules:

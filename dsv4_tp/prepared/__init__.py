@@ -25,7 +25,13 @@ from dsv4_tp.prepared.manifest import (
 )
 from dsv4_tp.prepared.origin import Origin, Stamp, fingerprint, small_files
 from dsv4_tp.prepared.project import Project, project
-from dsv4_tp.prepared.reading import check_ranks, plan_reads, rank_of, read_catalog
+from dsv4_tp.prepared.reading import (
+    check_ranks,
+    model_fingerprint,
+    plan_reads,
+    rank_of,
+    read_catalog,
+)
 from dsv4_tp.prepared.sink import Sink, Whole, Writing, rank_folder, read_digests
 
 __all__ = [
@@ -44,6 +50,7 @@ __all__ = [
     "fingerprint",
     "is_set",
     "manifest_of",
+    "model_fingerprint",
     "parse_manifest",
     "plan_reads",
     "project",

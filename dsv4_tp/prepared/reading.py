@@ -6,13 +6,34 @@ from pathlib import Path
 
 from dsv4_tp.core import Part
 from dsv4_tp.errors import CheckpointError
-from dsv4_tp.layouts import Catalog, Entry, Source, catalog, read_header, read_headers, without_mtp
+from dsv4_tp.layouts import (
+    Catalog,
+    Entry,
+    Source,
+    catalog,
+    read_header,
+    read_headers,
+    weight_files,
+    without_mtp,
+)
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.pieces import Form, Groups, Load, Piece, Segment, cuts_by_group, forms, plan_loads
 from dsv4_tp.prepared.make import file_name
 from dsv4_tp.prepared.manifest import Manifest, is_set, read_manifest
+from dsv4_tp.prepared.origin import fingerprint
 from dsv4_tp.prepared.sink import rank_folder, read_digests
 from dsv4_tp.rules import Cut
+
+
+def model_fingerprint(model_dir: Path) -> str:
+    """Which checkpoint is in a directory, be it as a prepared set; see `fingerprint`.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if is_set(model_dir):
+        return read_manifest(model_dir).fingerprint
+    return fingerprint(weight_files(model_dir))
 
 
 def read_catalog(model_dir: Path, spec: ModelSpec, *, mtp: bool) -> Catalog:

@@ -240,6 +240,7 @@ def _finish_to_proto(event: core.FinishEvent) -> pb.FinishEvent:
         wire_bytes=event.wire_bytes,
         error=event.error,
         decode_steps=event.decode_steps,
+        cached_tokens=event.cached_tokens,
     )
 
 
@@ -255,6 +256,7 @@ def _finish_from_proto(message: pb.FinishEvent) -> core.FinishEvent:
         wire_bytes=message.wire_bytes,
         error=message.error,
         decode_steps=message.decode_steps,
+        cached_tokens=message.cached_tokens,
     )
 
 

@@ -154,6 +154,7 @@ class Stats(_message.Message):
     TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     COLLECTIVES_PER_TOKEN_FIELD_NUMBER: _builtins.int
     WIRE_BYTES_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     generated_tokens: _builtins.int
     prefill_s: _builtins.float
@@ -161,6 +162,8 @@ class Stats(_message.Message):
     tokens_per_s: _builtins.float
     collectives_per_token: _builtins.float
     wire_bytes_per_token: _builtins.float
+    cached_tokens: _builtins.int
+    """of the prompt, that an earlier one had begun with"""
     def __init__(
         self,
         *,
@@ -171,10 +174,11 @@ class Stats(_message.Message):
         tokens_per_s: _builtins.float = ...,
         collectives_per_token: _builtins.float = ...,
         wire_bytes_per_token: _builtins.float = ...,
+        cached_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectives_per_token", b"collectives_per_token", "decode_s", b"decode_s", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "tokens_per_s", b"tokens_per_s", "wire_bytes_per_token", b"wire_bytes_per_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "collectives_per_token", b"collectives_per_token", "decode_s", b"decode_s", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "tokens_per_s", b"tokens_per_s", "wire_bytes_per_token", b"wire_bytes_per_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -359,6 +359,7 @@ class FinishEvent(_message.Message):
     WIRE_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     DECODE_STEPS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     reason: Global___FinishReason.ValueType
     prompt_tokens: _builtins.int
@@ -373,6 +374,8 @@ class FinishEvent(_message.Message):
     """not empty: refused, and why"""
     decode_steps: _builtins.int
     """the first token comes with the prompt, without one"""
+    cached_tokens: _builtins.int
+    """of the prompt, that were in a snapshot"""
     def __init__(
         self,
         *,
@@ -386,10 +389,11 @@ class FinishEvent(_message.Message):
         wire_bytes: _builtins.int = ...,
         error: _builtins.str = ...,
         decode_steps: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,17 +14,21 @@ from pathlib import Path
 import mlx.core as mx
 
 from dsv4_tp import __version__, demo
+from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import DType, Part
 from dsv4_tp.engine import Collectives, Engine, Team, join
-from dsv4_tp.errors import InputError
+from dsv4_tp.errors import ConfigError, InputError
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
+from dsv4_tp.prefixes import Folder, Shelf, open_folder
+from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.convert import part_from_proto
 from dsv4_tp.rpc.progress import ProgressPage
 from dsv4_tp.v1.worker_pb2 import Joined, Ready, Refused, RunResponse, StartRank
 from dsv4_tp.worker.service import AgentLink
 
 _START_S = 30.0
+_PASSING = ("epoch", "prefill chunk", "context", "prefix cache")  # facts that no row depends on
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,14 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     )
     link.say(RunResponse(joined=Joined()))
     counters.phase("loading")
-    loaded = _load(start, parts[start.rank], link, collectives, counters)
+    loaded, shelf = _load(start, parts, link, collectives, counters)
     Engine(
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
         prefill_chunk=start.prefill_chunk,
         context=start.context or None,
+        shelf=shelf,
+        shelf_bytes=start.prefix_bytes,
         inbox=link,
         progress=counters,
         emit=link.emit,
@@ -101,27 +107,45 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "dtype": start.dtype,
         "prefill chunk": str(start.prefill_chunk),
         "context": str(start.context),
+        "prefix cache": f"{start.prefix_bytes} bytes, on disk: {start.prefixes_on_disk}",
         "model": repr(read_spec(demo.model_dir(start.model_path))),
         "plan": repr(parts),
     }
 
 
 def _load(
-    start: StartRank, part: Part, link: AgentLink, collectives: Collectives, counters: Counters
-) -> Loaded:
+    start: StartRank,
+    parts: tuple[Part, ...],
+    link: AgentLink,
+    collectives: Collectives,
+    counters: Counters,
+) -> tuple[Loaded, Shelf]:
+    """The rank's model, and the snapshots that the last launch left."""
     began_s = time.monotonic()
     loaded = load_rank(
         demo.model_dir(start.model_path),
-        part,
+        parts[start.rank],
         dtype=DType(start.dtype),
         all_sum=collectives.all_sum,
         on_bytes=counters.loaded,
     )
+    folder = _folder(start, parts) if start.prefix_bytes and start.prefixes_on_disk else None
+    shelf = Shelf(folder)
     ready = Ready(
         weight_bytes=loaded.weight_bytes,
         load_s=time.monotonic() - began_s,
         bytes_read=loaded.bytes_read,
-        notes=loaded.notes,
+        notes=(*loaded.notes, *(folder.notes if folder else ())),
     )
     link.say(RunResponse(ready=ready))
-    return loaded
+    return loaded, shelf
+
+
+def _folder(start: StartRank, parts: tuple[Part, ...]) -> Folder:
+    """Where snapshots lie that this rank of this model and plan may use."""
+    facts = {**_facts(start, parts), **dict.fromkeys(_PASSING, "")}
+    weights = model_fingerprint(demo.model_dir(start.model_path))
+    try:
+        return open_folder(state_dir() / "prefixes", rank=start.rank, facts=f"{facts} {weights}")
+    except OSError as error:
+        raise ConfigError(f"{error}; snapshots of prompts cannot be kept there") from error

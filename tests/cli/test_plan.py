@@ -46,13 +46,17 @@ def test_the_table_has_a_column_for_each_rank_and_its_total(capsys: pytest.Captu
     assert run(["plan", "--model", str(FLASH), "--split", "3:5"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["GB", "rank", "0", "rank", "1"]
-    assert [line[0] for line in lines[-4:]] == ["weights", "cache", "buffers", "total"]
-    weights, cache, buffers, total = ([float(cell) for cell in line[-2:]] for line in lines[-4:])
+    kinds = ["weights", "cache", "prefix", "buffers", "total"]
+    assert [line[0] for line in lines[-5:]] == kinds
+    columns = ([float(cell) for cell in line[-2:]] for line in lines[-5:])
+    weights, cache, prefixes, buffers, total = columns
     assert 60 < weights[0] < weights[1] < 100
-    assert lines[-3][:4] == ["cache", "at", "1048576", "tokens"]
+    assert lines[-4][:4] == ["cache", "at", "1048576", "tokens"]
     assert cache[0] == cache[1] == 7.41
+    assert prefixes == [2, 2]
     for rank in (0, 1):
-        assert abs(weights[rank] + cache[rank] + buffers[rank] - total[rank]) < 0.02
+        parts = weights[rank] + cache[rank] + prefixes[rank] + buffers[rank]
+        assert abs(parts - total[rank]) < 0.02
 
 
 def test_json_says_the_same_in_bytes(capsys: pytest.CaptureFixture[str]):
@@ -61,8 +65,8 @@ def test_json_says_the_same_in_bytes(capsys: pytest.CaptureFixture[str]):
     for number, rank in enumerate(planned["ranks"]):
         assert rank["rank"] == number
         assert rank["total_bytes"] == sum(rank["bytes"].values())
-        parts = rank["total_bytes"] + rank["cache_bytes"] + rank["buffer_bytes"]
-        assert rank["needed_bytes"] == parts
+        kinds = ("total", "cache", "prefix_cache", "buffer")
+        assert rank["needed_bytes"] == sum(rank[f"{kind}_bytes"] for kind in kinds)
     assert (planned["context"], planned["prefill_chunk"]) == (1048576, 512)
     spans = [rank["part"]["heads"] for rank in planned["ranks"]]
     assert spans == [[0, 32], [32, 64]]
@@ -171,7 +175,9 @@ def _with(planned: dict[str, Any], sizes: tuple[int, ...]) -> list[tuple[dict[st
 def test_what_does_not_fit_is_refused_with_what_would(capsys: pytest.CaptureFixture[str]):
     fitting = ("--hosts", "a,b", "--memory", "87,87", "--model", str(FLASH))
     says = refused(capsys, *fitting, "--context", "1048576")
-    assert " GB at a context of 1048576 tokens (weights 79.3, caches 7.4, buffers " in says
+    assert (
+        " GB at a context of 1048576 tokens (weights 79.3, caches 7.4, prefix cache 2.0, " in says
+    )
     assert says.count("87.0 GB may be used; ") == 2
     assert "a: rank 0 needs" in says
     assert "b: rank 1 needs" in says
@@ -182,11 +188,18 @@ def test_what_does_not_fit_is_refused_with_what_would(capsys: pytest.CaptureFixt
     refused(capsys, *fitting, "--context", str(int(context) + 1))
 
 
+def test_a_prefix_cache_is_counted_as_asked(capsys: pytest.CaptureFixture[str]):
+    asked = ("--model", str(FLASH), "--ranks", "2", "--context", "4096", "--prefix-cache-gb")
+    none, some = (plan(capsys, *asked, size)["ranks"][0] for size in ("0", "3.5"))
+    assert some["needed_bytes"] - none["needed_bytes"] == 3_500_000_000
+    assert run(["plan", *asked, "-1"]) == 2
+
+
 def test_the_memory_of_a_host_is_for_all_its_ranks(capsys: pytest.CaptureFixture[str]):
     both = ("--model", str(FLASH), "--hosts", "localhost,localhost,b", "--context", "4096")
     plan(capsys, *both, "--memory", "120,60")
     says = refused(capsys, *both, "--memory", "100,70")
-    assert "localhost: ranks 0, 1 need 108.9 GB at a context of 4096 tokens" in says
+    assert "localhost: ranks 0, 1 need 109.0 GB at a context of 4096 tokens" in says
     assert "100.0 GB may be used; what would fit: weights " in says
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.config import Ports, Timeouts, read_cluster
+from dsv4_tp.config import Ports, PrefixCache, Timeouts, read_cluster
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
@@ -36,6 +36,7 @@ split: {experts: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
 context: 4096
+prefix_cache: {gb: 1.5, on_disk: true}
 """
 
 
@@ -79,6 +80,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.ports == Ports(control=7420, data=32323)
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
+    assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
 
 
 def test_a_relative_model_is_beside_the_file_unless_a_host_has_its_own(tmp_path: Path):
@@ -126,6 +128,10 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "timeouts:\n  step: 1\nhosts: ", "4: timeouts.step: unknown key (did you mean"),
         ("hosts: ", "context: 4K\nhosts: ", "3: context: '4K'; expected an integer, 1 or more"),
         ("hosts: ", "prefill_chunk: 1.5\nhosts: ", "3: prefill_chunk: 1.5; expected an integer"),
+        ("hosts: ", "prefix_cache: {gb: -1}\nhosts: ", "3: prefix_cache.gb: -1; expected a number"),
+        ("hosts: ", "prefix_cache: {gb: .inf}\nhosts: ", "3: prefix_cache.gb: inf; expected a"),
+        ("hosts: ", "prefix_cache: {on_disk: 1}\nhosts: ", "3: prefix_cache.on_disk: 1; expected"),
+        ("hosts: ", "prefix_cache: {disk: 1}\nhosts: ", "3: prefix_cache.disk: unknown key (did"),
         ("hosts: ", "hosts: }\n", "3: not YAML"),
         ("{name: localhost}, {name: localhost, weight: 3}", "", " hosts: 0 ranks"),
         ("{name: localhost}", ", ".join(["{name: localhost}"] * 16), " hosts: 17 ranks"),

@@ -34,6 +34,7 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert (config.model.dtype, config.experts) == (None, ExpertSplit.WIDTH)
     assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
     assert config.weights == (1, 1, 1)
+    assert not config.prefix_cache.on_disk
 
 
 def test_the_plist_is_one_and_launches_a_sample():

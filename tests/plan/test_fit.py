@@ -50,7 +50,12 @@ def test_nothing_is_said_of_what_fits():
 def test_every_rank_needs_weights_cache_and_buffers():
     plan = replan_of(FLASH, context=65536, dtype=DType.BFLOAT16)([3, 5])
     for rank, need in enumerate(plan.needed_bytes):
-        parts = (plan.rank_bytes[rank].total, plan.cache_bytes, plan.buffer_bytes[rank])
+        parts = (
+            plan.rank_bytes[rank].total,
+            plan.cache_bytes,
+            plan.prefix_bytes,
+            plan.buffer_bytes[rank],
+        )
         assert need == sum(parts)
         assert fits(plan, [Room("", (rank,), need)])
         assert not fits(plan, [Room("", (rank,), need - 1)])
@@ -97,6 +102,13 @@ def test_a_smaller_context_a_smaller_chunk_or_one_more_host():
     assert not fits(replan([1, 1], chunk=2048), there)
     assert hosts.startswith("1 more host with 92.0 GB and weights ")
     assert fits(replan(weights_in(hosts)), rooms(92, 92, 92))
+
+
+def test_without_snapshots():
+    replan, there = replan_of(FLASH, context=1 << 20), rooms(90, 90)
+    _, without, _ = offers(replan([1, 1]), there, replan)
+    assert without == "no prefix cache (0 GB)"
+    assert fits(replan([1, 1], prefix_bytes=0), there)
 
 
 def test_another_split():
