@@ -49,6 +49,13 @@ class DType(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class CacheRows(StrEnum):
+    """What caches hold of a row: all of it, or what the model was trained to see of it."""
+
+    EXACT = "exact"  # in the dtype of activations
+    TRAINED = "trained"  # FP8 and rotated channels, FP4 for the indexer: about half the bytes
+
+
 class FinishReason(StrEnum):
     """Why a request ended, in the words of the OpenAI API."""
 

@@ -64,7 +64,8 @@ class Attention(nn.Module):
             return mx.zeros((*x.shape[:2], self.hidden), dtype=x.dtype)
         queries = self._queries(q_latent, starts)
         rows = cache.pool.read(starts, x.shape[1]) if self.ratio else None
-        context = Context(window, rows, starts, x.shape[1], self.window, self.ratio)
+        form = cache.forms.attention
+        context = Context(window, rows, form, starts, x.shape[1], self.window, self.ratio)
         if self.ratio == 4 and rows is not None and rows.shape[1] > self.indexer.topk:
             return self._project(self._read_picked(queries, x, q_latent, context, cache), starts)
         return self._project(self._read_all(queries, context), starts)
@@ -91,7 +92,14 @@ class Attention(nn.Module):
         pieces: list[mx.array] = []
         for first, last in runs(context.length, query_bytes):
             run, starts = slice(first, last), tuple(start + first for start in context.starts)
-            picked = self.indexer(x[:, run], q_latent[:, run], starts, index_rows, self.rope)
+            picked = self.indexer(
+                x[:, run],
+                q_latent[:, run],
+                starts,
+                index_rows,
+                form=cache.index_pool.form,
+                rope=self.rope,
+            )
             pieces.append(context.read_picked(q[:, :, run], first, picked, self.attn_sink))
         return _joined(pieces)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import mlx.core as mx
 
+from dsv4_tp.core import CacheRows
+from dsv4_tp.model.forms import Form, Forms
 from dsv4_tp.model.rows import Ring, Starts, Store
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import REWIND, reach
@@ -19,13 +21,13 @@ _POOLS = {0: 0, 4: 2, 128: 1}  # by the layer's compress ratio
 class Pool:
     """The compressed rows of one compressor, and the tokens that further rows will need.
 
-    `rows` has a row for each complete window, [B, windows, head]. `tail` has key-value and score,
+    `rows` has a row for each complete window, held in `form`. `tail` has key-value and score,
     position embedding included, of the last tokens [B, tokens, 2 * width] in float32: those of the
     open window, of the one before it where windows overlap, and what a rewind may reach.
     """
 
-    def __init__(self, ratio: int) -> None:
-        self.ratio = ratio
+    def __init__(self, ratio: int, form: Form) -> None:
+        self.ratio, self.form = ratio, form
         self.overlaps = ratio == 4
         # Tokens before the next one that its window's row may need.
         self.reach = reach(ratio)
@@ -34,13 +36,13 @@ class Pool:
 
     def of(self, sequence: int) -> "Pool":
         """The pool of one sequence of the batch."""
-        alone = Pool(self.ratio)
+        alone = Pool(self.ratio, self.form)
         alone.tail, alone.rows = self.tail.of(sequence), self.rows.of(sequence)
         return alone
 
     def copy(self, positions: Starts) -> "Pool":
         """The same pool in buffers of its own, with the complete rows only."""
-        kept = Pool(self.ratio)
+        kept = Pool(self.ratio, self.form)
         kept.tail = self.tail.copy()
         kept.rows = self.rows.copy(self.complete(max(positions)))
         return kept
@@ -48,7 +50,7 @@ class Pool:
     @classmethod
     def merged(cls, pools: Sequence["Pool"]) -> "Pool":
         """The pool of a batch of all their sequences."""
-        whole = cls(pools[0].ratio)
+        whole = cls(pools[0].ratio, pools[0].form)
         whole.tail = Ring.merged([pool.tail for pool in pools])
         whole.rows = Store.merged([pool.rows for pool in pools])
         return whole
@@ -57,10 +59,15 @@ class Pool:
         """How many windows are complete before `position`."""
         return position // self.ratio
 
-    def read(self, starts: Starts, length: int) -> mx.array | None:
-        """The rows [B, T, head] complete after `length` tokens from `starts` on; None if none is.
+    def write(self, starts: Starts, rows: mx.array) -> None:
+        """The rows [B, n, head] of the windows that the tokens from `starts` on complete."""
+        self.rows.write(tuple(map(self.complete, starts)), self.form.encode(rows))
 
-        T is of the sequence that is furthest; another one's last rows are not complete.
+    def read(self, starts: Starts, length: int) -> mx.array | None:
+        """The rows [B, T, any] complete after `length` tokens from `starts` on; None if none is.
+
+        They are as they are held, for `form` to decode. T is of the sequence that is furthest;
+        another one's last rows are not complete.
         """
         return self.rows.read(self.complete(max(starts) + length))
 
@@ -75,11 +82,12 @@ class LayerCache:
     `positions` are those of the next tokens, by sequence; empty before the first.
     """
 
-    def __init__(self, window: int, ratio: int) -> None:
-        self.window, self.ratio = window, ratio
+    def __init__(self, window: int, ratio: int, forms: Forms | None = None) -> None:
+        self.window, self.ratio, self.forms = window, ratio, forms or Forms()
         self.positions: Starts = ()
         self.ring = Ring(window - 1 + REWIND)
-        self.pools = tuple(Pool(ratio) for _ in range(_POOLS[ratio]))
+        forms_of_pools = (self.forms.attention, self.forms.index)[: _POOLS[ratio]]
+        self.pools = tuple(Pool(ratio, form) for form in forms_of_pools)
         self._highest: Starts = ()  # positions that were reached, maybe rewound since
 
     def starts(self, batch: int) -> Starts:
@@ -89,15 +97,17 @@ class LayerCache:
     def extend(self, kv: mx.array) -> mx.array:
         """Appends kv [B, L, head_dim]; returns the earlier rows still in reach, then kv.
 
-        The earlier ones are as many as the sequence that is furthest has; another one's rows
-        before its position 0 mean nothing.
+        All of them, kv too, as they are read back from now on. The earlier ones are as many as
+        the sequence that is furthest has; another one's rows before its position 0 mean nothing.
         """
         starts, length = self.starts(kv.shape[0]), kv.shape[1]
         earlier = self.ring.read(starts, min(self.window - 1, max(starts)))
-        self.ring.write(starts, kv)
+        held = self.forms.attention.encode(kv)
+        self.ring.write(starts, held)
         self.positions = tuple(start + length for start in starts)
         self._highest = tuple(map(max, self._highest or self.positions, self.positions))
-        return kv if earlier is None else mx.concatenate([earlier, kv], axis=1)
+        rows = held if earlier is None else mx.concatenate([earlier, held], axis=1)
+        return self.forms.attention.decode(rows, kv.dtype)
 
     @property
     def rewindable(self) -> tuple[int, ...]:
@@ -122,7 +132,7 @@ class LayerCache:
 
     def of(self, sequence: int) -> "LayerCache":
         """The memory of one sequence of the batch."""
-        alone = LayerCache(self.window, self.ratio)
+        alone = LayerCache(self.window, self.ratio, self.forms)
         alone.ring = self.ring.of(sequence)
         alone.pools = tuple(pool.of(sequence) for pool in self.pools)
         alone.positions = self.positions[sequence : sequence + 1]
@@ -131,7 +141,7 @@ class LayerCache:
 
     def copy(self) -> "LayerCache":
         """The same memory in buffers of its own, as small as they can be."""
-        kept = LayerCache(self.window, self.ratio)
+        kept = LayerCache(self.window, self.ratio, self.forms)
         kept.ring = self.ring.copy()
         kept.pools = tuple(pool.copy(self.starts(1)) for pool in self.pools)
         kept.positions, kept._highest = self.positions, self._highest
@@ -140,7 +150,7 @@ class LayerCache:
     @classmethod
     def merged(cls, layers: Sequence["LayerCache"]) -> "LayerCache":
         """The memory of a batch of these sequences, one each, at whatever positions."""
-        whole = cls(layers[0].window, layers[0].ratio)
+        whole = cls(layers[0].window, layers[0].ratio, layers[0].forms)
         whole.ring = Ring.merged([layer.ring for layer in layers])
         pools = zip(*(layer.pools for layer in layers), strict=True)
         whole.pools = tuple(Pool.merged(same) for same in pools)
@@ -232,6 +242,7 @@ class Cache(list[LayerCache]):
         return [array for layer in self for array in layer.state]
 
 
-def make_cache(spec: ModelSpec, ratios: Iterable[int]) -> Cache:
-    """An empty memory of layers that compress by `ratios` (0: not at all)."""
-    return Cache(LayerCache(spec.sliding_window, ratio) for ratio in ratios)
+def make_cache(spec: ModelSpec, ratios: Iterable[int], rows: CacheRows) -> Cache:
+    """An empty memory of layers that compress by `ratios` (0: not at all) and hold `rows` so."""
+    forms = Forms.of(spec, rows)
+    return Cache(LayerCache(spec.sliding_window, ratio, forms) for ratio in ratios)

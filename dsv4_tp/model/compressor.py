@@ -40,7 +40,7 @@ class Compressor(nn.Module):
         rows = self.norm(self._pooled(windows).astype(x.dtype))
         firsts = tuple(map(pool.complete, starts))
         # A row stands at the position of its window's first token.
-        pool.rows.write(firsts, rope(rows, firsts, stride=self.ratio))
+        pool.write(starts, rope(rows, firsts, stride=self.ratio))
 
     def _position_bias(self, starts: Starts, length: int) -> mx.array:
         """`ape` by the tokens' places in their windows, [1 or B, L, width]."""

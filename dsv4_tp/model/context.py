@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from dsv4_tp.model.forms import Form
 from dsv4_tp.model.indexer import complete_at, visible
 from dsv4_tp.model.rows import Starts
 from dsv4_tp.rules import run_length
@@ -19,13 +20,15 @@ class Context:
     """The rows before and among the `length` tokens of a call, which start at `starts`.
 
     window  [B, earlier + L, head]   the last rows before the call, then its own
-    rows    [B, T, head]             the pool's, where the layer compresses
+    rows    [B, T, any]              the pool's as they are held, where the layer compresses
+    form                             how they are held
     reach                            window rows that a query sees
     ratio                            tokens that a pooled row stands for
     """
 
     window: mx.array
     rows: mx.array | None
+    form: Form
     starts: Starts
     length: int
     reach: int
@@ -36,7 +39,8 @@ class Context:
         last = first + q.shape[2]
         keys, mask = self._window(first, last)
         if self.rows is not None:
-            keys = mx.concatenate([keys, self.rows], axis=1)
+            rows = self.form.decode(self.rows, keys.dtype)
+            keys = mx.concatenate([keys, rows], axis=1)
         if mask is not None and self.rows is not None:
             seen = visible(self._at(first), last - first, self.rows.shape[1], ratio=self.ratio)
             mask = _side_by_side(mask, seen)
@@ -47,7 +51,7 @@ class Context:
         assert self.rows is not None
         last = first + q.shape[2]
         window, mask = self._window(first, last)
-        rows = _taken(self.rows, picked)
+        rows = self.form.decode(_taken(self.rows, picked), window.dtype)
         if mask is None:
             return _softmax_over(q, mx.concatenate([window, rows[:, 0]], axis=1), None, sinks)
         seen = picked < complete_at(self._at(first), last - first, ratio=self.ratio)
@@ -122,7 +126,7 @@ def _softmax_over_own(
 
 
 def _taken(rows: mx.array, picked: mx.array) -> mx.array:
-    """The rows [B, T, head] with the numbers picked [B, L, k], as [B, L, k, head]."""
+    """The rows [B, T, any] with the numbers picked [B, L, k], as [B, L, k, any]."""
     flat = picked.reshape(picked.shape[0], -1, 1)
     return mx.take_along_axis(rows, flat, axis=1).reshape(*picked.shape, rows.shape[-1])
 

@@ -2,13 +2,15 @@
 
 score[t] = sum over index heads of relu(q_h . k_t) * w_h; the `index_topk` best visible rows are
 taken, the same for all attention heads. The reference turns q and k by a Hadamard matrix before
-it rounds them to FP4; without the rounding both turns cancel, so neither is here.
+it rounds them to FP4. The form in which rows are held does both or neither, to queries as to rows:
+without the rounding the turns cancel.
 """
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.model.compressor import Compressor
+from dsv4_tp.model.forms import Form, as_held
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.rows import Starts
@@ -28,35 +30,49 @@ class Indexer(nn.Module):
         self.compressor = Compressor(spec, 4, self.head)
 
     def __call__(
-        self, x: mx.array, q_latent: mx.array, starts: Starts, rows: mx.array, rope: Rope
+        self,
+        x: mx.array,
+        q_latent: mx.array,
+        starts: Starts,
+        rows: mx.array,
+        *,
+        form: Form,
+        rope: Rope,
     ) -> mx.array:
-        """The numbers [B, L, topk] of the rows [B, T, head] to read, T above topk.
+        """The numbers [B, L, topk] of the rows [B, T, any] to read, T above topk.
 
         Rows that the query may not see yet are among them where fewer than topk are visible.
         """
-        scores = self.scores(x, q_latent, starts, rows, rope)
+        scores = self.scores(x, q_latent, starts, rows, form=form, rope=rope)
         seen = visible(starts, x.shape[1], rows.shape[1], ratio=4)
         scores = mx.where(seen, scores, -mx.inf)
         return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
 
     def scores(
-        self, x: mx.array, q_latent: mx.array, starts: Starts, rows: mx.array, rope: Rope
+        self,
+        x: mx.array,
+        q_latent: mx.array,
+        starts: Starts,
+        rows: mx.array,
+        *,
+        form: Form,
+        rope: Rope,
     ) -> mx.array:
-        """How well each of `rows` [B, T, head] suits each query, [B, L, T] in float32.
+        """How well each of `rows` [B, T, any], held in `form`, suits each query: [B, L, T].
 
-        x [B, L, D] and q_latent [B, L, q_lora_rank], the attention's own, belong to the tokens
-        from `starts` on.
+        In float32. x [B, L, D] and q_latent [B, L, q_lora_rank], the attention's own, belong to
+        the tokens from `starts` on.
         """
         batch, length, _ = x.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        q = rope(q.swapaxes(1, 2), starts).astype(mx.float32)  # [B, H, L, head]
+        q = as_held(form, rope(q.swapaxes(1, 2), starts)).astype(mx.float32)  # [B, H, L, head]
         scale = (self.head * self.heads) ** -0.5
         weights = self.weights_proj(x).astype(mx.float32) * scale  # [B, L, H]
         weights = weights.swapaxes(1, 2)[..., None]
-        # The product of all heads is what is large.
-        most = run_length(rows.shape[1], 4 * batch * self.heads * length)
+        # The product of all heads is what is large; of a single token, the rows in float32.
+        most = run_length(rows.shape[1], 4 * batch * max(self.heads * length, self.head))
         runs = [
-            self._weighed(q, rows[:, first : first + most], weights)
+            self._weighed(q, form.decode(rows[:, first : first + most], x.dtype), weights)
             for first in range(0, rows.shape[1], most)
         ]
         return runs[0] if len(runs) == 1 else mx.concatenate(runs, axis=-1)

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from dsv4_tp.core import Part
+from dsv4_tp.core import CacheRows, Part
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import Cache, LayerCache, make_cache
 from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead, write_back
@@ -72,6 +72,7 @@ class Model(nn.Module):
         part: what this device holds; None for everything.
         all_sum: adds up the parts' outputs, twice per layer.
         mtp: build the MTP stages too.
+        cache_rows: how the caches that it makes hold their rows.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class Model(nn.Module):
         *,
         all_sum: AllSum = identity,
         mtp: bool = False,
+        cache_rows: CacheRows = CacheRows.EXACT,
     ) -> None:
         super().__init__()
         part = part or spec.whole
-        self.spec, self.part = spec, part
+        self.spec, self.part, self.cache_rows = spec, part, cache_rows
         window_rope, pool_rope = Rope(spec, compressed=False), Rope(spec, compressed=True)
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
         self.layers = [
@@ -110,11 +112,11 @@ class Model(nn.Module):
 
     def make_cache(self) -> Cache:
         """An empty memory for one batch of sequences."""
-        return make_cache(self.spec, self.spec.compress_ratios)
+        return make_cache(self.spec, self.spec.compress_ratios, self.cache_rows)
 
     def make_mtp_cache(self) -> Cache:
         """An empty memory for the MTP stages."""
-        return make_cache(self.spec, [0] * len(self.mtp))
+        return make_cache(self.spec, [0] * len(self.mtp), self.cache_rows)
 
     def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
         """Appends ids [B, L] to the cache -> float32 logits [B, L, rows of head held]."""

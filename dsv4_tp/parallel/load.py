@@ -14,7 +14,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 
 from dsv4_tp.checkpoint import read_group
-from dsv4_tp.core import DType, Part
+from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.layouts import PLAIN, Catalog
 from dsv4_tp.model import AllSum, Model, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
@@ -42,6 +42,7 @@ def load_rank(
     *,
     dtype: DType,
     mtp: bool = False,
+    cache_rows: CacheRows = CacheRows.EXACT,
     all_sum: AllSum | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Loaded:
@@ -49,6 +50,7 @@ def load_rank(
 
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
+    Its caches hold rows as `cache_rows` says.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
@@ -60,7 +62,7 @@ def load_rank(
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
-    model = Model(spec, part, all_sum=all_sum or identity, mtp=found.has_mtp)
+    model = Model(spec, part, all_sum=all_sum or identity, mtp=found.has_mtp, cache_rows=cache_rows)
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)

@@ -99,7 +99,8 @@ class TrainedAttention(Attention):
         indexer.compressor(x, START, cache.index_pool, self.rope)
         if not self.select or count <= indexer.topk:
             return seen
-        scores = indexer.scores(x, q_latent, START, _rows(cache.index_pool, length), self.rope)
+        rows, form = _rows(cache.index_pool, length), cache.index_pool.form
+        scores = indexer.scores(x, q_latent, START, rows, form=form, rope=self.rope)
         scores = mx.stop_gradient(mx.where(seen, scores, -mx.inf))
         least = mx.partition(scores, scores.shape[-1] - indexer.topk, axis=-1)
         return seen & (scores >= least[..., -indexer.topk, None])
@@ -133,9 +134,8 @@ class TrainedAttention(Attention):
         run = slice(start, start + count)
         attention = mx.stop_gradient(weights[:, :, run].sum(axis=1))
         x, q_latent = mx.stop_gradient(x[:, run]), mx.stop_gradient(q_latent[:, run])
-        scores = self.indexer.scores(
-            x, q_latent, (start,), _rows(cache.index_pool, length), self.rope
-        )
+        rows, form = _rows(cache.index_pool, length), cache.index_pool.form
+        scores = self.indexer.scores(x, q_latent, (start,), rows, form=form, rope=self.rope)
         return divergence(attention, scores, visible((start,), count, scores.shape[-1], ratio=4))
 
 

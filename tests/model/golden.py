@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from dsv4_tp.core import DType
+from dsv4_tp.core import CacheRows, DType
 from dsv4_tp.model import Model
 from dsv4_tp.parallel import load_rank
 
@@ -36,11 +36,11 @@ class Case:
         return [20, 1, 1, length - 50, 28] if given is None else given.tolist()
 
 
-def load_case(folder: str) -> Case:
+def load_case(folder: str, rows: CacheRows = CacheRows.EXACT) -> Case:
     """The case in `folder`, e.g. "public/a1_flash_mini", in float32."""
     path = ROOT / folder
     promises_mtp = json.loads((path / "config.json").read_text())["num_nextn_predict_layers"] > 0
-    model = load_rank(path, None, dtype=DType.FLOAT32, mtp=promises_mtp).model
+    model = load_rank(path, None, dtype=DType.FLOAT32, mtp=promises_mtp, cache_rows=rows).model
     return Case(model, _arrays(path))
 
 

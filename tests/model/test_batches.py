@@ -1,11 +1,15 @@
-"""Sequences that share a step, and tokens that were taken back, against each sequence alone."""
+"""Sequences that share a step, and tokens that were taken back, against each sequence alone.
+
+With rows as the model was trained to see them, a number whose last bit differs may be rounded to
+the next code. That moves a logit less than a row that is wrong.
+"""
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType
+from dsv4_tp.core import CacheRows, DType
 from dsv4_tp.model import Cache, Model, context, indexer
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.rules import REWIND
@@ -14,10 +18,10 @@ LENGTHS = (1, 3, 30, 127, 142)
 MORE = 12
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
+@pytest.fixture(scope="module", params=CacheRows)
+def model(request: pytest.FixtureRequest) -> Model:
     """The demo model, since its indexer chooses; in float32."""
-    return load_rank(demo.path(), None, dtype=DType.FLOAT32).model
+    return load_rank(demo.path(), None, dtype=DType.FLOAT32, cache_rows=request.param).model
 
 
 def feed(model: Model, ids: np.ndarray, cache: Cache) -> np.ndarray:
@@ -27,8 +31,9 @@ def feed(model: Model, ids: np.ndarray, cache: Cache) -> np.ndarray:
     return np.array(logits)
 
 
-def far(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.abs(found - wanted).max() / wanted.std())
+def near(model: Model, found: np.ndarray, wanted: np.ndarray) -> bool:
+    limit = 1e-5 if model.cache_rows is CacheRows.EXACT else 1e-3
+    return float(np.abs(found - wanted).max() / wanted.std()) <= limit
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -44,7 +49,7 @@ def test_each_of_a_batch_is_as_it_is_alone(model: Model, step: int) -> None:
         rows = [text[n + at : n + at + step] for text, n in zip(texts, LENGTHS, strict=True)]
         logits = feed(model, np.stack(rows), together)
         for row, whole, length in zip(logits, alone, LENGTHS, strict=True):
-            assert far(row, whole[length + at : length + at + step]) <= 1e-5
+            assert near(model, row, whole[length + at : length + at + step])
     last = together.of(3)
     assert last.positions == (LENGTHS[3] + MORE,)
 
@@ -61,7 +66,7 @@ def test_tokens_that_were_taken_back_leave_no_trace(model: Model) -> None:
         right = int(rng.integers(0, count + 1))
         guess = np.concatenate([text[at : at + right], rng.integers(3, 600, count - right)])
         logits = feed(model, guess[None], cache)[0]
-        assert right == 0 or far(logits[:right], whole[at : at + right]) <= 1e-5
+        assert right == 0 or near(model, logits[:right], whole[at : at + right])
         cache.rewind([count - right])
         at += right
         assert cache.positions == (at,)
@@ -75,4 +80,4 @@ def test_runs_of_any_length_read_the_same(
     whole = feed(model, text[None], model.make_cache())[0]
     monkeypatch.setattr(context, "run_length", lambda length, _: min(length, most))
     monkeypatch.setattr(indexer, "run_length", lambda length, _: min(length, 5))
-    assert far(feed(model, text[None], model.make_cache())[0], whole) <= 1e-5
+    assert near(model, feed(model, text[None], model.make_cache())[0], whole)

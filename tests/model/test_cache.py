@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsv4_tp.core import CacheRows
 from dsv4_tp.model.cache import LayerCache
 from dsv4_tp.model.compressor import Compressor
+from dsv4_tp.model.forms import Forms
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.rules import REWIND
 from tests.specs import TINY
@@ -23,8 +25,10 @@ SIZES = (1, 1, 1, 2, 3, 4, 5, 23, 24, 25, 127, 128, 129, 700, 4096)
 class Layer:
     """One layer's memory, fed by projections that treat a row alike in every chunk."""
 
-    def __init__(self, ratio: int, cache: LayerCache | None = None) -> None:
-        self.cache = cache or LayerCache(WINDOW, ratio)
+    def __init__(
+        self, ratio: int, cache: LayerCache | None = None, forms: Forms | None = None
+    ) -> None:
+        self.cache = cache or LayerCache(WINDOW, ratio, forms)
         self.rope = Rope(TINY, compressed=True)
         self.compressors = [_compressor(ratio, seed) for seed in range(len(self.cache.pools))]
 
@@ -56,15 +60,15 @@ def kept(cache: LayerCache) -> list[np.ndarray]:
     return [np.array(rows) for rows in found if rows is not None]
 
 
-def straight(ratio: int, tokens: np.ndarray) -> list[np.ndarray]:
-    layer = Layer(ratio)
+def straight(ratio: int, tokens: np.ndarray, forms: Forms) -> list[np.ndarray]:
+    layer = Layer(ratio, forms=forms)
     layer.append(tokens[None])
     return kept(layer.cache)
 
 
 def differences(ratio: int, cache: LayerCache, tokens: np.ndarray) -> int:
     assert cache.positions == (len(tokens),)
-    pairs = list(zip(kept(cache), straight(ratio, tokens), strict=True))
+    pairs = list(zip(kept(cache), straight(ratio, tokens, cache.forms), strict=True))
     return sum(not np.array_equal(one, other) for one, other in pairs)
 
 
@@ -116,11 +120,17 @@ ops = st.one_of(
 )
 
 
-def run_schedule(ratio: int, lengths: list[int], schedule: list[tuple], seed: int) -> Batch:
+def run_schedule(
+    ratio: int,
+    lengths: list[int],
+    schedule: list[tuple],
+    seed: int,
+    rows: CacheRows = CacheRows.EXACT,
+) -> Batch:
     rng = np.random.default_rng(seed)
     alone, tokens = [], []
     for length in lengths:
-        layer = Layer(ratio)
+        layer = Layer(ratio, forms=Forms.of(TINY, rows))
         tokens.append(rng.standard_normal((length, WIDTH), np.float32))
         layer.append(tokens[-1][None])
         alone.append(layer.cache)
@@ -133,6 +143,7 @@ def run_schedule(ratio: int, lengths: list[int], schedule: list[tuple], seed: in
     return batch
 
 
+@pytest.mark.parametrize("rows", CacheRows)
 @pytest.mark.parametrize("ratio", RATIOS)
 @settings(deadline=None, max_examples=60)
 @given(
@@ -140,8 +151,8 @@ def run_schedule(ratio: int, lengths: list[int], schedule: list[tuple], seed: in
     schedule=st.lists(ops, min_size=1, max_size=12),
     seed=st.integers(0, 1000),
 )
-def test_any_schedule_leaves_what_one_append_does(ratio, lengths, schedule, seed) -> None:
-    batch = run_schedule(ratio, lengths, schedule, seed)
+def test_any_schedule_leaves_what_one_append_does(ratio, lengths, schedule, seed, rows) -> None:
+    batch = run_schedule(ratio, lengths, schedule, seed, rows)
     for number, tokens in enumerate(batch.tokens):
         if len(tokens):
             assert differences(ratio, batch.layer.cache.of(number), tokens) == 0

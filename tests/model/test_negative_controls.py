@@ -8,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from dsv4_tp.model import hyper_connections, model
+from dsv4_tp.core import CacheRows
+from dsv4_tp.model import forms, hyper_connections, indexer, model
 from dsv4_tp.model.cache import Pool
 from dsv4_tp.model.hyper_connections import Mix
 from dsv4_tp.model.rope import Rope, _extended  # pyright: ignore[reportPrivateUsage]
@@ -110,3 +111,27 @@ def test_compressed_rows_at_wrong_positions(case: Case, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Rope, "__call__", window_number)
     assert error(case) > VISIBLE
+
+
+def rounding_error() -> float:
+    """The same of a case whose rows are held as the model was trained to see them."""
+    case = load_case("public/a1_flash_mini", CacheRows.TRAINED)
+    logits = run(case.model, case.ids, [case.ids.shape[1]])
+    return distance(logits, case.arrays["logits_fakequant_kv"])
+
+
+def test_rows_that_do_not_fit_their_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rounding_error() <= 1e-3
+    scales = forms._scales  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(forms, "_scales", lambda blocks, **limits: scales(blocks, **limits) - 1)
+    assert rounding_error() > VISIBLE
+
+
+def test_index_rows_turned_but_not_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "as_held", lambda _, queries: queries)
+    assert rounding_error() > VISIBLE
+
+
+def test_index_rows_rounded_but_not_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "as_held", lambda _, queries: mx.hadamard_transform(queries))
+    assert rounding_error() > VISIBLE
