@@ -27,10 +27,10 @@ a Mac the figures still have to be seen.
 
 from dataclasses import dataclass
 
-from dsv4_tp.core import DType, Part
+from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.cache import F32_BYTES, dtype_bytes, pool_rows, pool_width
-from dsv4_tp.rules import RUN_BYTES, run_length
+from dsv4_tp.rules import RUN_BYTES, row_bytes, run_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Buffers:
     dtype: DType
     context: int
     chunk: int
+    rows: CacheRows = CacheRows.EXACT
 
     @property
     def total(self) -> int:
@@ -80,8 +81,8 @@ class Buffers:
 
     def _growing(self) -> int:
         ratios = (ratio for ratio in set(self.spec.compress_ratios) if ratio)
-        pools = (pool_rows(r, self.spec.head_dim, self.context, self.dtype) for r in ratios)
-        return max(pools, default=0)
+        most = max((pool_rows(ratio, self.context) for ratio in ratios), default=0)
+        return most * row_bytes(self.spec, self.rows, self._act)
 
     def _pool_widths(self, ratio: int) -> int:
         """Channels of a token in the compressors of a layer."""

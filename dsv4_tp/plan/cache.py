@@ -6,32 +6,37 @@ token, key and value at once, serves all heads.
 
 from collections import Counter
 
-from dsv4_tp.core import DType
+from dsv4_tp.core import CacheRows, DType
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.rules import REWIND, capacity, reach
+from dsv4_tp.rules import REWIND, capacity, index_row_bytes, reach, row_bytes
 
 F32_BYTES = 4
 
 
-def cache_bytes(spec: ModelSpec, tokens: int, dtype: DType) -> int:
-    """What all layers hold after `tokens` tokens, their activations being `dtype`."""
+def cache_bytes(
+    spec: ModelSpec, tokens: int, dtype: DType, rows: CacheRows = CacheRows.EXACT
+) -> int:
+    """What all layers hold after `tokens` tokens: `rows`, of activations of `dtype`."""
     layers = Counter(spec.compress_ratios) if tokens else Counter[int]()
-    return sum(count * _layer(spec, ratio, tokens, dtype) for ratio, count in layers.items())
+    number = dtype_bytes(dtype)
+    sizes = row_bytes(spec, rows, number), index_row_bytes(spec, rows, number)
+    return sum(count * _layer(spec, ratio, tokens, sizes) for ratio, count in layers.items())
 
 
-def _layer(spec: ModelSpec, ratio: int, tokens: int, dtype: DType) -> int:
-    held = _window(spec, dtype)
+def _layer(spec: ModelSpec, ratio: int, tokens: int, sizes: tuple[int, int]) -> int:
+    """`sizes` are the bytes of an attention row and of an index row."""
+    row, index_row = sizes
+    held = _window(spec) * row
     if ratio:
-        held += _tail(ratio, spec.head_dim) + pool_rows(ratio, spec.head_dim, tokens, dtype)
+        held += _tail(ratio, spec.head_dim) + pool_rows(ratio, tokens) * row
     if ratio == 4:
-        head = spec.index_head_dim
-        held += _tail(ratio, head) + pool_rows(ratio, head, tokens, dtype)
+        held += _tail(ratio, spec.index_head_dim) + pool_rows(ratio, tokens) * index_row
     return held
 
 
-def _window(spec: ModelSpec, dtype: DType) -> int:
+def _window(spec: ModelSpec) -> int:
     """The rows before the next token that it sees beside its own, and those to rewind by."""
-    return (spec.sliding_window - 1 + REWIND) * spec.head_dim * dtype_bytes(dtype)
+    return spec.sliding_window - 1 + REWIND
 
 
 def _tail(ratio: int, head: int) -> int:
@@ -39,9 +44,9 @@ def _tail(ratio: int, head: int) -> int:
     return (reach(ratio) + REWIND) * 2 * pool_width(ratio, head) * F32_BYTES
 
 
-def pool_rows(ratio: int, head: int, tokens: int, dtype: DType) -> int:
+def pool_rows(ratio: int, tokens: int) -> int:
     """A row for each complete window, and the room that the pool has grown by."""
-    return capacity(tokens // ratio) * head * dtype_bytes(dtype)
+    return capacity(tokens // ratio)
 
 
 def pool_width(ratio: int, head: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dsv4_tp.config import PREFILL_CHUNK
 from dsv4_tp.config.precision import settle_dtype
-from dsv4_tp.core import DType, ExpertSplit, Part
+from dsv4_tp.core import CacheRows, DType, ExpertSplit, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
@@ -13,7 +13,7 @@ from dsv4_tp.plan.buffers import Buffers
 from dsv4_tp.plan.cache import cache_bytes
 from dsv4_tp.plan.memory import RankBytes, rank_bytes
 from dsv4_tp.plan.partition import Granules, partition
-from dsv4_tp.rules import Split, rule_of
+from dsv4_tp.rules import Split, not_trained, rule_of
 
 MOST_RANKS = 16
 _PREFIX_BYTES = 2 * 10**9  # for snapshots of prompts, unless something else is asked for
@@ -30,6 +30,7 @@ class Plan:
     dtype: DType  # of activations
     context: int  # tokens that a sequence may have, prompt and answer
     chunk: int = PREFILL_CHUNK  # tokens fed at a time
+    cache_rows: CacheRows = CacheRows.EXACT
     asked_prefix_bytes: int | None = None  # what snapshots may take; None: nothing was asked for
 
     @property
@@ -45,13 +46,13 @@ class Plan:
     @property
     def cache_bytes(self) -> int:
         """The most that any rank's caches hold; all hold the same."""
-        return cache_bytes(self.spec, self.context, self.dtype)
+        return cache_bytes(self.spec, self.context, self.dtype, self.cache_rows)
 
     @property
     def buffer_bytes(self) -> tuple[int, ...]:
         """By rank, the most beside weights and caches: a layer twice in loading, or a chunk."""
         fed = (
-            Buffers(self.spec, part, self.dtype, self.context, self.chunk).total
+            Buffers(self.spec, part, self.dtype, self.context, self.chunk, self.cache_rows).total
             for part in self.parts
         )
         return tuple(max(b, r.largest_layer) for b, r in zip(fed, self.rank_bytes, strict=True))
@@ -75,20 +76,23 @@ def make_plan(
     context: int | None = None,
     chunk: int = PREFILL_CHUNK,
     prefix_bytes: int | None = None,
+    cache_rows: CacheRows = CacheRows.EXACT,
 ) -> Plan:
     """Share the model out over `len(weights)` ranks in proportion to `weights`.
 
     Bytes are those of unquantised weights held as `dtype` (None: as stored), of sequences of up
-    to `context` tokens (None: what the model was made for), of `chunk` tokens fed at a time, and of
-    `prefix_bytes` for snapshots (None: see `Plan`).
+    to `context` tokens (None: what the model was made for) whose rows are held as `cache_rows`
+    says, of `chunk` tokens fed at a time, and of `prefix_bytes` for snapshots (None: see `Plan`).
 
     Raises:
-        PlanError: too many ranks, a weight that is not positive, a rank left with nothing, or a
-            longer context than the model's.
+        PlanError: too many ranks, a weight that is not positive, a rank left with nothing, a
+            longer context than the model's, or trained rows of a model that has no such form.
     """
     longest = spec.max_position_embeddings
     if context is not None and context > longest:
         raise PlanError(f"a context of {context} tokens; the model's is {longest} at most")
+    if cache_rows is CacheRows.TRAINED and (why := not_trained(spec)):
+        raise PlanError(f"cache_rows: trained: {why}; take `exact`")
     if not 1 <= len(weights) <= MOST_RANKS:
         raise PlanError(f"{len(weights)} ranks; a model is split over 1 to {MOST_RANKS}")
     if min(weights) <= 0:
@@ -103,7 +107,17 @@ def make_plan(
         )
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
-    return Plan(spec, parts, expert_split, held, acts, context or longest, chunk, prefix_bytes)
+    return Plan(
+        spec,
+        parts,
+        expert_split,
+        held,
+        acts,
+        context or longest,
+        chunk,
+        cache_rows,
+        prefix_bytes,
+    )
 
 
 def granules(catalog: Catalog) -> Granules:
