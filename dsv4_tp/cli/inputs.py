@@ -15,6 +15,7 @@ from dsv4_tp.config import (
     model_path,
     read_cluster,
 )
+from dsv4_tp.core import CacheRows
 from dsv4_tp.errors import ConfigError
 from dsv4_tp.layouts import Catalog, native_catalog
 from dsv4_tp.modelspec import ModelSpec, read_spec
@@ -39,6 +40,7 @@ def cluster(
     model: str | None,
     dtype: str | None = None,
     context: int | None = None,
+    cache_rows: str | None = None,
     prefix_cache_gb: float | None = None,
     prefix_cache_on_disk: bool = False,
 ) -> ClusterConfig:
@@ -52,7 +54,8 @@ def cluster(
     if hosts is not None:
         config = cluster_of_hosts(hosts, model_config(model, dtype))
         prefixes = PrefixCache(in_bytes(prefix_cache_gb), prefix_cache_on_disk)
-        return replace(config, context=context, prefix_cache=prefixes)
+        rows = CacheRows(cache_rows or config.cache_rows)
+        return replace(config, context=context, cache_rows=rows, prefix_cache=prefixes)
     if file is None:
         raise ConfigError("which hosts? give --hosts A,B or -f FILE; there is no ./cluster.yaml")
     config = read_cluster(file)
@@ -67,6 +70,7 @@ def cluster(
         config,
         model=ModelConfig(path, chosen),
         context=context or config.context,
+        cache_rows=CacheRows(cache_rows or config.cache_rows),
         prefix_cache=prefixes,
     )
 

@@ -23,6 +23,7 @@ def run(
     file: Path | None,
     dtype: str | None,
     context: int | None,
+    cache_rows: str | None,
     prefix_cache_gb: float | None,
     prefix_cache_on_disk: bool,
     name: str | None,
@@ -41,6 +42,7 @@ def run(
         model=model,
         dtype=dtype,
         context=context,
+        cache_rows=cache_rows,
         prefix_cache_gb=prefix_cache_gb,
         prefix_cache_on_disk=prefix_cache_on_disk,
     )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from dsv4_tp.core import DType
+from dsv4_tp.core import CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
 
@@ -65,6 +65,12 @@ context = click.option(
     help="Most tokens of prompt and answer. Default: the model's, or what fits.",
 )
 
+cache_rows = click.option(
+    "--cache-rows",
+    type=click.Choice([rows.value for rows in CacheRows]),
+    help="Rows of the caches: exact, or as the model was trained to see them, in half the memory.",
+)
+
 prefix_cache = click.option(
     "--prefix-cache-gb",
     type=float,
@@ -87,7 +93,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     on_disk = click.option(
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
-    running = (on_disk, prefix_cache, dtype, context)
+    running = (on_disk, prefix_cache, cache_rows, dtype, context)
     for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
         command = option(command)
     return command

@@ -13,7 +13,7 @@ from dsv4_tp.cli.inputs import read_checkpoint
 from dsv4_tp.cli.memory import Memory, read_memory
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
-from dsv4_tp.core import Part
+from dsv4_tp.core import CacheRows, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.plan import (
     Plan,
@@ -44,6 +44,7 @@ def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: An
         dtype=asked.dtype,
         context=asked.context,
         chunk=asked.chunk,
+        cache_rows=asked.cache_rows,
         prefix_bytes=asked.prefix_bytes,
     )
     if told and open_split:
@@ -88,12 +89,17 @@ def _as_table(result: Plan) -> str:
     rows = [_row(kind, [rank[kind] for rank in held]) for kind in held[0]]
     rows += [
         _row("weights", [rank.total for rank in result.rank_bytes]),
-        _row(f"cache at {result.context} tokens", [result.cache_bytes] * len(held)),
+        _row(_cache(result), [result.cache_bytes] * len(held)),
         _row("prefix cache", [result.prefix_bytes] * len(held)),
         _row("buffers", result.buffer_bytes),
         _row("total", result.needed_bytes),
     ]
     return table(["GB", *(f"rank {rank}" for rank in range(len(held)))], rows)
+
+
+def _cache(result: Plan) -> str:
+    rows = "" if result.cache_rows is CacheRows.EXACT else f", {result.cache_rows} rows"
+    return f"cache at {result.context} tokens{rows}"
 
 
 def _row(name: str, sizes: Sequence[int]) -> list[str]:
@@ -108,6 +114,7 @@ def _as_json(result: Plan, asked: Wish, notes: tuple[str, ...]) -> dict[str, obj
         "dtype": result.dtype.value,
         "context": result.context,
         "prefill_chunk": result.chunk,
+        "cache_rows": result.cache_rows.value,
         "ranks": [
             {"rank": rank, "weight": weight, "total_bytes": held.total, "bytes": dict(held.kinds)}
             | {"cache_bytes": result.cache_bytes, "prefix_cache_bytes": result.prefix_bytes}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsv4_tp.cli.inputs import cluster, default_file, in_bytes
-from dsv4_tp.config import PREFILL_CHUNK, model_path, parse_weights
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.config import PREFILL_CHUNK, ClusterConfig, model_path, parse_weights
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 
@@ -19,6 +19,7 @@ class Wish:
     dtype: DType | None = None  # None: as stored
     context: int | None = None  # None: what the model was made for
     chunk: int = PREFILL_CHUNK
+    cache_rows: CacheRows = CacheRows.EXACT
     prefix_bytes: int | None = None  # for snapshots of prompts; None: the planner's choice
     hosts: tuple[tuple[str, tuple[int, ...]], ...] = ()  # names, and which ranks they share
 
@@ -31,6 +32,7 @@ def wish(
     hosts: str | None,
     file: Path | None,
     context: int | None = None,
+    cache_rows: str | None = None,
     prefix_cache_gb: float | None = None,
 ) -> Wish:
     """What the options ask for; what they leave open comes from ./cluster.yaml.
@@ -40,16 +42,25 @@ def wish(
     """
     weights = _weights(ranks=ranks, split=split, hosts=hosts, file=file)
     if model is not None and weights is not None:
+        path, rows = model_path(model, Path.cwd()), CacheRows(cache_rows or CacheRows.EXACT)
         prefix_bytes = in_bytes(prefix_cache_gb)
-        path = model_path(model, Path.cwd())
-        return Wish(path, weights, context=context, prefix_bytes=prefix_bytes)
+        return Wish(path, weights, context=context, cache_rows=rows, prefix_bytes=prefix_bytes)
     file = default_file(file, hosts)
     if file is None and hosts is None:
         missing = "--model PATH" if weights else "--ranks N, --split 3:5, --hosts A,B or -f FILE"
         raise ConfigError(f"there is no ./cluster.yaml; give {missing}")
     config = cluster(
-        hosts=hosts, file=file, model=model, context=context, prefix_cache_gb=prefix_cache_gb
+        hosts=hosts,
+        file=file,
+        model=model,
+        context=context,
+        cache_rows=cache_rows,
+        prefix_cache_gb=prefix_cache_gb,
     )
+    return _of_cluster(config, weights)
+
+
+def _of_cluster(config: ClusterConfig, weights: tuple[int, ...] | None) -> Wish:
     return Wish(
         config.model.path,
         weights or config.weights,
@@ -57,6 +68,7 @@ def wish(
         config.model.dtype,
         config.context,
         config.prefill_chunk,
+        config.cache_rows,
         config.prefix_cache.nbytes,
         hosts=() if weights else tuple((h.name, config.ranks_on(h)) for h in config.hosts),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
@@ -85,6 +85,7 @@ class ClusterConfig:
     timeouts: Timeouts = Timeouts()
     prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
+    cache_rows: CacheRows = CacheRows.EXACT
     prefix_cache: PrefixCache = PrefixCache()
 
     @property

@@ -22,7 +22,7 @@ from dsv4_tp.config.cluster import (
     check_ranks,
 )
 from dsv4_tp.config.nodes import Section, read_yaml
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 _VERSION = 1
@@ -61,7 +61,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, "prefill_chunk", "context", "prefix_cache"))
+    top.only((*_TOP, "prefill_chunk", "context", "cache_rows", "prefix_cache"))
     _check_version(top)
     top.choice("backend", Backend)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
@@ -75,6 +75,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         timeouts=_timeouts(top.section("timeouts")),
         prefill_chunk=top.integer("prefill_chunk") or PREFILL_CHUNK,
         context=top.integer("context"),
+        cache_rows=top.choice("cache_rows", CacheRows) or CacheRows.EXACT,
         prefix_cache=_prefix_cache(top.section("prefix_cache")),
     )
 

@@ -74,6 +74,7 @@ class Fleet:
             join_timeout_s=setup.timeouts.join_s,
             prefill_chunk=setup.prefill_chunk,
             context=setup.context,
+            cache_rows=setup.cache_rows.value,
             prefix_bytes=setup.prefix_bytes,
             prefixes_on_disk=setup.prefixes_on_disk,
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsv4_tp.config import Timeouts
-from dsv4_tp.core import DType, Part
+from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -33,6 +33,7 @@ class Setup:
     ring: tuple[str, ...]  # "ip:port" by rank; empty for one rank
     prefill_chunk: int
     context: int  # most tokens of a sequence
+    cache_rows: CacheRows
     prefix_bytes: int  # for snapshots of prompts, on each rank
     prefixes_on_disk: bool
     timeouts: Timeouts

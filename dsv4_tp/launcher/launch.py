@@ -120,6 +120,7 @@ class _Launch:
             ring=ring_of(config, facts, data_ips(agents)),
             prefill_chunk=config.prefill_chunk,
             context=plan.context,
+            cache_rows=plan.cache_rows,
             prefix_bytes=plan.prefix_bytes,
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,
@@ -145,6 +146,7 @@ class _Launch:
             expert_split=config.experts,
             dtype=dtype,
             context=config.context,
+            cache_rows=config.cache_rows,
             prefix_bytes=config.prefix_cache.nbytes,
             chunk=config.prefill_chunk,
         )

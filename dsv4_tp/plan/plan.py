@@ -88,11 +88,7 @@ def make_plan(
         PlanError: too many ranks, a weight that is not positive, a rank left with nothing, a
             longer context than the model's, or trained rows of a model that has no such form.
     """
-    longest = spec.max_position_embeddings
-    if context is not None and context > longest:
-        raise PlanError(f"a context of {context} tokens; the model's is {longest} at most")
-    if cache_rows is CacheRows.TRAINED and (why := not_trained(spec)):
-        raise PlanError(f"cache_rows: trained: {why}; take `exact`")
+    _check_caches(spec, context, cache_rows)
     if not 1 <= len(weights) <= MOST_RANKS:
         raise PlanError(f"{len(weights)} ranks; a model is split over 1 to {MOST_RANKS}")
     if min(weights) <= 0:
@@ -107,17 +103,16 @@ def make_plan(
         )
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
-    return Plan(
-        spec,
-        parts,
-        expert_split,
-        held,
-        acts,
-        context or longest,
-        chunk,
-        cache_rows,
-        prefix_bytes,
-    )
+    most = context or spec.max_position_embeddings
+    return Plan(spec, parts, expert_split, held, acts, most, chunk, cache_rows, prefix_bytes)
+
+
+def _check_caches(spec: ModelSpec, context: int | None, rows: CacheRows) -> None:
+    longest = spec.max_position_embeddings
+    if context is not None and context > longest:
+        raise PlanError(f"a context of {context} tokens; the model's is {longest} at most")
+    if rows is CacheRows.TRAINED and (why := not_trained(spec)):
+        raise PlanError(f"cache_rows: trained: {why}; take `exact`")
 
 
 def granules(catalog: Catalog) -> Granules:

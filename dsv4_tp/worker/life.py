@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
-from dsv4_tp.core import DType, Part
+from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.engine import Collectives, Engine, Team, join
 from dsv4_tp.errors import ConfigError, InputError
 from dsv4_tp.modelspec import read_spec
@@ -107,10 +107,15 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "dtype": start.dtype,
         "prefill chunk": str(start.prefill_chunk),
         "context": str(start.context),
+        "cache rows": _cache_rows(start),
         "prefix cache": f"{start.prefix_bytes} bytes, on disk: {start.prefixes_on_disk}",
         "model": repr(read_spec(demo.model_dir(start.model_path))),
         "plan": repr(parts),
     }
+
+
+def _cache_rows(start: StartRank) -> CacheRows:
+    return CacheRows(start.cache_rows or CacheRows.EXACT)
 
 
 def _load(
@@ -126,6 +131,7 @@ def _load(
         demo.model_dir(start.model_path),
         parts[start.rank],
         dtype=DType(start.dtype),
+        cache_rows=_cache_rows(start),
         all_sum=collectives.all_sum,
         on_bytes=counters.loaded,
     )

@@ -13,14 +13,17 @@ from dsv4_tp.cli.exits import Exit
 from dsv4_tp.cli.main import run
 
 SAMPLING = "--chat --max-tokens --temperature --top-p --top-k --seed"
-LAUNCH = f"--model --hosts -f --file --context --dtype --name --prompt {SAMPLING} --json"
+CACHES = "--cache-rows --prefix-cache-gb"
+CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
+LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
     "agent": "--bind --port --state-dir --detach",
     "guard": "",
     "worker": "--socket --progress",
     "coordinator": LAUNCH,
     "launch": LAUNCH,
-    "plan": "--model --ranks --split --hosts -f --file --context --memory --bandwidth --json",
+    "plan": f"--model --ranks --split --hosts -f --file --context {CACHES} "
+    "--memory --bandwidth --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",
@@ -61,7 +64,8 @@ def test_everything_is_an_option_but_what_is_inspected():
         (
             config,
             "DEMO LOCALHOST MAX_RANKS PREFILL_CHUNK ClusterConfig DTypeChoice Host ModelConfig "
-            "Ports Rank Timeouts check_name cluster_of_hosts model_path parse_weights read_cluster",
+            "Ports PrefixCache Rank Timeouts check_name cluster_of_hosts model_path parse_weights"
+            " read_cluster",
         ),
         (text, "Defaults Detokenizer Text read_defaults"),
     ],

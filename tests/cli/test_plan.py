@@ -152,6 +152,36 @@ def test_the_context_and_the_chunk_come_from_cluster_yaml(
         assert shorter["ranks"][0][name] < smaller[name]
 
 
+def test_rows_held_as_trained_take_about_half(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
+    flash = ("--model", str(FLASH), "--ranks", "2", "--prefix-cache-gb", "0")
+    exact, trained = plan(capsys, *flash), plan(capsys, *flash, "--cache-rows", "trained")
+    assert (exact["cache_rows"], trained["cache_rows"]) == ("exact", "trained")
+    more, less = (planned["ranks"][0] for planned in (exact, trained))
+    assert 0.5 < less["cache_bytes"] / more["cache_bytes"] < 0.52
+    saved = more["cache_bytes"] - less["cache_bytes"]
+    assert more["needed_bytes"] - less["needed_bytes"] >= saved
+
+    (elsewhere / "cluster.yaml").write_text(
+        "version: 1\nmodel: {path: demo}\nhosts: [{name: localhost}]\ncache_rows: trained\n"
+    )
+    assert run(["plan"]) == 0
+    assert "cache at 4096 tokens, trained rows" in capsys.readouterr().out
+    assert plan(capsys, "--cache-rows", "exact")["cache_rows"] == "exact"
+
+
+def test_rows_of_widths_that_training_had_no_form_for_are_refused(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = json.loads(FLASH.read_text()) | {"head_dim": 160, "o_lora_rank": 1024}
+    (elsewhere / "config.json").write_text(json.dumps(config))
+    odd = ("--model", str(elsewhere / "config.json"), "--ranks", "2")
+    plan(capsys, *odd)
+    says = refused(capsys, *odd, "--cache-rows", "trained")
+    assert (
+        "cache_rows: trained: 96 channels that are not rotated make no whole blocks of 64" in says
+    )
+
+
 def test_memory_alone_says_how_many_ranks_and_the_split_is_proposed(
     capsys: pytest.CaptureFixture[str],
 ):

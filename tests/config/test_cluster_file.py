@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsv4_tp.config import Ports, PrefixCache, Timeouts, read_cluster
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 SMALLEST = """\
@@ -36,6 +36,7 @@ split: {experts: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
 context: 4096
+cache_rows: trained
 prefix_cache: {gb: 1.5, on_disk: true}
 """
 
@@ -63,7 +64,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.name, config.model.path, config.model.dtype) == (None, "demo", None)
     assert (config.ports, config.timeouts) == (Ports(), Timeouts())
     assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
-    assert config.context is None
+    assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
 
 
 def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
@@ -80,6 +81,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.ports == Ports(control=7420, data=32323)
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
+    assert config.cache_rows is CacheRows.TRAINED
     assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
 
 
@@ -128,6 +130,7 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "timeouts:\n  step: 1\nhosts: ", "4: timeouts.step: unknown key (did you mean"),
         ("hosts: ", "context: 4K\nhosts: ", "3: context: '4K'; expected an integer, 1 or more"),
         ("hosts: ", "prefill_chunk: 1.5\nhosts: ", "3: prefill_chunk: 1.5; expected an integer"),
+        ("hosts: ", "cache_rows: fp8\nhosts: ", "3: cache_rows: 'fp8'; expected one of exact, tr"),
         ("hosts: ", "prefix_cache: {gb: -1}\nhosts: ", "3: prefix_cache.gb: -1; expected a number"),
         ("hosts: ", "prefix_cache: {gb: .inf}\nhosts: ", "3: prefix_cache.gb: inf; expected a"),
         ("hosts: ", "prefix_cache: {on_disk: 1}\nhosts: ", "3: prefix_cache.on_disk: 1; expected"),

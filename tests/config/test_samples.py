@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsv4_tp.config import PREFILL_CHUNK, Timeouts, read_cluster
-from dsv4_tp.core import ExpertSplit
+from dsv4_tp.core import CacheRows, ExpertSplit
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = (ROOT / "cluster.yaml", *sorted((ROOT / "launch").glob("*.yaml")))
@@ -34,6 +34,7 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert (config.model.dtype, config.experts) == (None, ExpertSplit.WIDTH)
     assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
     assert config.weights == (1, 1, 1)
+    assert config.cache_rows is CacheRows.EXACT
     assert not config.prefix_cache.on_disk
 
 

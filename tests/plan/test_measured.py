@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.plan import make_plan
@@ -24,9 +24,10 @@ context: {CONTEXT}
 
 
 @pytest.mark.cluster
-def test_weights_are_exact_and_the_rest_is_a_bound(tmp_path: Path):
+@pytest.mark.parametrize("rows", CacheRows)
+def test_weights_are_exact_and_the_rest_is_a_bound(tmp_path: Path, rows: CacheRows):
     file = tmp_path / "cluster.yaml"
-    file.write_text(CLUSTER)
+    file.write_text(f"{CLUSTER}cache_rows: {rows}\n")
     asked = ("--prompt", QUESTION.read_text(encoding="utf-8"), "--temperature", "0", "--json")
     done = run("launch", "-f", file, *asked, state_dir=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -43,6 +44,7 @@ def test_weights_are_exact_and_the_rest_is_a_bound(tmp_path: Path):
         expert_split=ExpertSplit.WHOLE,
         dtype=DType.FLOAT32,
         context=CONTEXT,
+        cache_rows=rows,
     )
     needed = zip(stats["ranks"], plan.rank_bytes, plan.needed_bytes, strict=True)
     for rank, weights, need in needed:

@@ -112,11 +112,15 @@ def test_a_model_that_is_not_there_is_refused(start_ranks):
     assert "Traceback" not in rank.stderr()
 
 
-def test_ranks_that_differ_are_refused(start_ranks):
+@pytest.mark.parametrize(
+    ("fact", "change"),
+    [("prefill chunk", {"prefill_chunk": 5}), ("cache rows", {"cache_rows": "trained"})],
+)
+def test_ranks_that_differ_are_refused(start_ranks, fact: str, change: dict[str, object]):
     one, other = starts(2)
-    other.prefill_chunk = 5
+    other.MergeFrom(StartRank(**change))
     for rank in start_ranks([one, other]):
-        assert "prefill chunk" in rank.hear("refused").refused.message
+        assert fact in rank.hear("refused").refused.message
         assert rank.exit_code() == 2
 
 
