@@ -4,9 +4,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dsv4_tp.core import CacheRows
 from dsv4_tp.errors import PlanError
 from dsv4_tp.plan.plan import MOST_RANKS, Plan
 from dsv4_tp.plan.propose import propose
+from dsv4_tp.rules import not_trained
 
 _GB = 1e9
 _SMALLEST_CHUNK = 16
@@ -101,6 +103,8 @@ def _ways(
         yield f"a context of {context} tokens"
     if fits(replace(plan, asked_prefix_bytes=0), rooms):
         yield "no prefix cache (0 GB)"
+    if not not_trained(plan.spec) and fits(replace(plan, cache_rows=CacheRows.TRAINED), rooms):
+        yield "cache_rows: trained"
     if chunk := _smaller_chunk(plan, rooms):
         yield f"prefill_chunk {chunk}"
     if split := proposed_split(rooms, replan, speeds):

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import native_catalog
 from dsv4_tp.plan import (
@@ -104,11 +104,18 @@ def test_a_smaller_context_a_smaller_chunk_or_one_more_host():
     assert fits(replan(weights_in(hosts)), rooms(92, 92, 92))
 
 
-def test_without_snapshots():
+def test_without_snapshots_or_with_rows_as_trained():
     replan, there = replan_of(FLASH, context=1 << 20), rooms(90, 90)
-    _, without, _ = offers(replan([1, 1]), there, replan)
+    _, without, trained, _ = offers(replan([1, 1]), there, replan)
     assert without == "no prefix cache (0 GB)"
     assert fits(replan([1, 1], prefix_bytes=0), there)
+    assert trained == "cache_rows: trained"
+    assert fits(replan([1, 1], cache_rows=CacheRows.TRAINED), there)
+    odd = replace(FLASH, head_dim=160)
+    replan = replan_of(odd, context=1 << 20)
+    plan = replan([1, 1])
+    short = rooms(*(need / GB - 0.1 for need in plan.needed_bytes))
+    assert not any("trained" in offer for offer in offers(plan, short, replan))
 
 
 def test_another_split():
