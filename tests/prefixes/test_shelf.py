@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from dsv4_tp.core import CacheRows
 from dsv4_tp.model import Cache, Model
 from dsv4_tp.prefixes import Folder, Index, Match, Shelf, digest_of, find, open_folder, with_entries
 from tests.model.tiny import tiny_model
@@ -15,9 +16,11 @@ BIG = 1 << 40
 TEXT = tuple(np.random.default_rng(0).integers(3, 60, 400).tolist())
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return tiny_model()
+@pytest.fixture(scope="module", params=CacheRows)
+def model(request: pytest.FixtureRequest) -> Model:
+    made = tiny_model()
+    made.cache_rows = request.param
+    return made
 
 
 def fed(model: Model, ids: tuple[int, ...], cache: Cache | None = None) -> Cache:
