@@ -102,3 +102,13 @@ def hidden(model: Model, ids: np.ndarray) -> np.ndarray:
 def distance(one: np.ndarray, other: np.ndarray) -> float:
     """The largest absolute difference; infinite where the shapes differ."""
     return float(np.abs(one - other).max()) if one.shape == other.shape else float("inf")
+
+
+def share_alike(one: np.ndarray, other: np.ndarray) -> float:
+    """The share of tokens whose logits are all within 1e-3: for rows held as trained.
+
+    A number that lies between two codes goes to either, by its last bit, which the order of a sum
+    decides. That moves the logits of the tokens that see it, of a random model by up to a fifth of
+    their spread; mistakes move those of nearly all.
+    """
+    return float((np.abs(one - other).max(axis=-1) <= 1e-3).mean())

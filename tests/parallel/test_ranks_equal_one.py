@@ -14,6 +14,7 @@ import pytest
 from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.model import AllSum, Model
 from dsv4_tp.parallel import load_rank
+from tests.model.golden import share_alike
 from tests.parallel.small_model import write_small_model
 from tests.parallel.team import on_ranks
 from tests.storage_files import FP4, RAGGED
@@ -113,8 +114,9 @@ def test_ranks_equal_one_with_rows_as_trained(
         return forced(ids)(model)
 
     (one,) = on_ranks(model_dir, [1], WIDTH, trained)
-    assert distance([one], exact) > 1e-1
-    assert distance(on_ranks(model_dir, [2, 3, 3], WIDTH, trained), one) <= 1e-3
+    parts = on_ranks(model_dir, [2, 3, 3], WIDTH, trained)
+    assert share_alike(np.concatenate(parts, axis=-1), one) > 0.75
+    assert share_alike(exact, one) < 0.25
 
 
 def test_a_dropped_all_reduce_is_noticed(
