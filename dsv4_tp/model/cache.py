@@ -175,26 +175,13 @@ class LayerCache:
         return self.pools[1]
 
     @property
-    def offset(self) -> int:
-        """The position of the sequence that is furthest, as mlx-lm asks for it."""
-        return max(self.positions, default=0)
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all arrays held."""
         return sum(array.nbytes for array in self.state)
 
-    def empty(self) -> bool:
-        """Whether no token was seen yet."""
-        return self.offset == 0
-
-    def is_trimmable(self) -> bool:
-        """No: a few tokens can be taken back, but not any number."""
-        return False
-
 
 class Cache(list[LayerCache]):
-    """The memory of all layers, as the list mlx-lm's tools expect."""
+    """The memory of all layers."""
 
     def __init__(self, layers: Iterable[LayerCache]) -> None:
         super().__init__(layers)
