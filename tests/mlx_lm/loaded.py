@@ -44,8 +44,8 @@ TURN = ".<｜end▁of▁sentence｜><｜User｜>What is the code of the red door
 
 
 @functools.cache
-def loaded(dtype: mx.Dtype = mx.bfloat16) -> tuple[Model, object]:
-    """The model and its tokenizer."""
+def loaded(dtype: mx.Dtype = mx.float32) -> tuple[Model, object]:
+    """The model and its tokenizer. By itself mlx-lm loads bfloat16, which is slow on a CPU."""
     register()
     model, tokenizer = mlx_lm.load(str(demo.path()))
     model.set_dtype(dtype)
@@ -63,7 +63,7 @@ def prompts() -> list[list[int]]:
 
 def steps(prompt: list[int], count: int = MORE, **options) -> list[tuple[int, mx.array]]:
     """The most likely `count` tokens after `prompt` and their logprobs, by mlx-lm's generator."""
-    model, _ = loaded(options.pop("dtype", mx.bfloat16))
+    model, _ = loaded(options.pop("dtype", mx.float32))
     return list(generate_step(mx.array(prompt), model, max_tokens=count, **options))
 
 

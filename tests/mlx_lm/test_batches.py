@@ -42,11 +42,11 @@ def far(found: Steps, own: Steps) -> float:
 @pytest.fixture(scope="module")
 def wanted() -> list[Steps]:
     """What each prompt gets alone."""
-    return [steps(prompt, dtype=mx.float32) for prompt in prompts()]
+    return [steps(prompt) for prompt in prompts()]
 
 
 def generator(**options) -> BatchGenerator:
-    return BatchGenerator(loaded(mx.float32)[0], **options)
+    return BatchGenerator(loaded()[0], **options)
 
 
 def test_eight_unequal_prompts(wanted: list[Steps]) -> None:
@@ -101,17 +101,22 @@ def test_a_second_turn_goes_on_from_the_first() -> None:
     assert first.token_ids == [alone(prompt) for prompt in given]
     turn = encoded(TURN)[1:]
     whole = [alone([*p, *text, *turn]) for p, text in zip(given, first.token_ids, strict=True)]
+    held = [[layer.memory.copy() for layer in cache] for cache in first.caches]
     for numbers in ([1], [2, 0, 1], [1]):
         caches = [first.caches[number] for number in numbers]
         turns = [turn] * len(numbers)
         second = batch_generate(model, tokenizer, turns, prompt_caches=caches, **options)
         assert second.token_ids == [whole[number] for number in numbers]
+    for cache, copies in zip(first.caches, held, strict=True):
+        for layer, copy in zip(cache, copies, strict=True):
+            assert layer.memory.positions == copy.positions
+            assert all(map(mx.array_equal, layer.arrays, copy.state))
 
 
 def test_room_goes_with_the_sequence_that_needed_it() -> None:
-    caches = [loaded(mx.float32)[0].make_cache() for _ in range(2)]
+    caches = [loaded()[0].make_cache() for _ in range(2)]
     for prompt, cache in zip((prompts()[7] * 3, prompts()[0]), caches, strict=True):
-        steps(prompt, 1, prompt_cache=cache, dtype=mx.float32)
+        steps(prompt, 1, prompt_cache=cache)
     long, short = (cache[1] for cache in caches)
     batch = Dsv4LayerCache.merge([long, short])
     left = batch.extract(1)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from dsv4_tp import demo
@@ -72,7 +73,7 @@ def completed(port: int, prompt: str) -> tuple[str, int]:
 
 def text_alone(prompt: str) -> str:
     tokenizer = loaded()[1]
-    return tokenizer.decode(alone(tokenizer.encode(prompt)))
+    return tokenizer.decode(alone(tokenizer.encode(prompt), dtype=mx.bfloat16))
 
 
 def test_requests_at_the_same_time_get_what_each_gets_alone(port: int) -> None:
