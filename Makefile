@@ -48,7 +48,8 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## random models over random shares, resumable: make soak CASES=1000
+soak: setup ## random schedules of the caches, random models over random shares, resumable: make soak CASES=1000
+	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
 
 bench: setup ## operations, collectives and bytes per token, counted

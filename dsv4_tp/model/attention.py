@@ -12,7 +12,7 @@ import mlx.nn as nn
 from dsv4_tp.core import Part
 from dsv4_tp.model.cache import LayerCache
 from dsv4_tp.model.compressor import Compressor
-from dsv4_tp.model.context import Context, runs
+from dsv4_tp.model.context import Context
 from dsv4_tp.model.indexer import Indexer
 from dsv4_tp.model.layers import GroupedLinear, linear
 from dsv4_tp.model.rope import Rope
@@ -76,7 +76,7 @@ class Attention(nn.Module):
         query_bytes = 4 * q.shape[0] * self.heads * (2 * self.window + rows)
         pieces = [
             context.read_all(q[:, :, first:last], first, self.attn_sink)
-            for first, last in runs(context.length, query_bytes)
+            for first, last in context.runs(query_bytes)
         ]
         return _joined(pieces)
 
@@ -90,7 +90,7 @@ class Attention(nn.Module):
         own = topk * self.head + self.heads * (topk + 2 * self.window)
         query_bytes = 4 * q.shape[0] * (own + index_rows.shape[1])
         pieces: list[mx.array] = []
-        for first, last in runs(context.length, query_bytes):
+        for first, last in context.runs(query_bytes):
             run, starts = slice(first, last), tuple(start + first for start in context.starts)
             picked = self.indexer(
                 x[:, run],

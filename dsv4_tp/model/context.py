@@ -34,6 +34,15 @@ class Context:
     reach: int
     ratio: int
 
+    def runs(self, query_bytes: int) -> Iterator[tuple[int, int]]:
+        """Runs of the call's tokens, each of which needs `query_bytes`.
+
+        None is longer than the window: its queries are compared with the window rows of them all.
+        """
+        most = run_length(min(self.length, self.reach), query_bytes)
+        for first in range(0, self.length, most):
+            yield first, min(first + most, self.length)
+
     def read_all(self, q: mx.array, first: int, sinks: mx.array) -> mx.array:
         """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
         last = first + q.shape[2]
@@ -78,13 +87,6 @@ class Context:
             return keys, mask[None]
         # Of a sequence that is behind, the first rows stand before its position 0.
         return keys, mask & (numbers >= earlier - mx.array(self.starts)[:, None, None])
-
-
-def runs(length: int, query_bytes: int) -> Iterator[tuple[int, int]]:
-    """Runs of a call's tokens, each of which needs `query_bytes`."""
-    most = run_length(length, query_bytes)
-    for first in range(0, length, most):
-        yield first, min(first + most, length)
 
 
 def _softmax_over(q: mx.array, keys: mx.array, mask: mx.array | None, sinks: mx.array) -> mx.array:

@@ -6,13 +6,14 @@ A prompt is fed in chunks. What lives through a whole chunk:
     streams    the residual, before and after a layer
     growing    a pool's old place, while its rows are copied to the next
 
-On top of it the larger of the two stages that look back over the context, in runs of l queries,
+On top of it the larger of two stages that look back over the context, in runs of l queries,
 
     indexing   matches of the indexer's heads with pooled rows, and the rows' scores [l, rows]
     attending  scores [heads, l, keys] in float32, as they come, with the sinks, after the softmax;
-               of layers that pick rows, also those of each query [l, topk, head_dim]
+               of layers that pick rows, also those of each query [l, topk, head_dim]; two runs'
 
-and the largest of the others; for MLX allocates ahead of what it frees, so that neighbours overlap.
+and the largest of the others; for MLX allocates ahead of what it frees, so that neighbours overlap,
+such as all stages of one attention.
 
     mixing     hyper-connections: the streams in float32, several times
     pooling    a compressor: keys, scores and windows in float32
@@ -25,6 +26,7 @@ than a short one. The factors were counted in the model's code and hold against
 a Mac the figures still have to be seen.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dsv4_tp.core import CacheRows, DType, Part
@@ -47,16 +49,32 @@ class Buffers:
     @property
     def total(self) -> int:
         """Bytes at the worst moment."""
-        ratios = set(self.spec.compress_ratios)
-        back = max(max(self._indexing(ratio), self._attending(ratio)) for ratio in ratios)
-        back = back if len(self.part.heads) else 0
-        pooling = max(map(self._pooling, ratios))
-        others = max(pooling, self._mixing(), self._experts(), self._logits())
-        return self._kept() + self._growing() + self._streams() + back + others
+        others = max(self._pooling(), self._mixing(), self._experts(), self._logits())
+        neighbours = self._lasting() + self._back(max) + others
+        return self._streams() + max(self.attention, neighbours)
+
+    @property
+    def attention(self) -> int:
+        """Bytes at the worst moment of a layer's attention."""
+        return self._lasting() + self._back(sum) + self._pooling()
+
+    def _lasting(self) -> int:
+        return self._kept() + self._growing()
+
+    def _back(self, both: Callable[[Sequence[int]], int]) -> int:
+        """Of the two stages that look back over the context, in the worst layer."""
+        ratios = set(self.spec.compress_ratios) if len(self.part.heads) else ()
+        stages = (both((self._indexing(ratio), self._attending(ratio))) for ratio in ratios)
+        return max(stages, default=0)
 
     @property
     def _length(self) -> int:
         return min(self.chunk, self.context)
+
+    @property
+    def _most(self) -> int:
+        """Tokens of a run, at most."""
+        return min(self._length, self.spec.sliding_window)
 
     @property
     def _act(self) -> int:
@@ -96,7 +114,10 @@ class Buffers:
         copies = 8 if self._casts else 5
         return copies * self._hidden * self.spec.hc_mult * F32_BYTES
 
-    def _pooling(self, ratio: int) -> int:
+    def _pooling(self) -> int:
+        return max(map(self._pooling_by, self.spec.compress_ratios))
+
+    def _pooling_by(self, ratio: int) -> int:
         """kv, score, score with its position, both again by windows of twice the slots, softmax."""
         width = self._pool_widths(ratio)
         matrices = 2 * self.spec.hidden_size * width if self._casts else 0
@@ -111,7 +132,7 @@ class Buffers:
         spec, heads = self.spec, len(self.part.heads)
         keys = spec.index_topk + 2 * spec.sliding_window
         values = spec.index_topk * spec.head_dim + heads * keys
-        return run_length(self._length, F32_BYTES * values)
+        return run_length(self._most, F32_BYTES * values)
 
     def _indexing(self, ratio: int) -> int:
         spec, rows = self.spec, self._rows(ratio)
@@ -132,6 +153,8 @@ class Buffers:
         read = 3 * scores + 3 * scores // max(1, heads)  # and masks, for all heads at once
         if seen < rows:
             read = max(read, self._picked())
+        if min(self._most, self._picking) < self._length:
+            read *= 2  # the next run's come before this one's are gone
         queries = 5 * heads * self._length * spec.head_dim
         latents = 3 * self._length * spec.o_groups * spec.o_lora_rank
         shared = 3 * (window + self._length + seen) * spec.head_dim
@@ -139,11 +162,9 @@ class Buffers:
 
     def _scores(self, rows: int) -> int:
         """Of a run over the window, its own rows and pooled ones: never less for more of them."""
-        window, of_row = self.spec.sliding_window, F32_BYTES * len(self.part.heads)
-        whole = of_row * self._length * (window + self._length + rows)
-        most = run_length(self._length, max(1, of_row) * 2 * window)
-        own = of_row * most * max(0, most - window)
-        return min(whole, max(RUN_BYTES, of_row * (2 * window + rows)) + own)
+        keys = self.spec.sliding_window + self._most + rows
+        query = F32_BYTES * len(self.part.heads) * keys
+        return min(self._most * query, max(RUN_BYTES, query))
 
     def _picked(self) -> int:
         """Of a run: scores six times, and the rows of each query as held and in float32."""

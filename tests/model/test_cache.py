@@ -40,6 +40,10 @@ class Layer:
             compress(x, starts, pool, self.rope)
         mx.eval(self.cache.state)
 
+    @property
+    def rewindable(self) -> tuple[int, ...]:
+        return self.cache.rewindable
+
 
 def _compressor(ratio: int, seed: int) -> Compressor:
     made, keys = Compressor(TINY, ratio, HEAD), mx.random.split(mx.random.key(seed), 2)
@@ -86,7 +90,7 @@ class Batch:
         self.tokens = [np.concatenate(pair) for pair in zip(self.tokens, new, strict=True)]
 
     def rewind(self, wanted: list[int]) -> None:
-        most = self.layer.cache.rewindable
+        most = self.layer.rewindable
         counts = [n % (top + 1) for n, top in zip(wanted, most, strict=False)]
         self.layer.cache.rewind(counts)
         pairs = zip(self.tokens, counts, strict=True)
@@ -95,13 +99,12 @@ class Batch:
     def part_and_join(self, order: list[int]) -> None:
         """Some of the sequences, some maybe twice, in another order."""
         chosen = [number % len(self.tokens) for number in order]
-        self.layer.cache = LayerCache.merged([self.layer.cache.of(n) for n in chosen])
+        cache = self.layer.cache
+        self.layer.cache = cache.merged([cache.of(n) for n in chosen])
         self.tokens = [self.tokens[n] for n in chosen]
 
     def save(self) -> None:
-        snapshot = self.layer.cache.copy()
-        mx.eval(snapshot.state)
-        self.saved.append((snapshot, list(self.tokens)))
+        self.saved.append((self.layer.cache.copy(), list(self.tokens)))
 
     def restore(self, number: int) -> None:
         if self.saved:
@@ -127,14 +130,19 @@ def run_schedule(
     seed: int,
     rows: CacheRows = CacheRows.EXACT,
 ) -> Batch:
+    nothing, forms = np.zeros((0, WIDTH), np.float32), Forms.of(TINY, rows)
+    alone = [Batch(Layer(ratio, forms=forms), [nothing]) for _ in lengths]
+    return follow(alone, lengths, schedule, seed)
+
+
+def follow(alone: list[Batch], lengths: list[int], schedule: list[tuple], seed: int) -> Batch:
+    """These sequences, once each has its length, as one batch through the schedule."""
     rng = np.random.default_rng(seed)
-    alone, tokens = [], []
-    for length in lengths:
-        layer = Layer(ratio, forms=Forms.of(TINY, rows))
-        tokens.append(rng.standard_normal((length, WIDTH), np.float32))
-        layer.append(tokens[-1][None])
-        alone.append(layer.cache)
-    batch = Batch(Layer(ratio, LayerCache.merged(alone)), tokens)
+    for one, length in zip(alone, lengths, strict=True):
+        one.append(rng, length)
+    batch = alone[0]
+    batch.layer.cache = batch.layer.cache.merged([one.layer.cache for one in alone])
+    batch.tokens = [one.tokens[0] for one in alone]
     for name, *arguments in schedule:
         if name == "append":
             batch.append(rng, *arguments)

@@ -142,9 +142,9 @@ def test_more_hosts_and_a_smaller_context():
 
 
 def test_no_second_change_is_offered_where_one_is_enough():
-    replan = replan_of(TINY)
+    replan = replan_of(TINY, prefix_bytes=0)
     plan = replan([1, 1, 1])
-    third = plan.needed_bytes[0] * 2 // 3
+    third = plan.needed_bytes[0] * 99 // 100
     there = [Room("here", (0, 1, 2), 3 * third)]
     context, chunk = offers(plan, there, replan)
     assert context == f"a context of {largest_context(plan, there)} tokens"
