@@ -8,7 +8,6 @@ than 1e-4 of the logits' standard deviation, in float32: some of these models am
 little beyond the 1e-5 of the test suite, while a real mistake shows as 1e-2 or more.
 """
 
-import csv
 import random
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dsv4_tp.errors import PlanError
 from dsv4_tp.model import Model
 from tests.parallel.small_model import write_small_model
 from tests.parallel.team import on_ranks
+from tests.soak.lines import DIFFERENT, soak
 
 RESULTS = Path(__file__).parent / "results" / "ranks_equal_one.csv"
 COLUMNS = ("case", "outcome", "distance_std", "shares", "split", "chunks", "changes")
@@ -78,24 +78,9 @@ def run_case(case: int) -> dict[str, object]:
         except PlanError:
             return line | {"outcome": "refused", "distance_std": ""}
     distance = float(np.abs(np.concatenate(parts, axis=-1) - one).max() / one.std())
-    outcome = "equal" if distance <= TOLERANCE else "DIFFERENT"
+    outcome = "equal" if distance <= TOLERANCE else DIFFERENT
     return line | {"outcome": outcome, "distance_std": f"{distance:.2e}"}
 
 
-def main() -> int:
-    """Runs the cases that are not in the results yet; the exit status."""
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    RESULTS.parent.mkdir(exist_ok=True)
-    done = len(RESULTS.read_text().splitlines()) - 1 if RESULTS.exists() else -1
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if done < 0:
-            writer.writeheader()
-        for case in range(max(done, 0), cases):
-            writer.writerow(run_case(case))
-            file.flush()
-    return int("DIFFERENT" in RESULTS.read_text())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(soak(RESULTS, COLUMNS, run_case))
