@@ -90,17 +90,25 @@ class Context:
 
 
 def _softmax_over(q: mx.array, keys: mx.array, mask: mx.array | None, sinks: mx.array) -> mx.array:
-    """[B, H, L, head] over keys [B, K, head]; in float32, as scores in bf16 lose choices."""
-    shared = keys[:, None].astype(mx.float32)
-    out = mx.fast.scaled_dot_product_attention(
-        q.astype(mx.float32),
-        shared,
-        shared,
-        scale=q.shape[-1] ** -0.5,
-        mask=None if mask is None else mask[:, None],
-        sinks=sinks,
-    )
-    return out.astype(q.dtype)
+    """[B, H, L, head] over keys [B, K, head]; in float32, as scores in bf16 lose choices.
+
+    All heads read the same keys, so they are rows of one product: head by head, a single token's
+    would read the keys once for each.
+    """
+    batch, heads, length, head = q.shape
+    shared = keys.astype(mx.float32)
+    queries = q.astype(mx.float32).reshape(batch, heads * length, head) * head**-0.5
+    scores = (queries @ shared.swapaxes(-1, -2)).reshape(batch, heads, length, -1)
+    if mask is not None:
+        scores = mx.where(mask[:, None], scores, -mx.inf)
+    weights = _weights(scores, sinks[:, None, None]).reshape(batch, heads * length, -1)
+    return (weights[..., :-1] @ shared).reshape(q.shape).astype(q.dtype)
+
+
+def _weights(scores: mx.array, sinks: mx.array) -> mx.array:
+    """Softmax over scores [..., K] and then the sink, [..., K + 1]."""
+    sink = mx.broadcast_to(sinks, (*scores.shape[:-1], 1))
+    return mx.softmax(mx.concatenate([scores, sink], axis=-1), axis=-1)
 
 
 def _softmax_over_own(
@@ -120,8 +128,7 @@ def _softmax_over_own(
     near, own = window[:, None].astype(mx.float32), rows.astype(mx.float32)
     scores = mx.concatenate([queries @ near.swapaxes(-1, -2), queries @ own.swapaxes(-1, -2)], -1)
     scores = mx.where(_side_by_side(mask, seen)[:, :, None], scores, -mx.inf)
-    sink = mx.broadcast_to(sinks[:, None], (*scores.shape[:-1], 1))
-    weights = mx.softmax(mx.concatenate([scores, sink], axis=-1), axis=-1)
+    weights = _weights(scores, sinks[:, None])
     width = window.shape[1]
     out = weights[..., :width] @ near + weights[..., width:-1] @ own
     return out.swapaxes(1, 2).astype(q.dtype)

@@ -79,8 +79,11 @@ class Indexer(nn.Module):
 
     def _weighed(self, q: mx.array, rows: mx.array, weights: mx.array) -> mx.array:
         """[B, L, T] of q [B, H, L, head], rows [B, T, head] and the heads' weights [B, H, L, 1]."""
-        keys = rows.astype(mx.float32).swapaxes(-1, -2)[:, None]  # [B, 1, head, T]
-        return (mx.maximum(q @ keys, 0) * weights).sum(axis=1)
+        batch, heads, length, head = q.shape
+        keys = rows.astype(mx.float32).swapaxes(-1, -2)
+        # All heads in one product: head by head, a single token's would read the rows for each.
+        scores = (q.reshape(batch, heads * length, head) @ keys).reshape(batch, heads, length, -1)
+        return (mx.maximum(scores, 0) * weights).sum(axis=1)
 
 
 def visible(starts: Starts, length: int, rows: int, *, ratio: int) -> mx.array:
