@@ -9,7 +9,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-load help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-load help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,9 @@ soak: setup ## random schedules of the caches, random models over random shares,
 
 bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py
+
+bench-cache: setup ## what a context costs in bytes and steps: make bench-cache ARGS=--help
+	$(BIN)/python -m benchmarks.cache $(ARGS)
 
 bench-load: setup ## bytes off the disk and peak memory of loading a rank, 15 GB of disk, Linux only
 	$(BIN)/python -m benchmarks.load $(ARGS)

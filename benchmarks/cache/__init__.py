@@ -1,0 +1,1 @@
+"""What a context costs: bytes held, bytes touched, time, and memory beside it."""
