@@ -95,6 +95,12 @@ def answer(model: Model, *requests: Request | ScoreRequest, **how: object) -> li
     return play(model, Script(log(*requests)), **how)[0]
 
 
+def greedy_text(model: Model, prompt: Sequence[int], count: int, **how: object) -> list[int]:
+    """Up to `count` tokens that an engine, built as `play` is told, goes on with."""
+    stops = model.spec.eos_token_ids
+    return tokens(answer(model, request("text", prompt, count, stop_ids=stops), **how), "text")
+
+
 def tokens(events: Sequence[Event], name: str) -> list[int]:
     return [e.token for e in events if isinstance(e, TokenEvent) and e.request_id == name]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from dsv4_tp import demo
 from dsv4_tp.core import DType, ExpertSplit, Part, Sampling, ScoreRequest
 from dsv4_tp.engine import Collectives, Team, join
 from dsv4_tp.layouts import catalog, read_headers
@@ -15,7 +16,7 @@ from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.plan import make_plan
-from tests.engine.drive import answer, finish, request, scores, tokens
+from tests.engine.drive import answer, finish, greedy_text, request, scores, tokens
 from tests.model.golden import ROOT
 
 PREFILL, ANSWER = 40, 10
@@ -69,6 +70,23 @@ def measure(
     np.savez(out / f"{collectives.rank}.npz", **measurements(loaded.model, team, steps))
 
 
+def write(
+    collectives: Collectives, out: Path, *, prompt: list[int], count: int, chunks: list[int]
+) -> None:
+    """What the demo model goes on with, fed in chunks of each size; rank 0 knows."""
+    parts = parts_of(demo.path(), [1] * collectives.size, ExpertSplit.WIDTH)
+    own = parts[collectives.rank]
+    loaded = load_rank(demo.path(), own, dtype=DType.FLOAT32, all_sum=collectives.all_sum)
+    team = Team(collectives, tuple(part.vocab for part in parts))
+    texts = {
+        str(chunk): np.array(
+            greedy_text(loaded.model, prompt, count, team=team, prefill_chunk=chunk)
+        )
+        for chunk in chunks
+    }
+    np.savez(out / f"{collectives.rank}.npz", **texts)
+
+
 def parts_of(folder: Path, weights: list[int], split: ExpertSplit) -> tuple[Part, ...]:
     spec = read_spec(folder)
     found = catalog(spec, read_headers(folder), mtp=False)
@@ -106,7 +124,12 @@ def nothing(collectives: Collectives, out: Path) -> None:
     """Only meets the others."""
 
 
-JOBS: dict[str, Callable[..., None]] = {"agree": agree, "measure": measure, "nothing": nothing}
+JOBS: dict[str, Callable[..., None]] = {
+    "agree": agree,
+    "measure": measure,
+    "write": write,
+    "nothing": nothing,
+}
 
 
 def main() -> None:
