@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"/\1/p;}' uv.lock)
 PROTOS := $(wildcard protos/dsv4_tp/v1/*.proto)
 PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -Iprotos --python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
@@ -66,8 +67,8 @@ $(VENV)/.ready: pyproject.toml uv.lock dsv4_tp/native/yield_shim.c | $(BIN)/uv
 	$(BIN)/python -m dsv4_tp.native || echo "no yield shim: ranks beyond the cores will be slow"
 	touch $@
 
-# uv is itself locked: the one that pip brings only has to read the lock.
+# The uv that is locked: another one would not find in its cache what this one has put there.
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit("$(OLD_PYTHON)" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -229,7 +229,7 @@ def test_the_memory_of_a_host_is_for_all_its_ranks(capsys: pytest.CaptureFixture
     both = ("--model", str(FLASH), "--hosts", "localhost,localhost,b", "--context", "4096")
     plan(capsys, *both, "--memory", "120,60")
     says = refused(capsys, *both, "--memory", "100,70")
-    assert "localhost: ranks 0, 1 need 109.0 GB at a context of 4096 tokens" in says
+    assert "localhost: ranks 0, 1 need 109.2 GB at a context of 4096 tokens" in says
     assert "100.0 GB may be used; what would fit: weights " in says
 
 

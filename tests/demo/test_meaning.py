@@ -16,7 +16,6 @@ from dsv4_tp import demo
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.model import Model
 from dsv4_tp.model.indexer import Indexer
-from dsv4_tp.model.rope import Rope
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.text import Text
 from examples.demo_model import evaluate
@@ -104,7 +103,7 @@ def test_it_finds_what_stands_far_back(model: Model, distance: int):
 def test_it_finds_nothing_in_the_latest_rows(model: Model, monkeypatch: pytest.MonkeyPatch):
     """What the indexer chooses matters: as many rows, but the last ones, hold no answer."""
 
-    def by_age(_: Indexer, x: mx.array, _q: mx.array, _start: int, rows: mx.array, _rope: Rope):
+    def by_age(_: Indexer, x: mx.array, _q: mx.array, _start: int, rows: mx.array, **_how: object):
         return mx.broadcast_to(mx.arange(rows.shape[1]), (*x.shape[:2], rows.shape[1]))
 
     monkeypatch.setattr(Indexer, "scores", by_age)

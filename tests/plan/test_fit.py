@@ -146,7 +146,8 @@ def test_no_second_change_is_offered_where_one_is_enough():
     plan = replan([1, 1, 1])
     third = plan.needed_bytes[0] * 99 // 100
     there = [Room("here", (0, 1, 2), 3 * third)]
-    context, chunk = offers(plan, there, replan)
+    context, rows, chunk = offers(plan, there, replan)
+    assert rows == "cache_rows: trained"
     assert context == f"a context of {largest_context(plan, there)} tokens"
     assert chunk.startswith("prefill_chunk ")
 
