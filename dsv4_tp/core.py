@@ -66,12 +66,18 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+    """How a token is chosen; docs/sampling.md says what each does. temperature 0 is greedy."""
 
     temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    top_p: float = 1.0  # 1: off
+    top_k: int = 0  # 0: off
     seed: int = 0
+    min_p: float = 0.0  # 0: off
+    repetition_penalty: float = 1.0  # 1: off
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # of ids, each once
+    logprobs: int | None = None  # so many alternatives to each token; None: not even its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +130,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token; `index` counts from 0 within its request."""
+    """One generated token; `index` counts from 0 within its request.
+
+    Log-probabilities come where the request asks for them, in nats: the token's, and those of the
+    likeliest ids.
+    """
 
     request_id: str
     index: int
     token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

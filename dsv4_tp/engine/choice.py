@@ -1,48 +1,74 @@
-"""One token, chosen by the whole team: the packets of `sampling` sent over its collectives."""
+"""The tokens of one step, chosen by the whole team: `packets` sent over its collectives."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
 
-from dsv4_tp.core import Sampling
 from dsv4_tp.engine import sampling as rules
+from dsv4_tp.engine.draws import Choice, Draw
+from dsv4_tp.engine.packets import Rows, packet, read_packets, whole_candidates
+from dsv4_tp.engine.penalties import adjusted
+from dsv4_tp.engine.sampling import Heard
 from dsv4_tp.engine.team import Team
-from dsv4_tp.errors import RankFailure
 
 
 def choose_together(
     team: Team,
     logits: mx.array,
+    draws: Sequence[Draw],
     *,
-    sampling: Sampling,
-    position: int,
     command: int,
     caches: list[mx.array],
-) -> tuple[int, int]:
-    """The token at `position`, and the highest command number that every rank has received.
+) -> tuple[list[Choice], int]:
+    """The token of each draw, and the highest command number that every rank has received.
 
-    One collective; a second one where the nucleus is wider than what the ranks send.
+    One collective for all rows; a second one for those of which more ids may be chosen than the
+    ranks send. All ranks choose the same.
 
     Args:
         team: the ranks.
-        logits: of this rank's vocabulary rows, float32 [len(span)].
-        sampling: how the token is chosen.
-        position: of the chosen token in its sequence.
+        logits: of this rank's vocabulary rows, float32 [B, len(span)].
+        draws: one for each of the B rows, the same on all ranks.
         command: the highest command number this rank has received.
         caches: evaluated with the logits, so that no graph outlives its step.
-
-    Raises:
-        RankFailure: no logit is a number.
     """
-    span, size = team.span, team.vocab_size
-    scores = rules.scored(logits, span=span, vocab_size=size, sampling=sampling, position=position)
-    packet = rules.packet(logits, scores, span=span, sampling=sampling, command=command)
-    packets = team.collectives.gather(packet)
+    rows = _rows(team, logits, draws)
+    packets = team.collectives.gather(packet(rows, draws, span=team.span, command=command))
     mx.eval(packets, caches)
-    exchange = rules.read_packets(np.array(packets, dtype=np.int32), team.vocab, sampling)
-    token = rules.choose(exchange, sampling)
-    if token is None:
-        rows = np.array(team.whole(mx.stack([logits, scores])), dtype=np.float32)
-        token = rules.choose(rules.with_everything(exchange, rows), sampling)
-    if token is None:
-        raise RankFailure(f"no logit of the token at position {position} is a number")
-    return token, exchange.command
+    heard, agreed = read_packets(np.array(packets, dtype=np.int32), team.vocab, draws)
+    heard = _widened(team, rows, draws, heard)
+    return [_choice(*each) for each in zip(heard, draws, strict=True)], agreed
+
+
+def _rows(team: Team, logits: mx.array, draws: Sequence[Draw]) -> Rows:
+    span = team.span
+    changed = adjusted(logits, draws, span)
+    scores = rules.scored(changed, draws, span=span, vocab_size=team.vocab_size)
+    return Rows(logits, changed, scores)
+
+
+def _widened(team: Team, rows: Rows, draws: Sequence[Draw], heard: list[Heard]) -> list[Heard]:
+    """With the whole vocabulary as candidates where the token is not sure without."""
+    wide = [row for row, draw in enumerate(draws) if rules.is_wide(heard[row], draw)]
+    if not wide:
+        return heard
+    planes = [plane for row in wide for plane in _planes(rows, row, draws[row])]
+    whole = iter(np.array(team.whole(mx.stack(planes)), dtype=np.float32))
+    heard = list(heard)
+    for row in wide:
+        mine = np.stack([next(whole) for _ in _planes(rows, row, draws[row])])
+        heard[row] = replace(heard[row], candidates=whole_candidates(mine))
+    return heard
+
+
+def _planes(rows: Rows, row: int, draw: Draw) -> list[mx.array]:
+    """What ranks must tell of all their ids, [len(span)] each."""
+    asked = [] if draw.sampling.logprobs is None else [rows.raws[row]]
+    return [rows.logits[row], rows.scores[row], *asked]
+
+
+def _choice(heard: Heard, draw: Draw) -> Choice:
+    count = rules.kept(heard, draw) if rules.is_number(heard) else None
+    return Choice(None) if count is None else rules.choose(heard, count, draw)

@@ -23,11 +23,13 @@ from dsv4_tp.core import (
 from dsv4_tp.engine import lockstep
 from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.engine.common import common
+from dsv4_tp.engine.draws import Choice, Draw, History
 from dsv4_tp.engine.lockstep import Due, Ended, Feed, Leave, Score, State, Wait
 from dsv4_tp.engine.meter import Meter, finish_event
 from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.engine.scoring import score_rows
 from dsv4_tp.engine.team import Team
+from dsv4_tp.errors import RankFailure
 from dsv4_tp.model import Cache, Model
 from dsv4_tp.prefixes import Index, Shelf, with_entries
 
@@ -144,17 +146,21 @@ class Engine:
         turn = self._turn_of(state, step)
         state = _received(state, self._inbox.poll())
         streams = self._streams(step, turn.cache)
-        token, agreed = choose_together(
+        assert state.active is not None
+        history = History(step.request.prompt, state.active.tokens)
+        position = step.position + len(step.ids)
+        (choice,), agreed = choose_together(
             self._team,
-            self._model.logits(streams[:, -1:])[0, 0],
-            sampling=step.request.sampling,
-            position=step.position + len(step.ids),
+            self._model.logits(streams[:, -1:])[0],
+            [Draw(step.request.sampling, position, history)],
             command=state.received,
             caches=turn.cache.arrays(),
         )
+        if choice.token is None:
+            raise RankFailure(f"no logit of the token at position {position} is a number")
         self._count(step, turn.meter)
-        state, ended, due = lockstep.chosen(state, token)
-        self._tell_token(step, token, ended)
+        state, ended, due = lockstep.chosen(state, choice.token)
+        self._tell_token(step, choice, ended)
         return self._cross(self._keep(state, due, turn.cache), agreed, ended)
 
     def _score(self, state: State, step: Score) -> State:
@@ -193,11 +199,12 @@ class Engine:
             meter.prefill_done()
             self._progress.prefilled(len(step.ids))
 
-    def _tell_token(self, step: Feed, token: int, ended: Ended | None) -> None:
+    def _tell_token(self, step: Feed, choice: Choice, ended: Ended | None) -> None:
         stopped = ended is not None and ended.reason is FinishReason.STOP
-        if self._team.leads and not stopped:
+        if self._team.leads and not stopped and choice.token is not None:
             index = step.position + len(step.ids) - len(step.request.prompt)
-            self._emit(TokenEvent(step.request.id, index, token))
+            said = (choice.token, choice.logprob, choice.top)
+            self._emit(TokenEvent(step.request.id, index, *said))
 
     def _meet(self, state: State, ended: Ended | None = None) -> State:
         """Agrees with the other ranks on what all have received, and goes on from there."""

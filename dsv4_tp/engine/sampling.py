@@ -1,188 +1,160 @@
-"""Choosing a token from logits that are spread over the ranks by vocabulary.
+"""Choosing tokens from logits that are spread over the ranks by vocabulary: the rules.
 
-Every rank sends its best candidates in one packet, and every rank chooses the same token from
-the same packets. The token is the argmax of logit + T * noise, the noise being a function of
-(seed, position, id) only: so it does not depend on the number of ranks, and a request can be
-replayed. Knows arrays and settings; no group, no model.
+In this order: bias and penalties (`penalties`), temperature, top-k, top-p among what top-k left,
+min-p. The token is then the argmax of logit + T * noise, the noise being a function of (seed,
+position, id) only: so it does not depend on the number of ranks or on who else is in the batch,
+and a request can be replayed.
 
-A packet is int32 `[2 + 3K]`: the highest command number the rank has received; the mass of its
-logits (see `Exchange`); the logits, the scores and the ids of its K best candidates. Floats
-travel as their bits. K is 1, or 64 where top-k or top-p cut the vocabulary.
+Every rank sends its best candidates in one packet (`packets`), and every rank chooses the same
+token from the same packets. Knows what was heard and settings; no group, no model.
 """
 
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from dsv4_tp.core import Sampling, Span
+from dsv4_tp.core import Span
+from dsv4_tp.engine.draws import Choice, Draw
 
-CANDIDATES = 64
-_NO_ID = 2**31 - 1
+_LEAST_NOISE = -10.0  # less is only -inf, of a uniform number that was 0
+_LEAST_TEMPERATURE = 1e-30  # float32 still divides by it
 # Cumulated masses closer than rounding counts as equal, or the cut would depend on the split.
 _SLACK = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """What all ranks know after the packets went round, candidates from the highest logit on.
+class Candidates:
+    """Ids that may be the token of one row.
 
-    Equal logits are in the order of their ids. Candidates with a logit above `bound` are surely
-    the first of the whole vocabulary; others may have equals that no rank sent.
+    Where the draw cuts, the highest logit comes first, equals in the order of their ids; the
+    first `sure` of them are then also the first of the whole vocabulary.
     """
 
-    command: int  # the highest number every rank has received
-    mass: float  # sum over the vocabulary of exp((logit - highest logit) / T)
-    logits: NDArray[np.float32]
-    scores: NDArray[np.float32]
     ids: NDArray[np.int32]
-    bound: float
+    logits: NDArray[np.float32]  # with bias and penalties; empty unless the draw cuts
+    scores: NDArray[np.float32]  # what the choice maximises
+    raws: NDArray[np.float32]  # the model's own logits; empty unless log-probabilities are asked
+    sure: int
+    whole: bool = False  # nothing was left out
+
+    def ordered(self, order: NDArray[np.intp], *, sure: int, whole: bool) -> "Candidates":
+        """The same candidates in this order."""
+        raws = self.raws[order] if self.raws.size else self.raws
+        return Candidates(
+            self.ids[order], self.logits[order], self.scores[order], raws, sure=sure, whole=whole
+        )
 
 
-def is_cut(sampling: Sampling) -> bool:
-    """Whether top-k or top-p restrict which ids may be chosen."""
-    return sampling.temperature > 0 and (sampling.top_k > 0 or sampling.top_p < 1)
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What all ranks know of one row after the packets went round."""
+
+    candidates: Candidates
+    mass: float  # where the draw cuts: sum over all ids of exp((logit - highest logit) / T)
+    log_sum: float = 0.0  # where asked: of the model's own logits, over all ids
+    top: tuple[tuple[int, float], ...] = ()  # where asked: as in `Choice`
 
 
 def noise(vocab_size: int, *, seed: int, position: int) -> mx.array:
-    """Gumbel noise of every id for the token at `position`, float32 [V]."""
+    """Gumbel noise of every id for the token at `position`, float32 [V], finite."""
     # All bits of both numbers must matter to MLX's 64-bit seed.
     digest = hashlib.sha256(struct.pack("<QQ", seed, position)).digest()
-    return mx.random.gumbel([vocab_size], key=mx.random.key(int.from_bytes(digest[:8], "little")))
+    key = mx.random.key(int.from_bytes(digest[:8], "little"))
+    return mx.maximum(mx.random.gumbel([vocab_size], key=key), _LEAST_NOISE)
 
 
-def scored(
-    logits: mx.array, *, span: Span, vocab_size: int, sampling: Sampling, position: int
-) -> mx.array:
-    """What the choice maximises, float32 [len(span)]: the logits, with noise unless greedy."""
-    if sampling.temperature == 0:
+def scored(logits: mx.array, draws: Sequence[Draw], *, span: Span, vocab_size: int) -> mx.array:
+    """What the choice maximises, float32 [B, len(span)]: the logits, with noise unless greedy."""
+    if all(draw.sampling.temperature == 0 for draw in draws):
         return logits
     # The noise of the whole vocabulary is made on every rank, so that an id's does not depend
     # on the split. Scaling it rather than the logits cannot overflow at a small temperature.
-    whole = noise(vocab_size, seed=sampling.seed, position=position)
-    return logits + sampling.temperature * whole[span.start : span.stop]
-
-
-def packet(
-    logits: mx.array, scores: mx.array, *, span: Span, sampling: Sampling, command: int
-) -> mx.array:
-    """What this rank sends, int32 [2 + 3K].
-
-    Args:
-        logits: of this rank's ids, float32 [len(span)]; may be empty.
-        scores: by `scored`, likewise.
-        span: this rank's ids.
-        sampling: how the token is chosen.
-        command: the highest command number this rank has received.
-    """
-    count = CANDIDATES if is_cut(sampling) else 1
-    best = _best(logits if is_cut(sampling) else scores, min(count, len(span)))
-    parts = [
-        mx.array([command], dtype=mx.int32),
-        _mass(logits, sampling).view(mx.int32),
-        _padded(logits[best], count, -np.inf).view(mx.int32),
-        _padded(scores[best], count, -np.inf).view(mx.int32),
-        _padded(best.astype(mx.int32) + span.start, count, _NO_ID),
+    silence = mx.zeros([len(span)])
+    rows = [
+        _loudness(draw, vocab_size)[span.start : span.stop]
+        if draw.sampling.temperature
+        else silence
+        for draw in draws
     ]
-    return mx.concatenate(parts)
+    return logits + mx.stack(rows)
 
 
-def read_packets(packets: NDArray[np.int32], spans: Sequence[Span], sampling: Sampling) -> Exchange:
-    """Packets [ranks, 2 + 3K] of ranks that hold these spans -> what they say together."""
-    floats = packets.view(np.float32)
-    count = (packets.shape[1] - 2) // 3
-    logits, scores = floats[:, 2 : 2 + count], floats[:, 2 + count : 2 + 2 * count]
-    partial = [rank for rank, span in enumerate(spans) if len(span) > count]
-    exchange = Exchange(
-        command=int(packets[:, 0].min()),
-        mass=_joined_mass(floats[:, 1], logits.max(axis=1), sampling),
-        logits=logits.ravel(),
-        scores=scores.ravel(),
-        ids=packets[:, 2 + 2 * count :].ravel(),
-        bound=max((float(logits[rank].min()) for rank in partial), default=-np.inf),
-    )
-    return _in_order(exchange)
+def mass(logits: mx.array, draw: Draw) -> mx.array:
+    """Of one row [len(span)]: sum of exp((logit - this rank's highest) / T), float32 scalar."""
+    if not draw.cuts or logits.size == 0:
+        return mx.zeros([])
+    top = logits.max()
+    steps = (logits - top) / _temperature(draw)
+    return mx.where(top == -mx.inf, 0.0, mx.exp(steps).sum())
 
 
-def with_everything(exchange: Exchange, rows: NDArray[np.float32]) -> Exchange:
-    """The exchange with logits and scores [2, V] of the whole vocabulary as candidates."""
-    ids = np.arange(rows.shape[1], dtype=np.int32)
-    return _in_order(replace(exchange, logits=rows[0], scores=rows[1], ids=ids, bound=-np.inf))
-
-
-def choose(exchange: Exchange, sampling: Sampling) -> int | None:
-    """The token; None if the candidates do not tell it, or their scores are no numbers.
-
-    Ties go to the lowest id. Temperature, then top-k, then top-p among what top-k left.
-    """
-    count = _kept(exchange, sampling) if is_cut(sampling) else len(exchange.ids)
-    if count is None:
-        return None
-    scores, ids = exchange.scores[:count], exchange.ids[:count]
-    best = scores.max()
-    return int(ids[scores == best].min()) if np.isfinite(best) else None
-
-
-def _kept(exchange: Exchange, sampling: Sampling) -> int | None:
-    """How many candidates may be chosen; None if more than are sure."""
-    sure = int(np.count_nonzero(exchange.logits > exchange.bound))
-    limit = sampling.top_k or len(exchange.ids)
-    if sampling.top_k > sure and exchange.bound > -np.inf:
-        return None
-    if sampling.top_p < 1:
-        limit = min(limit, _nucleus(exchange, sampling))
-    return limit if limit <= sure or exchange.bound == -np.inf else None
-
-
-def _nucleus(exchange: Exchange, sampling: Sampling) -> int:
-    """How many candidates it takes to hold top_p of the mass that top-k left."""
-    steps = (exchange.logits - exchange.logits[0]).astype(np.float64) / sampling.temperature
-    weights = np.exp(steps)
-    total = weights[: sampling.top_k].sum() if sampling.top_k else exchange.mass
-    before = np.cumsum(weights) - weights
-    return max(1, int(np.searchsorted(before, (sampling.top_p - _SLACK) * total)))
-
-
-def _in_order(exchange: Exchange) -> Exchange:
-    held = np.flatnonzero(exchange.ids != _NO_ID)
-    order = held[np.lexsort((exchange.ids[held], -exchange.logits[held]))]
-    return replace(
-        exchange,
-        logits=exchange.logits[order],
-        scores=exchange.scores[order],
-        ids=exchange.ids[order],
-    )
-
-
-def _joined_mass(
-    masses: NDArray[np.float32], tops: NDArray[np.float32], sampling: Sampling
-) -> float:
-    """The mass of all ranks, from each one's mass relative to its own highest logit."""
-    if not is_cut(sampling):
+def joined_mass(masses: NDArray[np.float32], tops: NDArray[np.float32], draw: Draw) -> float:
+    """The mass of all ranks, from each one's mass and its highest logit."""
+    if not draw.cuts:
         return 0.0
-    steps = (tops - tops.max()).astype(np.float64) / sampling.temperature
-    return float((masses * np.exp(steps)).sum())
+    with np.errstate(invalid="ignore"):  # nothing but -inf, or no numbers: see `is_number`
+        steps = (tops - tops.max()).astype(np.float64) / _temperature(draw)
+        return float((masses * np.exp(steps)).sum())
 
 
-def _mass(logits: mx.array, sampling: Sampling) -> mx.array:
-    """This rank's mass relative to its own highest logit, float32 [1]."""
-    if not is_cut(sampling) or logits.size == 0:
-        return mx.zeros([1])
-    return mx.exp((logits - logits.max()) / sampling.temperature).sum(keepdims=True)
+def is_number(heard: Heard) -> bool:
+    """Whether a token can be chosen at all: some logit is finite, and none that counts is NaN."""
+    scores = heard.candidates.scores
+    return bool(np.isfinite(scores.max(initial=-np.inf)) and not np.isnan(heard.mass))
 
 
-def _best(values: mx.array, count: int) -> mx.array:
-    """The indices of the `count` highest values, in any order."""
-    if count == values.size:
-        return mx.arange(count)
-    if count == 1:
-        return mx.argmax(values, keepdims=True)  # the lowest index of equals
-    return mx.argpartition(-values, kth=count - 1)[:count]
+def is_wide(heard: Heard, draw: Draw) -> bool:
+    """Whether more ids may be chosen than are sure, so that every logit must be known."""
+    return is_number(heard) and kept(heard, draw) is None
 
 
-def _padded(x: mx.array, count: int, fill: float) -> mx.array:
-    return mx.concatenate([x, mx.full([count - x.size], fill, dtype=x.dtype)])
+def kept(heard: Heard, draw: Draw) -> int | None:
+    """How many of the candidates may be chosen; None if more than are sure."""
+    found = heard.candidates
+    if not draw.cuts:
+        return len(found.ids)
+    sure, wish = found.sure, draw.sampling
+    beyond = sure if found.whole else sure + 1  # at least so many, if all that are sure are kept
+    if wish.top_k > sure and not found.whole:
+        return None
+    limit = wish.top_k or beyond
+    steps = (found.logits[:sure] - found.logits[0]).astype(np.float64) / _temperature(draw)
+    weights = np.exp(steps)
+    total = weights[: wish.top_k].sum() if wish.top_k else heard.mass
+    for count in (_nucleus(weights, total, wish.top_p), int((weights >= wish.min_p).sum())):
+        limit = min(limit, count if count < sure else beyond)
+    return max(1, limit) if limit <= sure or found.whole else None
+
+
+def choose(heard: Heard, count: int, draw: Draw) -> Choice:
+    """The best of the first `count` candidates; ties go to the lowest id."""
+    found = heard.candidates
+    scores, ids = found.scores[:count], found.ids[:count]
+    best = scores.max()
+    token = int(ids[scores == best].min())
+    if draw.sampling.logprobs is None:
+        return Choice(token)
+    raw = float(found.raws[:count][ids == token][0])
+    return Choice(token, raw - heard.log_sum, heard.top)
+
+
+def _nucleus(weights: NDArray[np.float64], total: float, top_p: float) -> int:
+    """How many of these it takes to hold top_p of the total; all if they don't."""
+    if top_p == 1:
+        return len(weights)
+    before = np.cumsum(weights) - weights
+    return max(1, int(np.searchsorted(before, (top_p - _SLACK) * total)))
+
+
+def _loudness(draw: Draw, vocab_size: int) -> mx.array:
+    wish = draw.sampling
+    return wish.temperature * noise(vocab_size, seed=wish.seed, position=draw.position)
+
+
+def _temperature(draw: Draw) -> float:
+    return max(draw.sampling.temperature, _LEAST_TEMPERATURE)
