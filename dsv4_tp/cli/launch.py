@@ -8,7 +8,7 @@ from typing import Any
 
 from dsv4_tp import launcher
 from dsv4_tp.cli.inputs import Checkpoint, cluster, default_file, read_checkpoint
-from dsv4_tp.cli.speak import speak
+from dsv4_tp.cli.speak import asks_for, speak
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
 from dsv4_tp.config import check_name
@@ -32,9 +32,9 @@ def run(
     **wishes: Any,
 ) -> None:
     """Launch what the options describe; see `launcher` for how it ends."""
-    asks = [Ask(text, **wishes) for text in prompt]
-    if not asks:
+    if not prompt:
         _refuse_idle(wishes, as_json)
+    asks = asks_for(prompt, wishes, as_json=as_json)
     file = default_file(file, hosts)
     config = cluster(
         hosts=hosts,

@@ -3,15 +3,25 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import click
 
 from dsv4_tp.core import CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
+_MOST_ID = 2**31
+_MOST_BIAS = 100
 
 _Texts = TypeVar("_Texts", str, tuple[str, ...])
+
+
+class _Option(Protocol):
+    """What click.option makes."""
+
+    def __call__(self, command: click.decorators.FC, /) -> click.decorators.FC: ...
+
+
 Check = Callable[[click.Context, click.Parameter, float | None], float | None]
 
 
@@ -35,8 +45,36 @@ def _are_texts(_ctx: click.Context, _param: click.Parameter, value: _Texts) -> _
     return value
 
 
+def _biases(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[int, float] | None:
+    """ID=VALUE texts, by id; None if there are none."""
+    biases: dict[int, float] = {}
+    for text in values:
+        token, _, value = text.partition("=")
+        if not (token.isascii() and token.isdigit() and int(token) < _MOST_ID):
+            raise click.BadParameter(f"{text!r}: expected ID=VALUE with the id of a token.")
+        if int(token) in biases:
+            raise click.BadParameter(f"{text!r}: token {int(token)} has one already.")
+        biases[int(token)] = _bias(text, value)
+    return biases or None
+
+
+def _bias(text: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not -_MOST_BIAS <= number <= _MOST_BIAS:
+        raise click.BadParameter(f"{text!r}: the value must be a number from -100 to 100.")
+    return number
+
+
 _not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
+_positive = _number(lambda value: value > 0, "a number above 0")
 _fraction = _number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
+_share = _number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+_small = _number(lambda value: -2 <= value <= 2, "a number from -2 to 2")
 
 model = click.option("--model", metavar="DIR", help="Checkpoint's directory, or `demo`.")
 hosts = click.option("--hosts", metavar="A,B", help="One rank on each; localhost may repeat.")
@@ -124,6 +162,37 @@ def sampling(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--top-k", type=click.IntRange(0), metavar="K", help="0: off."),
         click.option("--seed", type=click.IntRange(0, _MOST_SEED), metavar="S", help="Of chance."),
     )
+    command = _further(command)
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _further(command: click.decorators.FC) -> click.decorators.FC:
+    """What is asked for less often; docs/sampling.md says what each does."""
+    options = (
+        _real("--min-p", "P", _share, "Of the likeliest token's probability; 0: off."),
+        _real("--repetition-penalty", "R", _positive, "Of tokens seen before; 1: off."),
+        _real("--presence-penalty", "A", _small, "Of tokens generated before; 0: off."),
+        _real("--frequency-penalty", "A", _small, "For each time they were; 0: off."),
+        click.option(
+            "--logit-bias",
+            metavar="ID=VALUE",
+            multiple=True,
+            callback=_biases,
+            help="Makes a token likelier, or rarer; may be repeated.",
+        ),
+        click.option(
+            "--logprobs",
+            type=click.IntRange(0, 20),
+            metavar="N",
+            help="With --json: log-probabilities, and N alternatives to each token.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _real(name: str, metavar: str, check: Check, text: str) -> _Option:
+    return click.option(name, type=float, metavar=metavar, callback=check, help=text)

@@ -2,16 +2,26 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dsv4_tp.cli.show import rank_table
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece
-from dsv4_tp.errors import Dsv4Error
+from dsv4_tp.errors import ConfigError, Dsv4Error
 
 _SHOWN_CHARACTERS = 100  # of a prompt
+
+
+def asks_for(texts: Iterable[str], wishes: dict[str, Any], *, as_json: bool) -> list[Ask]:
+    """To continue each text, as the options wish.
+
+    Raises ConfigError for what would not be shown.
+    """
+    if wishes["logprobs"] is not None and not as_json:
+        raise ConfigError("--logprobs needs --json, which shows them")
+    return [Ask(text, **wishes) for text in texts]
 
 
 async def speak(address: str, asks: Sequence[Ask], *, as_json: bool) -> None:
@@ -67,9 +77,11 @@ def _as_json(pieces: list[Piece], finish: Finish, status: ClusterStatus) -> dict
         for host in status.hosts
         for rank in host.ranks
     ]
+    likely = [asdict(each) for piece in pieces for each in piece.logprobs]
     return {
         "text": "".join(piece.text for piece in pieces),
         "tokens": [token for piece in pieces for token in piece.tokens],
+        **({"logprobs": likely} if likely else {}),
         "finish_reason": finish.reason.value,
         "stats": asdict(finish.stats) | {"dtype": status.dtype, "ranks": ranks},
     }

@@ -7,12 +7,14 @@ from dsv4_tp.client.types import (
     ClusterStatus,
     Finish,
     HostStatus,
+    Logprob,
     Piece,
     RankStatus,
     Stats,
 )
 from dsv4_tp.core import ScoreEvent, ScoreRequest
-from dsv4_tp.rpc.convert import reason_from_proto, report_from_proto
+from dsv4_tp.rpc.convert import report_from_proto
+from dsv4_tp.rpc.convert_events import reason_from_proto, top_from_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
 
@@ -27,7 +29,8 @@ def ask_to_proto(ask: Ask) -> pb.GenerateRequest:
 def piece_from_proto(message: pb.GenerateResponse) -> Piece:
     """Some more of a text."""
     finish = _finish(message.finish) if message.HasField("finish") else None
-    return Piece(tuple(message.tokens), message.text, finish)
+    logprobs = tuple(Logprob(each.logprob, top_from_proto(each.top)) for each in message.logprobs)
+    return Piece(tuple(message.tokens), message.text, finish, logprobs)
 
 
 def score_to_proto(request: ScoreRequest) -> pb.ScoreRequest:

@@ -1,5 +1,6 @@
 """What a client says and hears, frozen; the messages themselves stay inside `client`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsv4_tp.core import FinishReason, RankReport
@@ -16,6 +17,12 @@ class Ask:
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None  # by token id
+    logprobs: int | None = None  # alternatives to each token; None: no log-probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,21 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Logprob:
+    """How likely the model held a token, and what it held likeliest; in nats."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]  # ids and theirs, the likeliest first
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Some more of a text; the last piece has the finish."""
 
     tokens: tuple[int, ...]
     text: str
     finish: Finish | None
+    logprobs: tuple[Logprob, ...] = ()  # of each token, where asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.log import log
 from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.channel import open_channel
-from dsv4_tp.rpc.convert import event_from_proto, loss_from_proto, report_from_proto
+from dsv4_tp.rpc.convert import loss_from_proto, report_from_proto
+from dsv4_tp.rpc.convert_events import event_from_proto
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub

@@ -60,6 +60,16 @@ class Prompts:
             top_p=asked.top_p if has("top_p") else default.top_p,
             top_k=asked.top_k if has("top_k") else default.top_k,
             seed=asked.seed if has("seed") else secrets.randbits(_SEED_BITS),
+            min_p=asked.min_p if has("min_p") else default.min_p,
+            repetition_penalty=(
+                asked.repetition_penalty
+                if has("repetition_penalty")
+                else default.repetition_penalty
+            ),
+            presence_penalty=asked.presence_penalty,
+            frequency_penalty=asked.frequency_penalty,
+            logit_bias=tuple(sorted(asked.logit_bias.items())),
+            logprobs=asked.logprobs if has("logprobs") else None,
         )
 
 

@@ -11,7 +11,8 @@ from dsv4_tp.coordinator.state import verdict
 from dsv4_tp.core import FinishEvent, ScoreEvent, TokenEvent
 from dsv4_tp.errors import RequestError
 from dsv4_tp.rpc.auth import Context
-from dsv4_tp.rpc.convert import reason_to_proto, report_to_proto
+from dsv4_tp.rpc.convert import report_to_proto
+from dsv4_tp.rpc.convert_events import reason_to_proto, top_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
 
@@ -31,9 +32,8 @@ class ClusterService(ClusterServiceServicer):
         async for event in self._coordinator.serve(self._prompts.request(request)):
             match event:
                 case TokenEvent(token=token):
-                    yield pb.GenerateResponse(
-                        tokens=[token], text=words.add([token]) if words else ""
-                    )
+                    text = words.add([token]) if words else ""
+                    yield pb.GenerateResponse(tokens=[token], text=text, logprobs=_logprobs(event))
                 case FinishEvent():
                     _check(event)
                     yield pb.GenerateResponse(
@@ -102,6 +102,13 @@ class ClusterService(ClusterServiceServicer):
 def _check(event: FinishEvent) -> None:
     if event.error:
         raise RequestError(event.error)
+
+
+def _logprobs(event: TokenEvent) -> list[pb.TokenLogprob]:
+    """One for the token, if it was asked for."""
+    if event.logprob is None:
+        return []
+    return [pb.TokenLogprob(logprob=event.logprob, top=top_to_proto(event.top))]
 
 
 def _finish(event: FinishEvent) -> pb.Finish:

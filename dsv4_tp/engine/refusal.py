@@ -1,10 +1,11 @@
 """Which requests a model cannot serve, and the words that say so."""
 
-import math
 from dataclasses import dataclass
 
 from dsv4_tp.core import Request, Sampling, ScoreRequest
 from dsv4_tp.modelspec import ModelSpec
+
+_MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def _generation(request: Request, limits: Limits) -> str:
         )
     if request.max_tokens < 1:
         return f"max_tokens is {request.max_tokens}; ask for at least 1"
-    return _ids(request.prompt, limits) or _sampling(request.sampling)
+    return _ids(request.prompt, limits) or _sampling(request.sampling, limits)
 
 
 def _scoring(request: ScoreRequest, limits: Limits) -> str:
@@ -60,13 +61,30 @@ def _ids(ids: tuple[int, ...], limits: Limits) -> str:
     return f"token {odd} is not in the vocabulary (0 to {limits.vocab_size - 1})"
 
 
-def _sampling(sampling: Sampling) -> str:
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        return f"temperature is {sampling.temperature}; it must be 0 or more"
-    if not 0 < sampling.top_p <= 1:
-        return f"top_p is {sampling.top_p}; it must be above 0 and at most 1"
-    if sampling.top_k < 0:
-        return f"top_k is {sampling.top_k}; it must be positive, or 0 for off"
-    if not 0 <= sampling.seed < 2**64:
-        return f"seed is {sampling.seed}; it must fit in 64 bits, unsigned"
-    return ""
+def _sampling(wish: Sampling, limits: Limits) -> str:
+    fields = [
+        _between("temperature", wish.temperature, 0, 100),
+        _between("top_p", wish.top_p, 0, 1, above=True),
+        "" if wish.top_k >= 0 else f"top_k is {wish.top_k}; it must be positive, or 0 for off",
+        "" if 0 <= wish.seed < 2**64 else f"seed is {wish.seed}; it must fit in 64 bits, unsigned",
+        _between("min_p", wish.min_p, 0, 1),
+        _between("repetition_penalty", wish.repetition_penalty, 0, 100, above=True),
+        _between("presence_penalty", wish.presence_penalty, -2, 2),
+        _between("frequency_penalty", wish.frequency_penalty, -2, 2),
+        _between("logprobs", wish.logprobs or 0, 0, _MOST_LOGPROBS),
+        *(_bias(token, value, limits) for token, value in wish.logit_bias),
+    ]
+    return next(filter(None, fields), "")
+
+
+def _bias(token: int, value: float, limits: Limits) -> str:
+    odd = _ids((token,), limits)
+    return f"logit_bias: {odd}" if odd else _between(f"logit_bias of {token}", value, -100, 100)
+
+
+def _between(name: str, value: float, least: float, most: float, *, above: bool = False) -> str:
+    """`above`: the least itself is too little. No comparison holds for NaN."""
+    if least <= value <= most and not (above and value == least):
+        return ""
+    lowest = f"above {least} and at most" if above else f"{least} to"
+    return f"{name} is {value}; it must be {lowest} {most}"

@@ -39,6 +39,12 @@ def sampling_to_proto(sampling: core.Sampling) -> pb.Sampling:
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         seed=sampling.seed,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=dict(sampling.logit_bias),
+        logprobs=sampling.logprobs,
     )
 
 
@@ -49,6 +55,12 @@ def sampling_from_proto(message: pb.Sampling) -> core.Sampling:
         top_p=message.top_p,
         top_k=message.top_k,
         seed=message.seed,
+        min_p=message.min_p,
+        repetition_penalty=message.repetition_penalty,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple(sorted(message.logit_bias.items())),
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
     )
 
 
@@ -74,32 +86,6 @@ def command_from_proto(message: pb.Command) -> core.Command:
     Raises PreflightError if it carries no action this version knows.
     """
     return core.Command(message.number, _action_from_proto(message))
-
-
-def event_to_proto(event: core.Event) -> pb.Event:
-    """The message of what a rank tells."""
-    match event:
-        case core.TokenEvent():
-            token = pb.TokenEvent(request_id=event.request_id, index=event.index, token=event.token)
-            return pb.Event(token=token)
-        case core.FinishEvent():
-            return pb.Event(finish=_finish_to_proto(event))
-        case core.ScoreEvent():
-            return pb.Event(score=_score_event_to_proto(event))
-
-
-def event_from_proto(message: pb.Event) -> core.Event:
-    """What a rank told; raises PreflightError if this version does not know it."""
-    match message.WhichOneof("kind"):
-        case "token":
-            token = message.token
-            return core.TokenEvent(token.request_id, token.index, token.token)
-        case "finish":
-            return _finish_from_proto(message.finish)
-        case "score":
-            return _score_event_from_proto(message.score)
-        case None:
-            raise _unknown("an event")
 
 
 def report_to_proto(report: core.RankReport) -> pb.RankReport:
@@ -140,7 +126,7 @@ def phase_to_proto(phase: str) -> pb.Phase.ValueType:
 def phase_from_proto(value: pb.Phase.ValueType) -> str:
     """The word of a phase; raises PreflightError for a value this version does not know."""
     if value not in pb.Phase.values():
-        raise _unknown("a phase")
+        raise unknown("a phase")
     return pb.Phase.Name(value).removeprefix("PHASE_").lower()
 
 
@@ -152,20 +138,8 @@ def loss_to_proto(loss: core.Loss) -> agent_pb2.Loss.ValueType:
 def loss_from_proto(value: agent_pb2.Loss.ValueType) -> core.Loss:
     """How a rank was lost; raises PreflightError for a value this version does not know."""
     if value == agent_pb2.LOSS_UNSPECIFIED or value not in agent_pb2.Loss.values():
-        raise _unknown("a loss")
+        raise unknown("a loss")
     return core.Loss[agent_pb2.Loss.Name(value).removeprefix("LOSS_")]
-
-
-def reason_to_proto(reason: core.FinishReason) -> pb.FinishReason.ValueType:
-    """The enum value of why a request ended."""
-    return pb.FinishReason.Value(f"FINISH_REASON_{reason.name}")
-
-
-def reason_from_proto(value: pb.FinishReason.ValueType) -> core.FinishReason:
-    """Why a request ended; raises PreflightError for a value this version does not know."""
-    if value == pb.FINISH_REASON_UNSPECIFIED or value not in pb.FinishReason.values():
-        raise _unknown("a finish reason")
-    return core.FinishReason[pb.FinishReason.Name(value).removeprefix("FINISH_REASON_")]
 
 
 def _span_to_proto(span: core.Span) -> pb.Span:
@@ -225,64 +199,11 @@ def _action_from_proto(message: pb.Command) -> core.Submit | core.Cancel | core.
         case "drain":
             return core.Drain()
         case None:
-            raise _unknown(f"command {message.number}")
+            raise unknown(f"command {message.number}")
 
 
-def _finish_to_proto(event: core.FinishEvent) -> pb.FinishEvent:
-    return pb.FinishEvent(
-        request_id=event.request_id,
-        reason=reason_to_proto(event.reason),
-        prompt_tokens=event.prompt_tokens,
-        generated_tokens=event.generated_tokens,
-        prefill_s=event.prefill_s,
-        decode_s=event.decode_s,
-        collectives=event.collectives,
-        wire_bytes=event.wire_bytes,
-        error=event.error,
-        decode_steps=event.decode_steps,
-        cached_tokens=event.cached_tokens,
-    )
-
-
-def _finish_from_proto(message: pb.FinishEvent) -> core.FinishEvent:
-    return core.FinishEvent(
-        request_id=message.request_id,
-        reason=reason_from_proto(message.reason),
-        prompt_tokens=message.prompt_tokens,
-        generated_tokens=message.generated_tokens,
-        prefill_s=message.prefill_s,
-        decode_s=message.decode_s,
-        collectives=message.collectives,
-        wire_bytes=message.wire_bytes,
-        error=message.error,
-        decode_steps=message.decode_steps,
-        cached_tokens=message.cached_tokens,
-    )
-
-
-def _score_event_to_proto(event: core.ScoreEvent) -> pb.ScoreEvent:
-    return pb.ScoreEvent(
-        request_id=event.request_id,
-        start=event.start,
-        logits=event.logits,
-        count=event.count,
-        nll=event.nll,
-        last=event.last,
-    )
-
-
-def _score_event_from_proto(message: pb.ScoreEvent) -> core.ScoreEvent:
-    return core.ScoreEvent(
-        request_id=message.request_id,
-        start=message.start,
-        logits=message.logits,
-        count=message.count,
-        nll=tuple(message.nll),
-        last=message.last,
-    )
-
-
-def _unknown(what: str) -> PreflightError:
+def unknown(what: str) -> PreflightError:
+    """The error for a message that names nothing this version knows."""
     return PreflightError(
         f"{what} arrived that this version does not know; run the same dsv4-tp on every host"
     )

@@ -22,6 +22,8 @@ class Defaults:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     eos_ids: tuple[int, ...] = ()
 
 
@@ -37,10 +39,18 @@ def read_defaults(model_dir: Path) -> Defaults:
     top_p = fields.number("top_p") if "top_p" in fields else 1.0
     if not 0 < top_p <= 1:
         raise fields.wrong("top_p", "a number above 0, at most 1")
+    min_p = fields.number("min_p") if "min_p" in fields else 0.0
+    if not 0 <= min_p <= 1:
+        raise fields.wrong("min_p", "a number from 0 to 1")
+    repetition = fields.number("repetition_penalty") if "repetition_penalty" in fields else 1.0
+    if repetition == 0:
+        raise fields.wrong("repetition_penalty", "a number above 0")
     return Defaults(
         temperature=0.0 if greedy else temperature,
         top_p=top_p,
         top_k=fields.integer("top_k", least=0) if "top_k" in fields else 0,
+        min_p=min_p,
+        repetition_penalty=repetition,
         eos_ids=_eos_ids(fields),
     )
 

@@ -24,43 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64sv4_tp/v1/types.proto\x12\ndsv4_tp.v1\"#\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0c\n\x04stop\x18\x02 \x01(\r\"\xbb\x01\n\x04Part\x12\x1f\n\x05heads\x18\x01 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12!\n\x07\x65xperts\x18\x02 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12&\n\x0c\x65xpert_width\x18\x03 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12&\n\x0cshared_width\x18\x04 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12\x1f\n\x05vocab\x18\x05 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\"K\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"w\n\x0bGenerateJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x03(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.dsv4_tp.v1.Sampling\x12\x10\n\x08stop_ids\x18\x05 \x03(\r\"\x12\n\x03Row\x12\x0b\n\x03ids\x18\x01 \x03(\r\"Y\n\x08ScoreJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1d\n\x04rows\x18\x02 \x03(\x0b\x32\x0f.dsv4_tp.v1.Row\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12\x13\n\x0bwant_logits\x18\x04 \x01(\x08\"\xc1\x01\n\x07\x43ommand\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12+\n\x08generate\x18\x02 \x01(\x0b\x32\x17.dsv4_tp.v1.GenerateJobH\x00\x12%\n\x05score\x18\x03 \x01(\x0b\x32\x14.dsv4_tp.v1.ScoreJobH\x00\x12$\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x12.dsv4_tp.v1.CancelH\x00\x12\"\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x11.dsv4_tp.v1.DrainH\x00\x42\x08\n\x06\x61\x63tion\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x07\n\x05\x44rain\">\n\nTokenEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05token\x18\x03 \x01(\r\"\x86\x02\n\x0b\x46inishEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.dsv4_tp.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\r\x12\x11\n\tprefill_s\x18\x05 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x06 \x01(\x01\x12\x13\n\x0b\x63ollectives\x18\x07 \x01(\x04\x12\x12\n\nwire_bytes\x18\x08 \x01(\x04\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x14\n\x0c\x64\x65\x63ode_steps\x18\n \x01(\x04\x12\x15\n\rcached_tokens\x18\x0b \x01(\r\"i\n\nScoreEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0e\n\x06logits\x18\x03 \x01(\x0c\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0b\n\x03nll\x18\x05 \x03(\x01\x12\x0c\n\x04last\x18\x06 \x01(\x08\"\x8c\x01\n\x05\x45vent\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x16.dsv4_tp.v1.TokenEventH\x00\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x17.dsv4_tp.v1.FinishEventH\x00\x12\'\n\x05score\x18\x03 \x01(\x0b\x32\x16.dsv4_tp.v1.ScoreEventH\x00\x42\x06\n\x04kind\"\xcc\x01\n\nRankReport\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12 \n\x05phase\x18\x02 \x01(\x0e\x32\x11.dsv4_tp.v1.Phase\x12\x14\n\x0c\x62ytes_loaded\x18\x03 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x04 \x01(\x04\x12\x16\n\x0eprefill_tokens\x18\x05 \x01(\x04\x12\x14\n\x0c\x64\x65\x63ode_steps\x18\x06 \x01(\x04\x12\x14\n\x0c\x61\x63tive_bytes\x18\x07 \x01(\x04\x12\x12\n\npeak_bytes\x18\x08 \x01(\x04\x12\x0b\n\x03pid\x18\t \x01(\x04*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03*\xa1\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_STARTING\x10\x01\x12\x11\n\rPHASE_JOINING\x10\x02\x12\x11\n\rPHASE_LOADING\x10\x03\x12\x0f\n\x0bPHASE_READY\x10\x04\x12\x11\n\rPHASE_PREFILL\x10\x05\x12\x10\n\x0cPHASE_DECODE\x10\x06\x12\x11\n\rPHASE_LEAVING\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64sv4_tp/v1/types.proto\x12\ndsv4_tp.v1\"#\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0c\n\x04stop\x18\x02 \x01(\r\"\xbb\x01\n\x04Part\x12\x1f\n\x05heads\x18\x01 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12!\n\x07\x65xperts\x18\x02 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12&\n\x0c\x65xpert_width\x18\x03 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12&\n\x0cshared_width\x18\x04 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\x12\x1f\n\x05vocab\x18\x05 \x01(\x0b\x32\x10.dsv4_tp.v1.Span\"\xba\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\r\n\x05min_p\x18\x05 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x06 \x01(\x01\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x12\x37\n\nlogit_bias\x18\t \x03(\x0b\x32#.dsv4_tp.v1.Sampling.LogitBiasEntry\x12\x15\n\x08logprobs\x18\n \x01(\rH\x00\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0b\n\t_logprobs\"w\n\x0bGenerateJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x03(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.dsv4_tp.v1.Sampling\x12\x10\n\x08stop_ids\x18\x05 \x03(\r\"\x12\n\x03Row\x12\x0b\n\x03ids\x18\x01 \x03(\r\"Y\n\x08ScoreJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1d\n\x04rows\x18\x02 \x03(\x0b\x32\x0f.dsv4_tp.v1.Row\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12\x13\n\x0bwant_logits\x18\x04 \x01(\x08\"\xc1\x01\n\x07\x43ommand\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12+\n\x08generate\x18\x02 \x01(\x0b\x32\x17.dsv4_tp.v1.GenerateJobH\x00\x12%\n\x05score\x18\x03 \x01(\x0b\x32\x14.dsv4_tp.v1.ScoreJobH\x00\x12$\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x12.dsv4_tp.v1.CancelH\x00\x12\"\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x11.dsv4_tp.v1.DrainH\x00\x42\x08\n\x06\x61\x63tion\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x07\n\x05\x44rain\"\x86\x01\n\nTokenEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05token\x18\x03 \x01(\r\x12\x14\n\x07logprob\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12$\n\x03top\x18\x05 \x03(\x0b\x32\x17.dsv4_tp.v1.AlternativeB\n\n\x08_logprob\"-\n\x0b\x41lternative\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"\x86\x02\n\x0b\x46inishEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.dsv4_tp.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\r\x12\x11\n\tprefill_s\x18\x05 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x06 \x01(\x01\x12\x13\n\x0b\x63ollectives\x18\x07 \x01(\x04\x12\x12\n\nwire_bytes\x18\x08 \x01(\x04\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x14\n\x0c\x64\x65\x63ode_steps\x18\n \x01(\x04\x12\x15\n\rcached_tokens\x18\x0b \x01(\r\"i\n\nScoreEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0e\n\x06logits\x18\x03 \x01(\x0c\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0b\n\x03nll\x18\x05 \x03(\x01\x12\x0c\n\x04last\x18\x06 \x01(\x08\"\x8c\x01\n\x05\x45vent\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x16.dsv4_tp.v1.TokenEventH\x00\x12)\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x17.dsv4_tp.v1.FinishEventH\x00\x12\'\n\x05score\x18\x03 \x01(\x0b\x32\x16.dsv4_tp.v1.ScoreEventH\x00\x42\x06\n\x04kind\"\xcc\x01\n\nRankReport\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12 \n\x05phase\x18\x02 \x01(\x0e\x32\x11.dsv4_tp.v1.Phase\x12\x14\n\x0c\x62ytes_loaded\x18\x03 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x04 \x01(\x04\x12\x16\n\x0eprefill_tokens\x18\x05 \x01(\x04\x12\x14\n\x0c\x64\x65\x63ode_steps\x18\x06 \x01(\x04\x12\x14\n\x0c\x61\x63tive_bytes\x18\x07 \x01(\x04\x12\x12\n\npeak_bytes\x18\x08 \x01(\x04\x12\x0b\n\x03pid\x18\t \x01(\x04*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03*\xa1\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_STARTING\x10\x01\x12\x11\n\rPHASE_JOINING\x10\x02\x12\x11\n\rPHASE_LOADING\x10\x03\x12\x0f\n\x0bPHASE_READY\x10\x04\x12\x11\n\rPHASE_PREFILL\x10\x05\x12\x10\n\x0cPHASE_DECODE\x10\x06\x12\x11\n\rPHASE_LEAVING\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dsv4_tp.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1595
-  _globals['_FINISHREASON']._serialized_end=1719
-  _globals['_PHASE']._serialized_start=1722
-  _globals['_PHASE']._serialized_end=1883
+  _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_FINISHREASON']._serialized_start=1955
+  _globals['_FINISHREASON']._serialized_end=2079
+  _globals['_PHASE']._serialized_start=2082
+  _globals['_PHASE']._serialized_end=2243
   _globals['_SPAN']._serialized_start=38
   _globals['_SPAN']._serialized_end=73
   _globals['_PART']._serialized_start=76
   _globals['_PART']._serialized_end=263
-  _globals['_SAMPLING']._serialized_start=265
-  _globals['_SAMPLING']._serialized_end=340
-  _globals['_GENERATEJOB']._serialized_start=342
-  _globals['_GENERATEJOB']._serialized_end=461
-  _globals['_ROW']._serialized_start=463
-  _globals['_ROW']._serialized_end=481
-  _globals['_SCOREJOB']._serialized_start=483
-  _globals['_SCOREJOB']._serialized_end=572
-  _globals['_COMMAND']._serialized_start=575
-  _globals['_COMMAND']._serialized_end=768
-  _globals['_CANCEL']._serialized_start=770
-  _globals['_CANCEL']._serialized_end=798
-  _globals['_DRAIN']._serialized_start=800
-  _globals['_DRAIN']._serialized_end=807
-  _globals['_TOKENEVENT']._serialized_start=809
-  _globals['_TOKENEVENT']._serialized_end=871
-  _globals['_FINISHEVENT']._serialized_start=874
-  _globals['_FINISHEVENT']._serialized_end=1136
-  _globals['_SCOREEVENT']._serialized_start=1138
-  _globals['_SCOREEVENT']._serialized_end=1243
-  _globals['_EVENT']._serialized_start=1246
-  _globals['_EVENT']._serialized_end=1386
-  _globals['_RANKREPORT']._serialized_start=1389
-  _globals['_RANKREPORT']._serialized_end=1593
+  _globals['_SAMPLING']._serialized_start=266
+  _globals['_SAMPLING']._serialized_end=580
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=519
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=567
+  _globals['_GENERATEJOB']._serialized_start=582
+  _globals['_GENERATEJOB']._serialized_end=701
+  _globals['_ROW']._serialized_start=703
+  _globals['_ROW']._serialized_end=721
+  _globals['_SCOREJOB']._serialized_start=723
+  _globals['_SCOREJOB']._serialized_end=812
+  _globals['_COMMAND']._serialized_start=815
+  _globals['_COMMAND']._serialized_end=1008
+  _globals['_CANCEL']._serialized_start=1010
+  _globals['_CANCEL']._serialized_end=1038
+  _globals['_DRAIN']._serialized_start=1040
+  _globals['_DRAIN']._serialized_end=1047
+  _globals['_TOKENEVENT']._serialized_start=1050
+  _globals['_TOKENEVENT']._serialized_end=1184
+  _globals['_ALTERNATIVE']._serialized_start=1186
+  _globals['_ALTERNATIVE']._serialized_end=1231
+  _globals['_FINISHEVENT']._serialized_start=1234
+  _globals['_FINISHEVENT']._serialized_end=1496
+  _globals['_SCOREEVENT']._serialized_start=1498
+  _globals['_SCOREEVENT']._serialized_end=1603
+  _globals['_EVENT']._serialized_start=1606
+  _globals['_EVENT']._serialized_end=1746
+  _globals['_RANKREPORT']._serialized_start=1749
+  _globals['_RANKREPORT']._serialized_end=1953
 # @@protoc_insertion_point(module_scope)

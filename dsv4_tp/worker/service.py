@@ -17,7 +17,8 @@ import grpc
 from dsv4_tp.core import Command, Event
 from dsv4_tp.errors import DeadlineError, PreflightError
 from dsv4_tp.rpc.channel import LOCAL_OPTIONS
-from dsv4_tp.rpc.convert import command_from_proto, event_to_proto
+from dsv4_tp.rpc.convert import command_from_proto
+from dsv4_tp.rpc.convert_events import event_to_proto
 from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
 from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
 

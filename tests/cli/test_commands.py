@@ -12,7 +12,10 @@ from dsv4_tp.cli.commands import cli
 from dsv4_tp.cli.exits import Exit
 from dsv4_tp.cli.main import run
 
-SAMPLING = "--chat --max-tokens --temperature --top-p --top-k --seed"
+SAMPLING = (
+    "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
+    " --presence-penalty --frequency-penalty --logit-bias --logprobs"
+)
 CACHES = "--cache-rows --prefix-cache-gb"
 CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
@@ -59,7 +62,8 @@ def test_everything_is_an_option_but_what_is_inspected():
     [
         (
             client,
-            "Ask Client ClusterStatus Finish HostStatus Piece RankStatus Stats find_cluster",
+            "Ask Client ClusterStatus Finish HostStatus Logprob Piece RankStatus Stats "
+            "find_cluster",
         ),
         (
             config,
@@ -110,10 +114,21 @@ def test_the_module_is_the_command():
         ("generate --prompt x --top-p 0", "0.0 is not a number above 0, at most 1"),
         ("generate --prompt x --top-k -1", "Invalid value for '--top-k'"),
         ("generate --prompt x --seed 18446744073709551616", "Invalid value for '--seed'"),
+        ("generate --prompt x --min-p 1.1", "1.1 is not a number from 0 to 1"),
+        ("generate --prompt x --repetition-penalty 0", "0.0 is not a number above 0"),
+        ("generate --prompt x --presence-penalty 3", "3.0 is not a number from -2 to 2"),
+        ("generate --prompt x --frequency-penalty nan", "nan is not a number from -2 to 2"),
+        ("generate --prompt x --logit-bias 5", "'5': the value must be a number from -100 to 100"),
+        ("generate --prompt x --logit-bias 5=101", "the value must be a number from -100 to 100"),
+        ("generate --prompt x --logit-bias a=1", "'a=1': expected ID=VALUE"),
+        ("generate --prompt x --logit-bias 5=1 --logit-bias 05=2", "token 5 has one already"),
+        ("generate --prompt x --logprobs 21 --json", "Invalid value for '--logprobs'"),
+        ("generate --prompt x --logprobs 2", "--logprobs needs --json"),
         ("generate --prompt x --name a --address b:1", "--name and --address both say"),
         ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
         ("launch --dtype float16", "Invalid value for '--dtype'"),
         ("coordinator --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
+        ("coordinator --hosts localhost --logit-bias 5=1", "--logit-bias needs --prompt"),
         ("coordinator --hosts localhost --model demo --json", "--json needs --prompt"),
         ("coordinator --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
         ("coordinator --hosts localhost", "which model? give --model"),

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece, Stats
+from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats
 from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest
 from dsv4_tp.errors import Dsv4Error, RankFailure, RequestError
 from dsv4_tp.rpc.server import bind, make_server
@@ -76,11 +76,18 @@ def test_a_text_comes_in_pieces_and_ends_with_what_it_cost():
     finish = pb.Finish(reason=types_pb2.FINISH_REASON_STOP, stats=STATS)
     service = Scripted(
         pb.GenerateResponse(tokens=[7, 8], text="é"),
+        pb.GenerateResponse(
+            tokens=[9],
+            logprobs=[
+                pb.TokenLogprob(logprob=-0.5, top=[types_pb2.Alternative(token=4, logprob=-0.25)])
+            ],
+        ),
         pb.GenerateResponse(finish=finish),
     )
     stats = Stats(3, 2, 0.5, 0.25, 4.0, 9.0, 1024.0)
     assert generate(service, Ask("x")) == [
         Piece((7, 8), "é", None),
+        Piece((9,), "", None, (Logprob(-0.5, ((4, -0.25),)),)),
         Piece((), "", Finish(FinishReason.STOP, stats)),
     ]
 
@@ -90,9 +97,12 @@ def test_what_is_not_asked_for_is_left_to_the_cluster():
     generate(service, Ask("x"))
     assert service.asked == pb.GenerateRequest(text="x")
     settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 0.5, "top_k": 0, "seed": 0}
+    settings |= {"min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.0}
+    settings |= {"frequency_penalty": -1.0, "logit_bias": {5: 2.0}, "logprobs": 0}
     generate(service, Ask("x", chat=True, **settings))
     assert service.asked == pb.GenerateRequest(user="x", **settings)
     assert service.asked.HasField("temperature")
+    assert service.asked.HasField("logprobs")
 
 
 @pytest.mark.parametrize("error", [RequestError("no"), RankFailure("rank 1 on b: killed")])

@@ -1,10 +1,13 @@
 """The engine of one rank on a small random model."""
 
+import math
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from dsv4_tp.core import Cancel, FinishReason, Sampling, ScoreRequest
+from dsv4_tp.core import Cancel, FinishReason, Sampling, ScoreRequest, TokenEvent
 from dsv4_tp.engine import Team, score_rows
 from dsv4_tp.errors import RankFailure, RequestError
 from tests.engine.drive import Script, answer, finish, log, play, request, scores, tokens
@@ -90,11 +93,48 @@ def test_impossible_requests_are_told_why(model, prompt, count, words):
 
 @pytest.mark.parametrize(
     "setting",
-    [Sampling(temperature=-1), Sampling(top_p=0), Sampling(top_p=1.1), Sampling(top_k=-1)],
+    [
+        *({"temperature": -1}, {"temperature": math.inf}, {"top_p": 0}, {"top_p": 1.1}),
+        *({"top_k": -1}, {"seed": -1}, {"seed": 2**64}, {"min_p": -0.1}, {"min_p": math.nan}),
+        *({"repetition_penalty": 0.0}, {"repetition_penalty": math.inf}, {"logprobs": 21}),
+        *({"presence_penalty": 2.1}, {"presence_penalty": -2.1}, {"frequency_penalty": math.nan}),
+        *({"logit_bias": ((0, 101),)}, {"logit_bias": ((0, math.nan),)}),
+    ],
+    ids=str,
 )
 def test_impossible_settings_are_told_why(model, setting):
-    events = answer(model, request("bad", PROMPT, 1, sampling=setting))
-    assert "; it must be" in finish(events, "bad").error
+    events = answer(model, request("bad", PROMPT, 1, sampling=Sampling(**setting)))
+    (name,) = setting
+    error = finish(events, "bad").error
+    assert error.startswith(f"{name} ")
+    assert "; it must " in error
+
+
+def test_a_bias_of_an_unknown_token_is_told():
+    setting = Sampling(logit_bias=((3, 1.0), (10**6, 1.0)))
+    events = answer(tiny_model(), request("bad", PROMPT, 1, sampling=setting))
+    assert "logit_bias: token 1000000 is not in the vocabulary" in finish(events, "bad").error
+
+
+def test_logprobs_come_with_their_tokens(model):
+    setting = Sampling(temperature=0, logprobs=3)
+    events = answer(model, request("a", PROMPT, 4, sampling=setting), request("b", PROMPT, 4))
+    asked, plain = (
+        [e for e in events if isinstance(e, TokenEvent) and e.request_id == name] for name in "ab"
+    )
+    for event in asked:
+        assert event.top[0] == (event.token, event.logprob)
+        assert len(event.top) == 3
+    assert [e.token for e in asked] == [e.token for e in plain]
+    assert [(e.logprob, e.top) for e in plain] == [(None, ())] * 4
+
+
+def test_penalties_count_what_was_generated_so_far(model):
+    ban = Sampling(temperature=0, logit_bias=tuple((token, -100.0) for token in range(8, 40)))
+    free = tokens(answer(model, request("a", PROMPT, 12, sampling=ban)), "a")
+    once = replace(ban, frequency_penalty=2.0, presence_penalty=2.0, repetition_penalty=100.0)
+    held = tokens(answer(model, request("a", PROMPT, 12, sampling=once)), "a")
+    assert len(set(held)) > len(set(free))
 
 
 def test_a_prompt_that_fills_the_context_is_refused():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dsv4_tp import core
 from dsv4_tp.errors import PreflightError
-from dsv4_tp.rpc import convert
+from dsv4_tp.rpc import convert, convert_events
 from dsv4_tp.v1 import types_pb2 as pb
 
 ids = st.integers(0, 2**31)
@@ -14,7 +14,14 @@ counts = st.integers(0, 2**40)
 numbers = st.floats(0, 1e6)
 spans = st.tuples(ids, ids).map(lambda ends: core.Span(min(ends), max(ends)))
 parts = st.builds(core.Part, spans, spans, spans, spans, spans)
-samplings = st.builds(core.Sampling, numbers, numbers, ids, st.integers(0, 2**64 - 1))
+likely = st.dictionaries(ids, st.floats(-100, 100), max_size=3).map(
+    lambda biases: tuple(sorted(biases.items()))
+)
+samplings = st.builds(
+    core.Sampling,
+    *(numbers, numbers, ids, st.integers(0, 2**64 - 1)),
+    *(numbers, numbers, numbers, numbers, likely, st.none() | ids),
+)
 rows = st.lists(ids, max_size=4).map(tuple)
 requests = st.builds(core.Request, st.text(), rows, ids, samplings, rows)
 scores = st.builds(
@@ -26,7 +33,7 @@ actions = (
     | st.just(core.Drain())
 )
 commands = st.builds(core.Command, st.integers(1, 2**60), actions)
-tokens = st.builds(core.TokenEvent, st.text(), ids, ids)
+tokens = st.builds(core.TokenEvent, st.text(), ids, ids, st.none() | numbers, likely)
 finishes = st.builds(
     core.FinishEvent,
     request_id=st.text(),
@@ -67,7 +74,7 @@ def test_commands_come_back(command: core.Command):
 
 @given(tokens | finishes | pieces)
 def test_events_come_back(event: core.Event):
-    assert convert.event_from_proto(convert.event_to_proto(event)) == event
+    assert convert_events.event_from_proto(convert_events.event_to_proto(event)) == event
 
 
 @given(reports)
@@ -79,8 +86,8 @@ def test_reports_come_back(report: core.RankReport):
     "read",
     [
         lambda: convert.command_from_proto(pb.Command(number=7)),
-        lambda: convert.event_from_proto(pb.Event()),
-        lambda: convert.reason_from_proto(pb.FINISH_REASON_UNSPECIFIED),
+        lambda: convert_events.event_from_proto(pb.Event()),
+        lambda: convert_events.reason_from_proto(pb.FINISH_REASON_UNSPECIFIED),
     ],
 )
 def test_a_message_of_another_version_is_refused(read):

@@ -11,7 +11,8 @@ import grpc
 from dsv4_tp.config.environment import worker_environment
 from dsv4_tp.core import Command, RankReport
 from dsv4_tp.rpc.channel import LOCAL_OPTIONS
-from dsv4_tp.rpc.convert import command_to_proto, event_from_proto
+from dsv4_tp.rpc.convert import command_to_proto
+from dsv4_tp.rpc.convert_events import event_from_proto
 from dsv4_tp.rpc.progress import read_report
 from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
 from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceStub
