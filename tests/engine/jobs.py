@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType, ExpertSplit, Part, Sampling, ScoreRequest
+from dsv4_tp.core import DType, Event, ExpertSplit, Part, Sampling, ScoreRequest, TokenEvent
 from dsv4_tp.engine import Collectives, Team, join
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import Model
@@ -26,6 +26,17 @@ WAYS = {
     "nucleus": Sampling(temperature=0.8, top_p=0.9, seed=4),
     "top": Sampling(temperature=1.3, top_k=7, top_p=0.7, seed=9),
     "flat": Sampling(temperature=50.0, top_p=0.99, seed=6),  # needs the logits of all ranks
+    "told": Sampling(temperature=0, logprobs=20),
+    "rare": Sampling(
+        temperature=1.1,
+        min_p=0.02,
+        seed=8,
+        repetition_penalty=1.2,
+        presence_penalty=0.5,
+        frequency_penalty=0.3,
+        logit_bias=((3, 4.0), (60, -100.0)),
+        logprobs=5,
+    ),
 }
 
 
@@ -67,7 +78,16 @@ def measure(
 
     loaded = load_rank(ROOT / folder, parts[collectives.rank], dtype=DType.FLOAT32, all_sum=all_sum)
     team = Team(collectives, tuple(part.vocab for part in parts))
-    np.savez(out / f"{collectives.rank}.npz", **measurements(loaded.model, team, steps))
+    collectives.ledger.calls.clear()
+    measured = measurements(loaded.model, team, steps)
+    np.savez(out / f"{collectives.rank}.npz", **measured, packets=packets(collectives))
+
+
+def packets(collectives: Collectives) -> np.ndarray:
+    """The packets that tokens were chosen from: their bytes, and how many there were."""
+    calls = collectives.ledger.calls.items()
+    sent = [(p.nbytes, n) for p, n in calls if (p.kind, p.dtype) == ("all_gather", "int32")]
+    return np.array(sorted(sent))
 
 
 def write(
@@ -106,8 +126,16 @@ def measurements(model: Model, team: Team, steps: int) -> dict[str, np.ndarray]:
         "logits": forced_logits(model, team, ids),
         "nll": np.array([event.nll for event in scores(events)]),
         "decode": np.array([[end.collectives, end.decode_steps] for end in ends]),
+        "likely": np.array([row for name in ("told", "rare") for row in logprobs(events, name)]),
         **{name: np.array(tokens(events, name)) for name in WAYS},
     }
+
+
+def logprobs(events: list[Event], name: str) -> list[list[float]]:
+    """Of each token: its own, then ids and theirs of the likeliest."""
+    found = [e for e in events if isinstance(e, TokenEvent) and e.request_id == name]
+    rows = [[e.logprob, *(number for each in e.top[:5] for number in each)] for e in found]
+    return rows
 
 
 def forced_logits(model: Model, team: Team, ids: np.ndarray) -> np.ndarray:

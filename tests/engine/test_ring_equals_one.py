@@ -16,6 +16,14 @@ from tests.model.golden import ROOT
 pytestmark = pytest.mark.ranks
 
 PLAIN = "public/a6_odd_scalars"  # all kinds of layers
+# Bytes and how many: greedy and drawn, top-k 7, log-probabilities, nuclei, all that there is.
+PACKETS = [
+    [4 + 8, 2 * ANSWER],
+    [4 + 4 + 7 * 12, ANSWER],
+    [4 + 8 + 8 + 20 * 8, ANSWER],
+    [4 + 4 + 64 * 12, 2 * ANSWER],
+    [4 + 4 + 64 * 12 + 4 + 64 * 4 + 5 * 8, ANSWER],
+]
 OFFICIAL = "layouts/a_official_fp8_fp4"
 
 
@@ -53,15 +61,18 @@ def test_ring_equals_one(tmp_path: Path, one, size, steps, how):
     expected = one(how["folder"], steps)
     per_token = 2 * read_spec(ROOT / how["folder"]).num_hidden_layers + 1
     # Only there the vocabulary is wider than the packets, and the flat choice needs one more.
-    each = [per_token] * (len(WAYS) - 1) + [per_token + (how["folder"] == OFFICIAL)]
+    wide = how["folder"] == OFFICIAL
+    each = [per_token + (wide and name == "flat") for name in WAYS]
     decode = [[(ANSWER - 1) * collectives, ANSWER - 1] for collectives in each]
     for rank in range(size):
         got = np.load(tmp_path / f"{rank}.npz")
         assert off(got["logits"], expected["logits"]) <= 1e-5
         np.testing.assert_array_equal(*(said["logits"].argmax(-1) for said in (got, expected)))
         np.testing.assert_array_equal(got["decode"], decode)
+        np.testing.assert_array_equal(got["packets"], PACKETS)
     lead = np.load(tmp_path / "0.npz")
     np.testing.assert_allclose(lead["nll"], expected["nll"], atol=1e-6)
+    np.testing.assert_allclose(lead["likely"], expected["likely"], atol=1e-4)
     for name in WAYS:
         assert lead[name].tolist() == expected[name].tolist()
 
