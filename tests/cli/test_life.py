@@ -72,6 +72,27 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     assert "no cluster is running" in gone.stderr
 
 
+def test_log_probabilities_and_a_bias(cluster: Launch):
+    greedy = (*PROMPT, "--temperature", "0", "--json", "--logprobs", "3")
+    free = json.loads(cluster.run("generate", *greedy).stdout)
+    assert [len(each["top"]) for each in free["logprobs"]] == [3] * 6
+    own = [
+        (token, each["logprob"])
+        for token, each in zip(free["tokens"], free["logprobs"], strict=True)
+    ]
+    assert [tuple(each["top"][0]) for each in free["logprobs"]] == own
+
+    first = free["tokens"][0]
+    held = json.loads(cluster.run("generate", *greedy, "--logit-bias", f"{first}=-100").stdout)
+    assert first not in held["tokens"]
+    assert held["logprobs"][0]["top"][0][0] == first
+    assert "logprobs" not in json.loads(cluster.run("generate", *PROMPT, "--json").stdout)
+
+    refused = cluster.run("generate", *PROMPT, "--logit-bias", "999999=1")
+    assert refused.returncode == 2
+    assert "logit_bias: token 999999 is not in the vocabulary" in refused.stderr
+
+
 def test_several_texts_are_continued_in_the_order_they_were_given(state_dir: Path):
     greedy = ("--temperature", "0", "--max-tokens", "5")
     one, two = ("--prompt", "One"), ("--prompt", "Two " * 30 + "three")

@@ -16,8 +16,9 @@ def defaults(tmp_path: Path, **keys: Any) -> Defaults:
 
 
 def test_the_file_s_numbers_are_taken(tmp_path: Path):
-    given = defaults(tmp_path, do_sample=True, temperature=0.6, top_p=0.9, top_k=5, eos_token_id=1)
-    assert given == Defaults(temperature=0.6, top_p=0.9, top_k=5, eos_ids=(1,))
+    numbers = {"temperature": 0.6, "top_p": 0.9, "top_k": 5, "min_p": 0.1}
+    given = defaults(tmp_path, do_sample=True, **numbers, repetition_penalty=1.1, eos_token_id=1)
+    assert given == Defaults(**numbers, repetition_penalty=1.1, eos_ids=(1,))
 
 
 def test_without_sampling_it_is_greedy(tmp_path: Path):
@@ -37,6 +38,8 @@ def test_without_the_file_nothing_is_changed(tmp_path: Path):
     [
         ("do_sample", "no"),
         ("temperature", -1),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0),
         ("temperature", "hot"),
         ("top_p", 0),
         ("top_p", 1.5),
