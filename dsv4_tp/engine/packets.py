@@ -80,7 +80,10 @@ def read_packets(
     at = 1
     for layout, members in _groups(draws):
         for row in members:
-            heard[row] = _heard(packets[:, at : at + layout.width], layout, spans, draws[row])
+            said = packets[:, at : at + layout.width]
+            # A row may be nothing but -inf or NaN, see `sampling.is_number`.
+            with np.errstate(invalid="ignore"):
+                heard[row] = _heard(said, layout, spans, draws[row])
             at += layout.width
     return [heard[row] for row in range(len(draws))], int(packets[:, 0].min())
 
@@ -90,7 +93,17 @@ def whole_candidates(planes: NDArray[np.float32]) -> Candidates:
     size = planes.shape[1]
     raws = planes[2] if len(planes) > 2 else planes[0, :0]
     found = Candidates(np.arange(size, dtype=np.int32), planes[0], planes[1], raws, sure=0)
-    return found.ordered(np.argsort(-planes[0], kind="stable"), sure=size, whole=True)
+    return found.ordered(_descending(planes[0]), sure=size, whole=True)
+
+
+def _descending(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The order from the highest value on, equals by index; as `_keys` has it.
+
+    numpy sorts integers in a third of the time that a stable argsort of floats takes.
+    """
+    bits = (values + np.float32(0)).view(np.int32)
+    ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
+    return np.sort(np.arange(len(values)) - (ordered << 32)) & 0xFFFFFFFF
 
 
 def _groups(draws: Sequence[Draw]) -> Iterator[tuple[Layout, list[int]]]:

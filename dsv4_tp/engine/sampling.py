@@ -42,7 +42,7 @@ class Candidates:
     sure: int
     whole: bool = False  # nothing was left out
 
-    def ordered(self, order: NDArray[np.intp], *, sure: int, whole: bool) -> "Candidates":
+    def ordered(self, order: NDArray[np.integer], *, sure: int, whole: bool) -> "Candidates":
         """The same candidates in this order."""
         raws = self.raws[order] if self.raws.size else self.raws
         return Candidates(
@@ -73,21 +73,15 @@ def scored(logits: mx.array, draws: Sequence[Draw], *, span: Span, vocab_size: i
     if all(draw.sampling.temperature == 0 for draw in draws):
         return logits
     # The noise of the whole vocabulary is made on every rank, so that an id's does not depend
-    # on the split. Scaling it rather than the logits cannot overflow at a small temperature.
-    silence = mx.zeros([len(span)])
-    rows = [
-        _loudness(draw, vocab_size)[span.start : span.stop]
-        if draw.sampling.temperature
-        else silence
-        for draw in draws
-    ]
+    # on the split.
+    rows = [_loudness(draw, vocab_size)[span.start : span.stop] for draw in draws]
     return logits + mx.stack(rows)
 
 
 def mass(logits: mx.array, draw: Draw) -> mx.array:
     """Of one row [len(span)]: sum of exp((logit - this rank's highest) / T), float32 scalar."""
-    if not draw.cuts or logits.size == 0:
-        return mx.zeros([])
+    if logits.size == 0:
+        return mx.array(0.0)
     top = logits.max()
     steps = (logits - top) / _temperature(draw)
     return mx.where(top == -mx.inf, 0.0, mx.exp(steps).sum())
@@ -95,17 +89,14 @@ def mass(logits: mx.array, draw: Draw) -> mx.array:
 
 def joined_mass(masses: NDArray[np.float32], tops: NDArray[np.float32], draw: Draw) -> float:
     """The mass of all ranks, from each one's mass and its highest logit."""
-    if not draw.cuts:
-        return 0.0
-    with np.errstate(invalid="ignore"):  # nothing but -inf, or no numbers: see `is_number`
-        steps = (tops - tops.max()).astype(np.float64) / _temperature(draw)
-        return float((masses * np.exp(steps)).sum())
+    steps = (tops - tops.max()).astype(np.float64) / _temperature(draw)
+    return float((masses * np.exp(steps)).sum())
 
 
 def is_number(heard: Heard) -> bool:
-    """Whether a token can be chosen at all: some logit is finite, and none that counts is NaN."""
-    scores = heard.candidates.scores
-    return bool(np.isfinite(scores.max(initial=-np.inf)) and not np.isnan(heard.mass))
+    """Whether a token can be chosen at all: some logit is finite, and no sum over them is NaN."""
+    best = heard.candidates.scores.max(initial=-np.inf)
+    return bool(np.isfinite(best)) and not np.isnan([heard.mass, heard.log_sum]).any()
 
 
 def is_wide(heard: Heard, draw: Draw) -> bool:
@@ -152,7 +143,11 @@ def _nucleus(weights: NDArray[np.float64], total: float, top_p: float) -> int:
 
 
 def _loudness(draw: Draw, vocab_size: int) -> mx.array:
+    """T * noise of every id, float32 [V]."""
     wish = draw.sampling
+    if wish.temperature == 0:
+        return mx.zeros([vocab_size])
+    # Scaling this rather than the logits cannot overflow at a small temperature.
     return wish.temperature * noise(vocab_size, seed=wish.seed, position=draw.position)
 
 

@@ -233,12 +233,16 @@ def test_a_row_alone_is_chosen_as_in_its_batch():
     ]
 
 
-@pytest.mark.parametrize("setting", [Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)])
-def test_a_row_without_numbers_leaves_the_others_alone(setting):
+@pytest.mark.parametrize(
+    "setting",
+    [Sampling(temperature=0), Sampling(), Sampling(top_p=0.5), Sampling(top_k=90, logprobs=3)],
+)
+@pytest.mark.parametrize("nothing", [np.nan, -np.inf])
+def test_a_row_without_numbers_leaves_the_others_alone(setting, nothing):
     table = np.random.default_rng(5).normal(size=(3, VOCAB)).astype(np.float32)
     draws = [Draw(setting, position) for position in range(3)]
     expected = chosen(table, draws, spans_of(VOCAB, [100]))
-    table[1] = np.nan
+    table[1] = nothing
     got = chosen(table, draws, spans_of(VOCAB, [100]))
     assert got == [expected[0], Choice(None), expected[2]]
 
