@@ -68,6 +68,7 @@ def coordinator(**given: Any) -> None:
 @click.option("--model", metavar="PATH", help="Checkpoint, bare config.json, or `demo`.")
 @options.shares
 @options.context
+@options.batch
 @options.cache_rows
 @options.prefix_cache
 @click.option("--memory", metavar="A,B", help="GB (10^9) that may be used, by rank or by host.")

@@ -33,16 +33,38 @@ class Checkpoint:
     catalog: Catalog
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What options say of a cluster's caches; where they say nothing, the file does."""
+
+    context: int | None = None
+    batch: int | None = None
+    cache_rows: str | None = None
+    prefix_cache_gb: float | None = None
+    prefix_cache_on_disk: bool = False
+
+    def over(self, config: ClusterConfig) -> ClusterConfig:
+        """The cluster, changed to what the options say."""
+        given, size_gb = config.prefix_cache, self.prefix_cache_gb
+        return replace(
+            config,
+            context=self.context or config.context,
+            batch=self.batch or config.batch,
+            cache_rows=CacheRows(self.cache_rows or config.cache_rows),
+            prefix_cache=PrefixCache(
+                given.nbytes if size_gb is None else int(size_gb * GB),
+                given.on_disk or self.prefix_cache_on_disk,
+            ),
+        )
+
+
 def cluster(
     *,
     hosts: str | None,
     file: Path | None,
     model: str | None,
     dtype: str | None = None,
-    context: int | None = None,
-    cache_rows: str | None = None,
-    prefix_cache_gb: float | None = None,
-    prefix_cache_on_disk: bool = False,
+    running: Running = Running(),
 ) -> ClusterConfig:
     """The cluster that the options ask for; what they say overrides the file.
 
@@ -52,32 +74,13 @@ def cluster(
     if hosts is not None and file is not None:
         raise ConfigError("--hosts and -f both describe a cluster; give one of them")
     if hosts is not None:
-        config = cluster_of_hosts(hosts, model_config(model, dtype))
-        prefixes = PrefixCache(in_bytes(prefix_cache_gb), prefix_cache_on_disk)
-        rows = CacheRows(cache_rows or config.cache_rows)
-        return replace(config, context=context, cache_rows=rows, prefix_cache=prefixes)
+        return running.over(cluster_of_hosts(hosts, model_config(model, dtype)))
     if file is None:
         raise ConfigError("which hosts? give --hosts A,B or -f FILE; there is no ./cluster.yaml")
     config = read_cluster(file)
     path = config.model.path if model is None else model_path(model, Path.cwd())
     chosen = config.model.dtype if dtype is None else DTypeChoice(dtype).dtype
-    given = config.prefix_cache
-    prefixes = PrefixCache(
-        given.nbytes if prefix_cache_gb is None else in_bytes(prefix_cache_gb),
-        given.on_disk or prefix_cache_on_disk,
-    )
-    return replace(
-        config,
-        model=ModelConfig(path, chosen),
-        context=context or config.context,
-        cache_rows=CacheRows(cache_rows or config.cache_rows),
-        prefix_cache=prefixes,
-    )
-
-
-def in_bytes(gigabytes: float | None) -> int | None:
-    """GB of 10^9 bytes, as an option gives them."""
-    return None if gigabytes is None else int(gigabytes * GB)
+    return running.over(replace(config, model=ModelConfig(path, chosen)))
 
 
 def default_file(file: Path | None, hosts: str | None) -> Path | None:

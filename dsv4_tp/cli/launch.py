@@ -1,13 +1,13 @@
 """`dsv4-tp launch`: a cluster that serves, or that generates what it is asked and leaves."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dsv4_tp import launcher
-from dsv4_tp.cli.inputs import Checkpoint, cluster, default_file, read_checkpoint
+from dsv4_tp.cli.inputs import Checkpoint, Running, cluster, default_file, read_checkpoint
 from dsv4_tp.cli.speak import asks_for, speak
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
@@ -22,30 +22,18 @@ def run(
     hosts: str | None,
     file: Path | None,
     dtype: str | None,
-    context: int | None,
-    cache_rows: str | None,
-    prefix_cache_gb: float | None,
-    prefix_cache_on_disk: bool,
     name: str | None,
     prompt: tuple[str, ...],
     as_json: bool,
     **wishes: Any,
 ) -> None:
     """Launch what the options describe; see `launcher` for how it ends."""
+    running = Running(**{field.name: wishes.pop(field.name) for field in fields(Running)})
     if not prompt:
         _refuse_idle(wishes, as_json)
     asks = asks_for(prompt, wishes, as_json=as_json)
     file = default_file(file, hosts)
-    config = cluster(
-        hosts=hosts,
-        file=file,
-        model=model,
-        dtype=dtype,
-        context=context,
-        cache_rows=cache_rows,
-        prefix_cache_gb=prefix_cache_gb,
-        prefix_cache_on_disk=prefix_cache_on_disk,
-    )
+    config = cluster(hosts=hosts, file=file, model=model, dtype=dtype, running=running)
     if name is not None:
         config = replace(config, name=check_name(name))
     checkpoint = read_checkpoint(config.model.path)

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import click
 
+from dsv4_tp.config import BATCH, MOST_BATCH
 from dsv4_tp.core import CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
@@ -102,7 +103,12 @@ context = click.option(
     metavar="N",
     help="Most tokens of prompt and answer. Default: the model's, or what fits.",
 )
-
+batch = click.option(
+    "--batch",
+    type=click.IntRange(1, MOST_BATCH),
+    metavar="N",
+    help=f"Most requests at a time; default {BATCH}.",
+)
 cache_rows = click.option(
     "--cache-rows",
     type=click.Choice([rows.value for rows in CacheRows]),
@@ -131,7 +137,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     on_disk = click.option(
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
-    running = (on_disk, prefix_cache, cache_rows, dtype, context)
+    running = (on_disk, prefix_cache, cache_rows, batch, dtype, context)
     for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
         command = option(command)
     return command

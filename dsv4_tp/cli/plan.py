@@ -45,6 +45,7 @@ def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: An
         context=asked.context,
         chunk=asked.chunk,
         cache_rows=asked.cache_rows,
+        batch=asked.batch,
         prefix_bytes=asked.prefix_bytes,
     )
     if told and open_split:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dsv4_tp.cli.inputs import cluster, default_file, in_bytes
-from dsv4_tp.config import PREFILL_CHUNK, ClusterConfig, model_path, parse_weights
+from dsv4_tp.cli.inputs import Running, cluster, default_file
+from dsv4_tp.config import BATCH, LOCALHOST, PREFILL_CHUNK, ClusterConfig, parse_weights
 from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
@@ -20,6 +21,7 @@ class Wish:
     context: int | None = None  # None: what the model was made for
     chunk: int = PREFILL_CHUNK
     cache_rows: CacheRows = CacheRows.EXACT
+    batch: int = BATCH  # most requests at a time
     prefix_bytes: int | None = None  # for snapshots of prompts; None: the planner's choice
     hosts: tuple[tuple[str, tuple[int, ...]], ...] = ()  # names, and which ranks they share
 
@@ -31,9 +33,7 @@ def wish(
     split: str | None,
     hosts: str | None,
     file: Path | None,
-    context: int | None = None,
-    cache_rows: str | None = None,
-    prefix_cache_gb: float | None = None,
+    **running: Any,
 ) -> Wish:
     """What the options ask for; what they leave open comes from ./cluster.yaml.
 
@@ -42,21 +42,14 @@ def wish(
     """
     weights = _weights(ranks=ranks, split=split, hosts=hosts, file=file)
     if model is not None and weights is not None:
-        path, rows = model_path(model, Path.cwd()), CacheRows(cache_rows or CacheRows.EXACT)
-        prefix_bytes = in_bytes(prefix_cache_gb)
-        return Wish(path, weights, context=context, cache_rows=rows, prefix_bytes=prefix_bytes)
+        # Where the ranks would run does not matter.
+        config = cluster(hosts=LOCALHOST, file=None, model=model, running=Running(**running))
+        return _of_cluster(config, weights)
     file = default_file(file, hosts)
     if file is None and hosts is None:
         missing = "--model PATH" if weights else "--ranks N, --split 3:5, --hosts A,B or -f FILE"
         raise ConfigError(f"there is no ./cluster.yaml; give {missing}")
-    config = cluster(
-        hosts=hosts,
-        file=file,
-        model=model,
-        context=context,
-        cache_rows=cache_rows,
-        prefix_cache_gb=prefix_cache_gb,
-    )
+    config = cluster(hosts=hosts, file=file, model=model, running=Running(**running))
     return _of_cluster(config, weights)
 
 
@@ -69,6 +62,7 @@ def _of_cluster(config: ClusterConfig, weights: tuple[int, ...] | None) -> Wish:
         config.context,
         config.prefill_chunk,
         config.cache_rows,
+        config.batch,
         config.prefix_cache.nbytes,
         hosts=() if weights else tuple((h.name, config.ranks_on(h)) for h in config.hosts),
     )

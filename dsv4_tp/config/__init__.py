@@ -1,9 +1,11 @@
 """What a user asks for (cluster.yaml, --hosts), and what this machine's environment says."""
 
 from dsv4_tp.config.cluster import (
+    BATCH,
     DEMO,
     LOCALHOST,
     MAX_RANKS,
+    MOST_BATCH,
     PREFILL_CHUNK,
     ClusterConfig,
     Host,
@@ -23,9 +25,11 @@ from dsv4_tp.config.parse import (
 )
 
 __all__ = [
+    "BATCH",
     "DEMO",
     "LOCALHOST",
     "MAX_RANKS",
+    "MOST_BATCH",
     "PREFILL_CHUNK",
     "ClusterConfig",
     "DTypeChoice",

@@ -8,6 +8,8 @@ from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
 PREFILL_CHUNK = 512
+BATCH = 8
+MOST_BATCH = 64
 LOCALHOST = "localhost"
 DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
 
@@ -86,6 +88,7 @@ class ClusterConfig:
     prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
     cache_rows: CacheRows = CacheRows.EXACT
+    batch: int = BATCH  # most requests at a time
     prefix_cache: PrefixCache = PrefixCache()
 
     @property

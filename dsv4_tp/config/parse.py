@@ -8,9 +8,11 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from dsv4_tp.config.cluster import (
+    BATCH,
     DEMO,
     LOCALHOST,
     MAX_RANKS,
+    MOST_BATCH,
     PREFILL_CHUNK,
     ClusterConfig,
     Host,
@@ -61,7 +63,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, "prefill_chunk", "context", "cache_rows", "prefix_cache"))
+    top.only((*_TOP, "prefill_chunk", "context", "batch", "cache_rows", "prefix_cache"))
     _check_version(top)
     top.choice("backend", Backend)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
@@ -76,6 +78,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         prefill_chunk=top.integer("prefill_chunk") or PREFILL_CHUNK,
         context=top.integer("context"),
         cache_rows=top.choice("cache_rows", CacheRows) or CacheRows.EXACT,
+        batch=top.integer("batch", most=MOST_BATCH) or BATCH,
         prefix_cache=_prefix_cache(top.section("prefix_cache")),
     )
 

@@ -75,6 +75,7 @@ class Fleet:
             prefill_chunk=setup.prefill_chunk,
             context=setup.context,
             cache_rows=setup.cache_rows.value,
+            batch=setup.batch,
             prefix_bytes=setup.prefix_bytes,
             prefixes_on_disk=setup.prefixes_on_disk,
         )

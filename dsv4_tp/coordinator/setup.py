@@ -34,6 +34,7 @@ class Setup:
     prefill_chunk: int
     context: int  # most tokens of a sequence
     cache_rows: CacheRows
+    batch: int  # most requests at a time
     prefix_bytes: int  # for snapshots of prompts, on each rank
     prefixes_on_disk: bool
     timeouts: Timeouts

@@ -13,6 +13,8 @@ from typing import cast
 import mlx.core as mx
 import numpy as np
 
+_FEW_ROWS = 64  # at least as many as ever decode together
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -29,6 +31,10 @@ class Traffic:
 
     collectives: int = 0
     wire_bytes: int = 0
+
+    def __add__(self, more: "Traffic") -> "Traffic":
+        """Both together."""
+        return Traffic(self.collectives + more.collectives, self.wire_bytes + more.wire_bytes)
 
     def __sub__(self, earlier: "Traffic") -> "Traffic":
         """What came since `earlier`."""
@@ -88,8 +94,19 @@ class Collectives:
         return self.group.size
 
     def all_sum(self, x: mx.array) -> mx.array:
-        """The sum of all ranks' `x`, in its dtype; bit-identical on all ranks."""
-        return x if self.size == 1 else self._run("all_sum", mx.distributed.all_sum, x)
+        """The sum of all ranks' `x` [..., D], in its dtype; bit-identical on all ranks.
+
+        A row of a few does not depend on the others: of three ranks and more, the order in which a
+        ring adds up depends on the shape. So few rows are gathered, and added by rank in float32.
+        """
+        if self.size == 1:
+            return x
+        if self.size == 2 or x.size > _FEW_ROWS * x.shape[-1]:
+            return self._run("all_sum", mx.distributed.all_sum, x)
+        total, *others = self.gather(x).astype(mx.float32)
+        for other in others:
+            total = total + other
+        return total.astype(x.dtype)
 
     def gather(self, x: mx.array) -> mx.array:
         """All ranks' `x` stacked by rank: [size, *x.shape]."""

@@ -1,10 +1,13 @@
 """What a rank does next: a pure state machine that takes the same turns on every rank.
 
 Its state depends on nothing but the agreed prefix of the command log and the chosen tokens, so
-equal inputs keep all ranks in step. One request is active at a time, the others wait in line.
+equal inputs keep all ranks in step. Requests are admitted in the order of the log, as many as
+have room for their caches. Those whose prompts are fed take turns, a chunk each; between two
+chunks, all that have a token decode together once. So nobody waits longer than for one chunk.
 It knows no model, no clock and no collective; `loop` performs what it says.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dsv4_tp.core import (
@@ -16,14 +19,15 @@ from dsv4_tp.core import (
     ScoreRequest,
     Submit,
 )
-from dsv4_tp.engine.refusal import Limits, refusal
+from dsv4_tp.engine.refusal import Limits, need_bytes, refusal
+from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Row, Score, Step, Wait
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.prefixes import Index, Match, digest_of, find, is_border, used
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The request whose turn it is, and how far it is."""
+    """A request that has its place, and how far it is."""
 
     request: Request | ScoreRequest
     fed: int = 0  # prompt ids in the cache
@@ -47,7 +51,8 @@ class State:
     applied: int = 0  # the number of the last command applied
     pending: tuple[Command, ...] = ()  # received here, not yet agreed on
     queue: tuple[Request | ScoreRequest, ...] = ()
-    active: Active | None = None
+    active: tuple[Active, ...] = ()
+    fed_last: bool = False  # the last step was a chunk of somebody's prompt
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -58,65 +63,9 @@ class State:
         """The number of the last command this rank has received."""
         return self.applied + len(self.pending)
 
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do before the command of this number arrives."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The log said to drain, and all is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Append these ids to the cache; if `choose`, then choose the token that follows them.
-
-    A cache that is made for this goes on from `start`, if that is not None.
-    """
-
-    request: Request
-    ids: tuple[int, ...]
-    position: int  # of the first of `ids`
-    choose: bool
-    start: Match | None = None
-
-    @property
-    def decoding(self) -> bool:
-        """Whether the ids were generated, not given."""
-        return self.position >= len(self.request.prompt)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Score the next piece."""
-
-    request: ScoreRequest
-
-
-Step = Wait | Leave | Feed | Score
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A request is over; `error` says why it was refused, if it was."""
-
-    request: Request | ScoreRequest
-    reason: FinishReason
-    generated: int = 0
-    cached: int = 0  # ids of its prompt that were in a snapshot
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The cache of a sequence, which now holds these ids, is worth a snapshot."""
-
-    ids: tuple[int, ...]
-    trail: tuple[Match, ...]
+    def of(self, request_id: str) -> Active:
+        """The active request of this id."""
+        return next(one for one in self.active if one.request.id == request_id)
 
 
 def receive(state: State, command: Command) -> State:
@@ -140,76 +89,111 @@ def border(state: State, agreed: int) -> tuple[State, tuple[Ended, ...]]:
         command, *rest = state.pending
         state = replace(state, applied=command.number, pending=tuple(rest))
         state, more = _apply(state, command.action)
-        state = _next_active(state)
         ended += more
-    return _next_active(state), ended
+    return _admit(state), ended
 
 
 def next_step(state: State) -> Step:
     """What to perform now."""
-    active = state.active
-    if active is None:
-        return Leave() if state.draining else Wait(state.applied + 1)
-    if isinstance(active.request, ScoreRequest):
-        return Score(active.request)
-    return _feed(active, active.request, state.prefill_chunk)
+    rows = tuple(
+        Row(one.request, one.tokens)
+        for one in state.active
+        if one.tokens and isinstance(one.request, Request)
+    )
+    filling = [one for one in state.active if not one.tokens]
+    if filling and not (rows and state.fed_last):
+        return _fill(filling[0], state.prefill_chunk)
+    if rows:
+        return Decode(rows)
+    return Leave() if state.draining else Wait(state.applied + 1)
 
 
-def fed(state: State, count: int) -> tuple[State, Due | None]:
-    """So many ids of the active request's prompt were fed."""
-    active = state.active
-    assert active is not None
-    request, after = active.request, active.fed + count
-    assert isinstance(request, Request)
-    state = replace(state, active=replace(active, fed=after))
-    due = Due(request.prompt[:after], active.trail) if is_border(active.fed, after) else None
-    return state, due
+def fed(state: State, step: Feed) -> tuple[State, Due | None]:
+    """A chunk of a prompt was fed, and it was not the last."""
+    active = state.of(step.request.id)
+    after = active.fed + len(step.ids)
+    state = _turned(state, replace(active, fed=after))
+    due = Due(step.request, step.request.prompt[:after], active.trail)
+    return state, due if is_border(active.fed, after) else None
 
 
-def chosen(state: State, token: int) -> tuple[State, Ended | None, Due | None]:
-    """The token that continues the active request. A stop token ends it and is not part of it.
+def chosen(
+    state: State, step: Feed | Decode, tokens: Sequence[int]
+) -> tuple[State, tuple[Ended, ...], tuple[Due, ...]]:
+    """The tokens that continue the step's requests, in its order.
 
-    A snapshot is due at the end of the prompt and at that of the answer.
+    A stop token ends its request and is not part of it. Snapshots are due at the end of a prompt
+    and at that of an answer.
     """
-    active = state.active
-    assert active is not None
-    request = active.request
-    assert isinstance(request, Request)
-    held = Due((*request.prompt, *active.tokens), active.trail)
-    if token in request.stop_ids:
-        return *_finish(state, FinishReason.STOP), held
-    first = not active.tokens
-    active = replace(active, fed=len(request.prompt), tokens=(*active.tokens, token))
-    state = replace(state, active=active)
-    total = len(request.prompt) + len(active.tokens)
-    if len(active.tokens) == request.max_tokens or total == state.limits.context:
-        return *_finish(state, FinishReason.LENGTH), held
-    return state, None, held if first else None
+    requests = [step.request] if isinstance(step, Feed) else [row.request for row in step.rows]
+    ended: list[Ended] = []
+    due: list[Due] = []
+    for request, token in zip(requests, tokens, strict=True):
+        active = state.of(request.id)
+        held = Due(request, (*request.prompt, *active.tokens), active.trail)
+        state, end = _chosen(state, request, token, turned=isinstance(step, Feed))
+        ended += [end] if end else []
+        due += [held] if end or isinstance(step, Feed) else []
+    return state, tuple(ended), tuple(due)
 
 
 def kept(state: State, index: Index, due: Due) -> State:
     """The snapshot that was due is in the index now, or was not worth its place."""
     state = replace(state, index=index)
-    key = digest_of(due.ids)
-    if state.active is None or key not in index.entries:
+    match = Match(digest_of(due.ids), len(due.ids))
+    active = next((one for one in state.active if one.request.id == due.request.id), None)
+    if active is None or match.key not in index.entries:
         return state
-    trail = (*state.active.trail, Match(key, len(due.ids)))
-    return replace(state, active=replace(state.active, trail=trail))
+    return _updated(state, replace(active, trail=(*active.trail, match)))
 
 
-def scored(state: State) -> tuple[State, Ended]:
-    """The active request's last piece was scored."""
-    return _finish(state, FinishReason.STOP)
+def scored(state: State, step: Score, *, last: bool) -> tuple[State, tuple[Ended, ...]]:
+    """A piece of the request was scored."""
+    active = state.of(step.request.id)
+    if not last:
+        return _turned(state, active), ()
+    state, ended = _finish(_turned(state, active), active, FinishReason.STOP)
+    return state, (ended,)
 
 
-def _feed(active: Active, request: Request, chunk: int) -> Feed:
-    if active.tokens:
-        position = active.fed + len(active.tokens) - 1
-        return Feed(request, active.tokens[-1:], position, choose=True)
+def _fill(active: Active, chunk: int) -> Feed | Score:
+    request = active.request
+    if isinstance(request, ScoreRequest):
+        return Score(request)
     # Chunks end where they end without a snapshot, so that rounding is the same, too.
     stop = min((active.fed // chunk + 1) * chunk, len(request.prompt))
     ids = request.prompt[active.fed : stop]
     return Feed(request, ids, active.fed, choose=stop == len(request.prompt), start=active.start)
+
+
+def _chosen(
+    state: State, request: Request, token: int, *, turned: bool
+) -> tuple[State, Ended | None]:
+    active = state.of(request.id)
+    # Its prompt is in the cache, and so are all tokens but the new one.
+    active = replace(active, fed=len(request.prompt))
+    if token in request.stop_ids:
+        return _finish(replace(state, fed_last=turned), active, FinishReason.STOP)
+    active = replace(active, tokens=(*active.tokens, token))
+    state = _turned(state, active) if turned else replace(_updated(state, active), fed_last=False)
+    total = len(request.prompt) + len(active.tokens)
+    if len(active.tokens) == request.max_tokens or total == state.limits.context:
+        return _finish(state, active, FinishReason.LENGTH)
+    return state, None
+
+
+def _updated(state: State, active: Active) -> State:
+    """The state with this one in the place of its former self."""
+    same = active.request.id
+    return replace(
+        state, active=tuple(active if one.request.id == same else one for one in state.active)
+    )
+
+
+def _turned(state: State, active: Active) -> State:
+    """The same, but behind the others, whose turn it is now."""
+    others = tuple(one for one in state.active if one.request.id != active.request.id)
+    return replace(state, active=(*others, active), fed_last=True)
 
 
 def _apply(state: State, action: Submit | Cancel | Drain) -> tuple[State, tuple[Ended, ...]]:
@@ -227,33 +211,40 @@ def _submit(state: State, request: Request | ScoreRequest) -> tuple[State, tuple
     error = "the cluster is shutting down" if state.draining else refusal(request, state.limits)
     if error:
         return state, (Ended(request, FinishReason.CANCELLED, error=error),)
-    return replace(state, queue=(*state.queue, request)), ()
+    return _admit(replace(state, queue=(*state.queue, request))), ()
 
 
 def _cancel(state: State, request_id: str) -> tuple[State, tuple[Ended, ...]]:
-    if state.active is not None and state.active.request.id == request_id:
-        state, ended = _finish(state, FinishReason.CANCELLED)
-        return state, (ended,)
+    for active in state.active:
+        if active.request.id == request_id:
+            state, ended = _finish(state, active, FinishReason.CANCELLED)
+            return state, (ended,)
     kept = tuple(request for request in state.queue if request.id != request_id)
     gone = tuple(request for request in state.queue if request.id == request_id)
     ended = tuple(Ended(request, FinishReason.CANCELLED) for request in gone)
     return replace(state, queue=kept), ended
 
 
-def _finish(state: State, reason: FinishReason) -> tuple[State, Ended]:
-    assert state.active is not None
-    active = state.active
-    ended = Ended(active.request, reason, generated=len(active.tokens), cached=active.cached)
-    return replace(state, active=None), ended
+def _finish(state: State, active: Active, reason: FinishReason) -> tuple[State, Ended]:
+    same = active.request.id
+    state = replace(state, active=tuple(o for o in state.active if o.request.id != same))
+    return state, Ended(active.request, reason, len(active.tokens), active.cached)
 
 
-def _next_active(state: State) -> State:
-    if state.active is not None or not state.queue:
-        return state
-    request, *rest = state.queue
-    state = replace(state, active=Active(request), queue=tuple(rest))
-    match = find(state.index, request.prompt) if isinstance(request, Request) else None
-    if match is None:
-        return state
-    active = Active(request, fed=match.length, trail=(match,), start=match)
-    return replace(state, active=active, index=used(state.index, match.key))
+def _admit(state: State) -> State:
+    """Gives places to those who wait, in their order, as long as the first one has room."""
+    while state.queue and _has_room(state, state.queue[0]):
+        request, *rest = state.queue
+        state = replace(state, queue=tuple(rest), active=(*state.active, Active(request)))
+        match = find(state.index, request.prompt) if isinstance(request, Request) else None
+        if match is not None:
+            active = Active(request, fed=match.length, trail=(match,), start=match)
+            state = _updated(replace(state, index=used(state.index, match.key)), active)
+    return state
+
+
+def _has_room(state: State, request: Request | ScoreRequest) -> bool:
+    limits, requests = state.limits, [*(one.request for one in state.active), request]
+    # Their caches are joined, each as long as the longest.
+    widest = max(need_bytes(one, limits) for one in requests)
+    return len(requests) <= limits.batch and len(requests) * widest <= limits.room_bytes

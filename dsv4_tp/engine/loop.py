@@ -14,20 +14,21 @@ from dsv4_tp.core import (
     Command,
     Event,
     FinishEvent,
-    FinishReason,
     Request,
     ScoreEvent,
     ScoreRequest,
     TokenEvent,
 )
 from dsv4_tp.engine import lockstep
+from dsv4_tp.engine.batch import Batch
 from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.engine.common import common
 from dsv4_tp.engine.draws import Choice, Draw, History
-from dsv4_tp.engine.lockstep import Due, Ended, Feed, Leave, Score, State, Wait
+from dsv4_tp.engine.lockstep import State
 from dsv4_tp.engine.meter import Meter, finish_event
 from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.engine.scoring import score_rows
+from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Score, Wait
 from dsv4_tp.engine.team import Team
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.model import Cache, Model
@@ -64,11 +65,10 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class _Turn:
-    """What the active request holds while it has its turn."""
+    """What an active request holds."""
 
-    request: Request | ScoreRequest
     meter: Meter
-    cache: Cache  # of a generation
+    cache: Cache  # of a generation; empty once it is in the batch
     pieces: Iterator[ScoreEvent]  # of a scoring
 
 
@@ -78,8 +78,8 @@ class Engine:
     Args:
         model: this rank's model.
         team: the ranks that run it.
+        limits: what bounds requests.
         prefill_chunk: prompt tokens fed at a time.
-        context: most tokens of a sequence; None: what the model was made for.
         shelf: snapshots of prompts seen before; None: an empty one.
         shelf_bytes: the most it may hold; 0: none are made.
         inbox: where the command log arrives.
@@ -92,24 +92,25 @@ class Engine:
         model: Model,
         team: Team,
         *,
+        limits: Limits,
         prefill_chunk: int,
         inbox: Inbox,
         progress: Progress,
         emit: Callable[[Event], None],
-        context: int | None = None,
         shelf: Shelf | None = None,
         shelf_bytes: int = 0,
     ) -> None:
         self._model = model
         self._team = team
+        self._limits = limits
         self._prefill_chunk = prefill_chunk
-        self._limits = Limits.of(model.spec, context)
         self._shelf = shelf or Shelf()
         self._shelf_bytes = shelf_bytes
         self._inbox = inbox
         self._progress = progress
         self._emit = emit
-        self._turn: _Turn | None = None
+        self._turns: dict[str, _Turn] = {}
+        self._batch = Batch()
 
     def run(self) -> None:
         """Serves requests until the log says to drain.
@@ -121,7 +122,7 @@ class Engine:
             state = self._perform(state, step)
         self._progress.phase("leaving")
 
-    def _perform(self, state: State, step: Wait | Feed | Score) -> State:
+    def _perform(self, state: State, step: Wait | Feed | Decode | Score) -> State:
         match step:
             case Wait():
                 self._progress.phase("ready")
@@ -131,37 +132,48 @@ class Engine:
             case Feed(choose=False):
                 return self._feed(state, step)
             case Feed():
-                return self._feed_and_choose(state, step)
+                return self._feed_last(state, step)
+            case Decode():
+                return self._decode(state, step)
 
     def _feed(self, state: State, step: Feed) -> State:
         self._progress.phase("prefill")
         cache = self._turn_of(state, step).cache
-        mx.eval(self._streams(step, cache), cache.arrays())
+        mx.eval(self._streams([step.ids], cache), cache.arrays())
         self._progress.prefilled(len(step.ids))
-        state, due = lockstep.fed(state, len(step.ids))
-        return self._meet(self._keep(state, due, cache))
+        state, due = lockstep.fed(state, step)
+        return self._meet(self._keep(state, [due] if due else [], lambda _: cache))
 
-    def _feed_and_choose(self, state: State, step: Feed) -> State:
-        self._progress.phase("decode" if step.decoding else "prefill")
+    def _feed_last(self, state: State, step: Feed) -> State:
+        self._progress.phase("prefill")
         turn = self._turn_of(state, step)
-        state = _received(state, self._inbox.poll())
-        streams = self._streams(step, turn.cache)
-        assert state.active is not None
-        history = History(step.request.prompt, state.active.tokens)
-        position = step.position + len(step.ids)
-        (choice,), agreed = choose_together(
-            self._team,
-            self._model.logits(streams[:, -1:])[0],
-            [Draw(step.request.sampling, position, history)],
-            command=state.received,
-            caches=turn.cache.arrays(),
-        )
-        if choice.token is None:
-            raise RankFailure(f"no logit of the token at position {position} is a number")
-        self._count(step, turn.meter)
-        state, ended, due = lockstep.chosen(state, choice.token)
-        self._tell_token(step, choice, ended)
-        return self._cross(self._keep(state, due, turn.cache), agreed, ended)
+        self._batch.add(step.request.id, turn.cache)
+        draw = _draw(step.request, ())
+        state, choices, agreed = self._choose(state, [step.ids], turn.cache, [draw])
+        turn.meter.prefill_done()
+        self._progress.prefilled(len(step.ids))
+        state, ended, due = lockstep.chosen(state, step, _tokens(choices, [draw]))
+        self._tell_token(step.request, 0, choices[0])
+        state = self._keep(state, due, self._batch.of)
+        turn.cache = Cache(())  # the batch has it
+        return self._cross(state, agreed, ended)
+
+    def _decode(self, state: State, step: Decode) -> State:
+        self._progress.phase("decode")
+        cache = self._batch.cache_of([row.request.id for row in step.rows])
+        draws = [_draw(row.request, row.tokens) for row in step.rows]
+        before = self._team.collectives.ledger.traffic
+        ids = [row.tokens[-1:] for row in step.rows]
+        state, choices, agreed = self._choose(state, ids, cache, draws)
+        tokens = _tokens(choices, draws)
+        spent = self._team.collectives.ledger.traffic - before
+        for row, choice in zip(step.rows, choices, strict=True):
+            self._turns[row.request.id].meter.decoded(spent)
+            self._tell_token(row.request, len(row.tokens), choice)
+        self._progress.decoded()
+        state, ended, due = lockstep.chosen(state, step, tokens)
+        state = self._keep(state, due, self._batch.of)
+        return self._cross(state, agreed, ended)
 
     def _score(self, state: State, step: Score) -> State:
         self._progress.phase("prefill")
@@ -169,10 +181,20 @@ class Engine:
         self._progress.prefilled(event.count * len(step.request.rows))
         if self._team.leads and (event.logits or event.last):
             self._emit(event)
-        if not event.last:
-            return self._meet(state)
-        state, ended = lockstep.scored(state)
+        state, ended = lockstep.scored(state, step, last=event.last)
         return self._meet(state, ended)
+
+    def _choose(
+        self, state: State, ids: list[tuple[int, ...]], cache: Cache, draws: Sequence[Draw]
+    ) -> tuple[State, list[Choice], int]:
+        """Feeds these ids [B, L] and chooses what follows each row."""
+        state = _received(state, self._inbox.poll())
+        streams = self._streams(ids, cache)
+        logits = self._model.logits(streams[:, -1:])[:, 0]
+        choices, agreed = choose_together(
+            self._team, logits, draws, command=state.received, caches=cache.arrays()
+        )
+        return state, choices, agreed
 
     def _shared_index(self) -> Index:
         """The index of the snapshots that all ranks have found; the others are given up."""
@@ -181,52 +203,43 @@ class Engine:
         self._shelf.keep_only(index)
         return index
 
-    def _keep(self, state: State, due: Due | None, cache: Cache) -> State:
-        """Leaves a snapshot where one is due and there is room."""
-        if due is None or not self._shelf_bytes:
-            return state
-        index = self._shelf.keep(state.index, due.ids, due.trail, cache)
-        return lockstep.kept(state, index, due)
+    def _keep(self, state: State, due: Sequence[Due], cache_of: Callable[[str], Cache]) -> State:
+        """Leaves snapshots where they are due and there is room."""
+        for each in due if self._shelf_bytes else ():
+            cache = cache_of(each.request.id)
+            index = self._shelf.keep(state.index, each.ids, each.trail, cache)
+            state = lockstep.kept(state, index, each)
+        return state
 
-    def _streams(self, step: Feed, cache: Cache) -> mx.array:
-        return self._model.streams(mx.array([step.ids], dtype=mx.int32), cache)
+    def _streams(self, ids: list[tuple[int, ...]], cache: Cache) -> mx.array:
+        return self._model.streams(mx.array(ids, dtype=mx.int32), cache)
 
-    def _count(self, step: Feed, meter: Meter) -> None:
-        if step.decoding:
-            meter.decoded()
-            self._progress.decoded()
-        else:
-            meter.prefill_done()
-            self._progress.prefilled(len(step.ids))
-
-    def _tell_token(self, step: Feed, choice: Choice, ended: Ended | None) -> None:
-        stopped = ended is not None and ended.reason is FinishReason.STOP
-        if self._team.leads and not stopped and choice.token is not None:
-            index = step.position + len(step.ids) - len(step.request.prompt)
+    def _tell_token(self, request: Request, index: int, choice: Choice) -> None:
+        if self._team.leads and choice.token is not None and choice.token not in request.stop_ids:
             said = (choice.token, choice.logprob, choice.top)
-            self._emit(TokenEvent(step.request.id, index, *said))
+            self._emit(TokenEvent(request.id, index, *said))
 
-    def _meet(self, state: State, ended: Ended | None = None) -> State:
+    def _meet(self, state: State, ended: Sequence[Ended] = ()) -> State:
         """Agrees with the other ranks on what all have received, and goes on from there."""
         state = _received(state, self._inbox.poll())
         return self._cross(state, self._team.collectives.agree(state.received), ended)
 
-    def _cross(self, state: State, agreed: int, ended: Ended | None) -> State:
-        """Tells the end of the active request, if it ended, and applies the agreed commands."""
+    def _cross(self, state: State, agreed: int, ended: Sequence[Ended]) -> State:
+        """Tells which requests have ended, and applies the agreed commands."""
         state, more = lockstep.border(state, agreed)
-        for each in ((ended,) if ended else ()) + more:
+        for each in (*ended, *more):
             self._emit(self._finished(each))
         return state
 
     def _turn_of(self, state: State, step: Feed | Score) -> _Turn:
-        """The active request's; at its first step, one with what there is of its prompt."""
-        if self._turn is None:
-            request, cache = step.request, self._model.make_cache()
+        """What the step's request holds; at its first step, with what there is of its prompt."""
+        if step.request.id not in self._turns:
+            cache = self._model.make_cache()
             if isinstance(step, Feed) and step.start:
                 self._shelf.restore(state.index, step.start, cache)
-            meter = Meter(self._team.collectives.ledger)
-            self._turn = _Turn(request, meter, cache, self._pieces(request))
-        return self._turn
+            meter = Meter()
+            self._turns[step.request.id] = _Turn(meter, cache, self._pieces(step.request))
+        return self._turns[step.request.id]
 
     def _pieces(self, request: Request | ScoreRequest) -> Iterator[ScoreEvent]:
         if isinstance(request, Request):
@@ -234,10 +247,23 @@ class Engine:
         return score_rows(self._model, request, team=self._team, piece_tokens=self._prefill_chunk)
 
     def _finished(self, ended: Ended) -> FinishEvent:
-        if self._turn is None or self._turn.request is not ended.request:
-            return finish_event(ended)
-        meter, self._turn = self._turn.meter, None
-        return meter.finish(ended)
+        turn = self._turns.pop(ended.request.id, None)
+        self._batch.drop(ended.request.id)
+        return turn.meter.finish(ended) if turn else finish_event(ended)
+
+
+def _draw(request: Request, tokens: tuple[int, ...]) -> Draw:
+    """The token that follows a prompt and what was generated of it."""
+    position = len(request.prompt) + len(tokens)
+    return Draw(request.sampling, position, History(request.prompt, tokens))
+
+
+def _tokens(choices: Sequence[Choice], draws: Sequence[Draw]) -> list[int]:
+    """What was chosen; RankFailure if a row's logits were no numbers."""
+    for choice, draw in zip(choices, draws, strict=True):
+        if choice.token is None:
+            raise RankFailure(f"no logit of the token at position {draw.position} is a number")
+    return [choice.token for choice in choices if choice.token is not None]
 
 
 def _received(state: State, commands: Sequence[Command]) -> State:

@@ -3,8 +3,8 @@
 import time
 
 from dsv4_tp.core import FinishEvent, Request
-from dsv4_tp.engine.collectives import Ledger, Traffic
-from dsv4_tp.engine.lockstep import Ended
+from dsv4_tp.engine.collectives import Traffic
+from dsv4_tp.engine.steps import Ended
 
 _NOTHING = Traffic()
 
@@ -12,33 +12,31 @@ _NOTHING = Traffic()
 class Meter:
     """Measures one request from its first step on."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self) -> None:
         self._started_s = time.monotonic()
         self._decoding_since_s: float | None = None
-        self._before_decode = _NOTHING
+        self._spent = _NOTHING
         self._decode_steps = 0
 
     def prefill_done(self) -> None:
         """The prompt is fed and its first token chosen."""
         self._decoding_since_s = time.monotonic()
-        self._before_decode = self._ledger.traffic
 
-    def decoded(self) -> None:
-        """One more token was fed and the next one chosen."""
+    def decoded(self, spent: Traffic) -> None:
+        """One more token was fed and the next one chosen, in a step that exchanged so much."""
         self._decode_steps += 1
+        self._spent += spent
 
     def finish(self, ended: Ended) -> FinishEvent:
         """The request is over."""
         now_s = time.monotonic()
         prefill_end_s = now_s if self._decoding_since_s is None else self._decoding_since_s
-        spent = self._ledger.traffic - self._before_decode if self._decode_steps else _NOTHING
         return finish_event(
             ended,
             prefill_s=prefill_end_s - self._started_s,
             decode_s=now_s - prefill_end_s,
             decode_steps=self._decode_steps,
-            spent=spent,
+            spent=self._spent,
         )
 
 

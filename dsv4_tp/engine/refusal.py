@@ -1,5 +1,6 @@
 """Which requests a model cannot serve, and the words that say so."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dsv4_tp.core import Request, Sampling, ScoreRequest
@@ -8,17 +9,35 @@ from dsv4_tp.modelspec import ModelSpec
 _MOST_LOGPROBS = 20
 
 
+def _free(_tokens: int) -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds every request."""
+    """What bounds every request, and all of them together."""
 
     vocab_size: int
     context: int  # most tokens of a sequence, prompt and generated
+    batch: int = 1  # most requests at a time
+    room_bytes: int = 0  # for the caches of all of them
+    cache_bytes: Callable[[int], int] = _free  # of a sequence of so many tokens
 
     @classmethod
-    def of(cls, spec: ModelSpec, context: int | None = None) -> "Limits":
-        """The limits of a model, with a context of its own or what the model was made for."""
-        return cls(spec.vocab_size, context or spec.max_position_embeddings)
+    def of(cls, spec: ModelSpec) -> "Limits":
+        """The limits of a model that has a request to itself."""
+        return cls(spec.vocab_size, spec.max_position_embeddings)
+
+
+def need_bytes(request: Request | ScoreRequest, limits: Limits) -> int:
+    """What the caches of a request may come to hold.
+
+    Rows that are scored together may need more than there is: they are then alone.
+    """
+    if isinstance(request, Request):
+        return limits.cache_bytes(min(len(request.prompt) + request.max_tokens, limits.context))
+    rows = len(request.rows) * limits.cache_bytes(len(request.rows[0]))
+    return min(rows, limits.room_bytes)
 
 
 def refusal(request: Request | ScoreRequest, limits: Limits) -> str:

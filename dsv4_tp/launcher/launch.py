@@ -121,6 +121,7 @@ class _Launch:
             prefill_chunk=config.prefill_chunk,
             context=plan.context,
             cache_rows=plan.cache_rows,
+            batch=config.batch,
             prefix_bytes=plan.prefix_bytes,
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,
@@ -147,6 +148,7 @@ class _Launch:
             dtype=dtype,
             context=config.context,
             cache_rows=config.cache_rows,
+            batch=config.batch,
             prefix_bytes=config.prefix_cache.nbytes,
             chunk=config.prefill_chunk,
         )

@@ -1,6 +1,6 @@
 """Planning: integer shares for unequal ranks, the bytes each will need, and whether they fit."""
 
-from dsv4_tp.plan.cache import cache_bytes
+from dsv4_tp.plan.cache import cache_bytes, room_bytes
 from dsv4_tp.plan.fit import (
     Replan,
     Room,
@@ -29,6 +29,7 @@ __all__ = [
     "propose",
     "proposed_split",
     "rank_bytes",
+    "room_bytes",
     "with_context_that_fits",
     "with_modest_context",
 ]

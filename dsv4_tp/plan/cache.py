@@ -11,6 +11,7 @@ from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import REWIND, capacity, index_row_bytes, reach, row_bytes
 
 F32_BYTES = 4
+_MODEST_TOKENS = 8192  # of a conversation
 
 
 def cache_bytes(
@@ -21,6 +22,14 @@ def cache_bytes(
     number = dtype_bytes(dtype)
     sizes = row_bytes(spec, rows, number), index_row_bytes(spec, rows, number)
     return sum(count * _layer(spec, ratio, tokens, sizes) for ratio, count in layers.items())
+
+
+def room_bytes(
+    spec: ModelSpec, context: int, batch: int, dtype: DType, rows: CacheRows = CacheRows.EXACT
+) -> int:
+    """For the caches of `batch` sequences: one of the whole context, the others modest ones."""
+    others = (batch - 1) * cache_bytes(spec, min(context, _MODEST_TOKENS), dtype, rows)
+    return cache_bytes(spec, context, dtype, rows) + others
 
 
 def _layer(spec: ModelSpec, ratio: int, tokens: int, sizes: tuple[int, int]) -> int:

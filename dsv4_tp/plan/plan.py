@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsv4_tp.config import PREFILL_CHUNK
+from dsv4_tp.config import BATCH, PREFILL_CHUNK
 from dsv4_tp.config.precision import settle_dtype
 from dsv4_tp.core import CacheRows, DType, ExpertSplit, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.buffers import Buffers
-from dsv4_tp.plan.cache import cache_bytes
+from dsv4_tp.plan.cache import cache_bytes, room_bytes
 from dsv4_tp.plan.memory import RankBytes, rank_bytes
 from dsv4_tp.plan.partition import Granules, partition
 from dsv4_tp.rules import Split, not_trained, rule_of
@@ -31,6 +31,7 @@ class Plan:
     context: int  # tokens that a sequence may have, prompt and answer
     chunk: int = PREFILL_CHUNK  # tokens fed at a time
     cache_rows: CacheRows = CacheRows.EXACT
+    batch: int = BATCH  # most sequences at a time
     asked_prefix_bytes: int | None = None  # what snapshots may take; None: nothing was asked for
 
     @property
@@ -41,12 +42,13 @@ class Plan:
         """
         if self.asked_prefix_bytes is not None:
             return self.asked_prefix_bytes
-        return min(self.cache_bytes, _PREFIX_BYTES)
+        one = cache_bytes(self.spec, self.context, self.dtype, self.cache_rows)
+        return min(one, _PREFIX_BYTES)
 
     @property
     def cache_bytes(self) -> int:
         """The most that any rank's caches hold; all hold the same."""
-        return cache_bytes(self.spec, self.context, self.dtype, self.cache_rows)
+        return room_bytes(self.spec, self.context, self.batch, self.dtype, self.cache_rows)
 
     @property
     def buffer_bytes(self) -> tuple[int, ...]:
@@ -75,6 +77,7 @@ def make_plan(
     dtype: DType | None = None,
     context: int | None = None,
     chunk: int = PREFILL_CHUNK,
+    batch: int = BATCH,
     prefix_bytes: int | None = None,
     cache_rows: CacheRows = CacheRows.EXACT,
 ) -> Plan:
@@ -82,7 +85,8 @@ def make_plan(
 
     Bytes are those of unquantised weights held as `dtype` (None: as stored), of sequences of up
     to `context` tokens (None: what the model was made for) whose rows are held as `cache_rows`
-    says, of `chunk` tokens fed at a time, and of `prefix_bytes` for snapshots (None: see `Plan`).
+    says, of `chunk` tokens fed at a time, of `batch` sequences at a time, and of `prefix_bytes`
+    for snapshots (None: see `Plan`).
 
     Raises:
         PlanError: too many ranks, a weight that is not positive, a rank left with nothing, a
@@ -94,6 +98,14 @@ def make_plan(
     if min(weights) <= 0:
         raise PlanError(f"split {_ratio(weights)}: every rank's share must be positive")
     parts = partition(spec, granules(catalog), weights, expert_split)
+    _check_parts(spec, parts, weights)
+    held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
+    acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
+    most = context or spec.max_position_embeddings
+    return Plan(spec, parts, expert_split, held, acts, most, chunk, cache_rows, batch, prefix_bytes)
+
+
+def _check_parts(spec: ModelSpec, parts: Sequence[Part], weights: Sequence[int]) -> None:
     idle = [rank for rank, part in enumerate(parts) if _holds_nothing(part)]
     if idle:
         raise PlanError(
@@ -101,10 +113,6 @@ def make_plan(
             f"{spec.num_attention_heads} heads, {spec.n_routed_experts} experts of width "
             f"{spec.moe_intermediate_size}, {spec.vocab_size} words; take fewer or more equal ranks"
         )
-    held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
-    acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
-    most = context or spec.max_position_embeddings
-    return Plan(spec, parts, expert_split, held, acts, most, chunk, cache_rows, prefix_bytes)
 
 
 def _check_caches(spec: ModelSpec, context: int | None, rows: CacheRows) -> None:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import mlx.core as mx
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Part
-from dsv4_tp.engine import Collectives, Engine, Team, join
+from dsv4_tp.engine import Collectives, Engine, Limits, Team, join
 from dsv4_tp.errors import ConfigError, InputError
-from dsv4_tp.modelspec import read_spec
+from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.parallel import Loaded, load_rank
+from dsv4_tp.plan import cache_bytes, room_bytes
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
 from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.convert import part_from_proto
@@ -28,7 +30,13 @@ from dsv4_tp.v1.worker_pb2 import Joined, Ready, Refused, RunResponse, StartRank
 from dsv4_tp.worker.service import AgentLink
 
 _START_S = 30.0
-_PASSING = ("epoch", "prefill chunk", "context", "prefix cache")  # facts that no row depends on
+_PASSING = (
+    "epoch",
+    "prefill chunk",
+    "context",
+    "batch",
+    "prefix cache",
+)  # facts that no row depends on
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +96,27 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     Engine(
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
+        limits=_limits(start, loaded.spec),
         prefill_chunk=start.prefill_chunk,
-        context=start.context or None,
         shelf=shelf,
         shelf_bytes=start.prefix_bytes,
         inbox=link,
         progress=counters,
         emit=link.emit,
     ).run()
+
+
+def _limits(start: StartRank, spec: ModelSpec) -> Limits:
+    """What requests may take; as planned, but in the dtype that the rank really has."""
+    context, dtype = start.context or spec.max_position_embeddings, DType(start.dtype)
+    rows = _cache_rows(start)
+    return Limits(
+        spec.vocab_size,
+        context,
+        batch=start.batch,
+        room_bytes=room_bytes(spec, context, start.batch, dtype, rows),
+        cache_bytes=partial(cache_bytes, spec, dtype=dtype, rows=rows),
+    )
 
 
 def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
@@ -108,6 +129,7 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "prefill chunk": str(start.prefill_chunk),
         "context": str(start.context),
         "cache rows": _cache_rows(start),
+        "batch": str(start.batch),
         "prefix cache": f"{start.prefix_bytes} bytes, on disk: {start.prefixes_on_disk}",
         "model": repr(read_spec(demo.model_dir(start.model_path))),
         "plan": repr(parts),

@@ -16,7 +16,7 @@ SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
     " --presence-penalty --frequency-penalty --logit-bias --logprobs"
 )
-CACHES = "--cache-rows --prefix-cache-gb"
+CACHES = "--batch --cache-rows --prefix-cache-gb"
 CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
@@ -67,9 +67,9 @@ def test_everything_is_an_option_but_what_is_inspected():
         ),
         (
             config,
-            "DEMO LOCALHOST MAX_RANKS PREFILL_CHUNK ClusterConfig DTypeChoice Host ModelConfig "
-            "Ports PrefixCache Rank Timeouts check_name cluster_of_hosts model_path parse_weights"
-            " read_cluster",
+            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH PREFILL_CHUNK ClusterConfig DTypeChoice "
+            "Host ModelConfig Ports PrefixCache Rank Timeouts check_name cluster_of_hosts "
+            "model_path parse_weights read_cluster",
         ),
         (text, "Defaults Detokenizer Text read_defaults"),
     ],

@@ -52,7 +52,7 @@ def test_the_table_has_a_column_for_each_rank_and_its_total(capsys: pytest.Captu
     weights, cache, prefixes, buffers, total = columns
     assert 60 < weights[0] < weights[1] < 100
     assert lines[-4][:4] == ["cache", "at", "1048576", "tokens"]
-    assert cache[0] == cache[1] == 7.41
+    assert cache[0] == cache[1] == 7.97
     assert prefixes == [2, 2]
     for rank in (0, 1):
         parts = weights[rank] + cache[rank] + prefixes[rank] + buffers[rank]
@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused_with_what_would(capsys: pytest.CaptureFixt
     fitting = ("--hosts", "a,b", "--memory", "87,87", "--model", str(FLASH))
     says = refused(capsys, *fitting, "--context", "1048576")
     assert (
-        " GB at a context of 1048576 tokens (weights 79.3, caches 7.4, prefix cache 2.0, " in says
+        " GB at a context of 1048576 tokens (weights 79.3, caches 8.0, prefix cache 2.0, " in says
     )
     assert says.count("87.0 GB may be used; ") == 2
     assert "a: rank 0 needs" in says
@@ -229,7 +229,7 @@ def test_the_memory_of_a_host_is_for_all_its_ranks(capsys: pytest.CaptureFixture
     both = ("--model", str(FLASH), "--hosts", "localhost,localhost,b", "--context", "4096")
     plan(capsys, *both, "--memory", "120,60")
     says = refused(capsys, *both, "--memory", "100,70")
-    assert "localhost: ranks 0, 1 need 109.2 GB at a context of 4096 tokens" in says
+    assert "localhost: ranks 0, 1 need 109.9 GB at a context of 4096 tokens" in says
     assert "100.0 GB may be used; what would fit: weights " in says
 
 

@@ -36,6 +36,7 @@ split: {experts: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
 context: 4096
+batch: 3
 cache_rows: trained
 prefix_cache: {gb: 1.5, on_disk: true}
 """
@@ -82,6 +83,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
     assert config.cache_rows is CacheRows.TRAINED
+    assert config.batch == 3
     assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
 
 
@@ -130,6 +132,7 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "timeouts:\n  step: 1\nhosts: ", "4: timeouts.step: unknown key (did you mean"),
         ("hosts: ", "context: 4K\nhosts: ", "3: context: '4K'; expected an integer, 1 or more"),
         ("hosts: ", "prefill_chunk: 1.5\nhosts: ", "3: prefill_chunk: 1.5; expected an integer"),
+        ("hosts: ", "batch: 65\nhosts: ", "3: batch: 65; expected an integer from 1 to 64"),
         ("hosts: ", "cache_rows: fp8\nhosts: ", "3: cache_rows: 'fp8'; expected one of exact, tr"),
         ("hosts: ", "prefix_cache: {gb: -1}\nhosts: ", "3: prefix_cache.gb: -1; expected a number"),
         ("hosts: ", "prefix_cache: {gb: .inf}\nhosts: ", "3: prefix_cache.gb: inf; expected a"),

@@ -1,6 +1,7 @@
 """Running an engine with a scripted log, and what came out of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dsv4_tp.core import (
     Command,
@@ -14,7 +15,7 @@ from dsv4_tp.core import (
     Submit,
     TokenEvent,
 )
-from dsv4_tp.engine import Engine, Team
+from dsv4_tp.engine import Engine, Limits, Team
 from dsv4_tp.model import Model
 
 GREEDY = Sampling(temperature=0)
@@ -73,6 +74,8 @@ def play(
     *,
     team: Team | None = None,
     prefill_chunk: int = 16,
+    context: int | None = None,
+    batch: int = 1,
     **rest: object,
 ) -> tuple[list[Event], Record]:
     """The events and the progress of one engine that runs the script to its end."""
@@ -81,6 +84,9 @@ def play(
     Engine(
         model,
         team or Team.of_one(model.part),
+        limits=replace(
+            Limits.of(model.spec), batch=batch, **({"context": context} if context else {})
+        ),
         prefill_chunk=prefill_chunk,
         inbox=inbox,
         progress=record,

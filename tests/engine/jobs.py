@@ -1,6 +1,7 @@
 """What the ranks of a test ring do: `python -m tests.engine.jobs JOB RANK OUT ADDRESSES PARAMS`."""
 
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.plan import make_plan
-from tests.engine.drive import answer, finish, greedy_text, request, scores, tokens
+from tests.engine.drive import answer, finish, greedy_text, play, request, scores, tokens
+from tests.engine.many import script, some_requests
 from tests.model.golden import ROOT
 
 PREFILL, ANSWER = 40, 10
@@ -56,6 +58,15 @@ def agree(collectives: Collectives, out: Path) -> None:
     traffic = collectives.ledger.traffic
     results["traffic"] = mx.array([traffic.collectives, traffic.wire_bytes])
     np.savez(out / f"{rank}.npz", **{key: np.array(value) for key, value in results.items()})
+
+
+def add(collectives: Collectives, out: Path) -> None:
+    """Sums of rows [12, 1, D] together, of each alone, and what they are."""
+    noise = mx.random.normal((12, 1, 96), key=mx.random.key(collectives.rank)) * 100
+    together = collectives.all_sum(noise)
+    alone = mx.concatenate([collectives.all_sum(noise[n : n + 1]) for n in range(12)])
+    mx.eval(together, alone)
+    np.savez(out / f"{collectives.rank}.npz", together=together, alone=alone, noise=noise)
 
 
 def measure(
@@ -107,6 +118,26 @@ def write(
     np.savez(out / f"{collectives.rank}.npz", **texts)
 
 
+def many(collectives: Collectives, out: Path, *, count: int, batch: int) -> None:
+    """Requests that come and go together, then each of them alone."""
+    folder = ROOT / "public/a6_odd_scalars"
+    parts = parts_of(folder, [1] * collectives.size, ExpertSplit.WIDTH)
+    own = parts[collectives.rank]
+    model = load_rank(folder, own, dtype=DType.FLOAT32, all_sum=collectives.all_sum).model
+    how = {"team": Team(collectives, tuple(part.vocab for part in parts)), "prefill_chunk": 16}
+    rng = random.Random(0)
+    asked = some_requests(rng, count)
+    cancelled = rng.sample(asked, 4)
+    events, _ = play(model, script(rng, asked, cancelled), batch=batch, **how)
+    together, alone, ends = [], [], []
+    for number, one in enumerate(asked):
+        said, whole = tokens(events, one.id), tokens(answer(model, one, **how), one.id)
+        together += [(number, token) for token in said]
+        alone += [(number, token) for token in whole[: len(said)]]
+        ends.append((finish(events, one.id).generated_tokens, finish(events, one.id).reason.value))
+    np.savez(out / f"{collectives.rank}.npz", together=together, alone=alone, ends=ends)
+
+
 def parts_of(folder: Path, weights: list[int], split: ExpertSplit) -> tuple[Part, ...]:
     spec = read_spec(folder)
     found = catalog(spec, read_headers(folder), mtp=False)
@@ -153,9 +184,11 @@ def nothing(collectives: Collectives, out: Path) -> None:
 
 
 JOBS: dict[str, Callable[..., None]] = {
+    "add": add,
     "agree": agree,
     "measure": measure,
     "write": write,
+    "many": many,
     "nothing": nothing,
 }
 

@@ -8,13 +8,33 @@ from hypothesis import strategies as st
 
 from dsv4_tp.core import Cancel, Command, Drain, FinishReason, ScoreRequest
 from dsv4_tp.engine import lockstep
-from dsv4_tp.engine.lockstep import Ended, Feed, Leave, Score, State, Wait
+from dsv4_tp.engine.lockstep import State
 from dsv4_tp.engine.refusal import Limits
+from dsv4_tp.engine.steps import Decode, Ended, Feed, Leave, Row, Score, Step, Wait
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.prefixes import Index
 from tests.engine.drive import log, request
 
-START = State(Limits(vocab_size=100, context=20), prefill_chunk=4, index=Index(0))
+LIMITS = Limits(vocab_size=100, context=20)
+START = State(LIMITS, prefill_chunk=4, index=Index(0))
+MANY = replace(START, limits=replace(LIMITS, batch=3))
+
+
+def choose(state: State, *tokens: int) -> tuple[State, tuple[Ended, ...]]:
+    """The state after the next step chose these tokens."""
+    state, ended, _ = lockstep.chosen(state, lockstep.next_step(state), tokens)
+    return state, ended
+
+
+def feed(state: State) -> State:
+    """The state after the next step fed a chunk that is not the last."""
+    return lockstep.fed(state, lockstep.next_step(state))[0]
+
+
+def ids_of(step: Step) -> list[str]:
+    """Whose step it is."""
+    rows = step.rows if isinstance(step, Decode) else [step]
+    return [row.request.id for row in rows]
 
 
 def after(*actions: object, state: State = START) -> tuple[State, tuple[Ended, ...]]:
@@ -45,7 +65,7 @@ def test_only_the_agreed_prefix_is_applied():
     state = lockstep.receive(lockstep.receive(START, first), second)
     state, ended = lockstep.border(state, 1)
     assert (ended, state.received) == ((), 2)
-    assert state.active.request.id == "a"
+    assert ids_of(lockstep.next_step(state)) == ["a"]
     state, ended = lockstep.border(state, 2)
     assert reasons(ended) == [("a", FinishReason.CANCELLED)]
 
@@ -54,40 +74,39 @@ def test_a_prompt_is_fed_in_chunks_then_token_by_token():
     asked = request("a", range(1, 7), 3)
     state, _ = after(asked)
     assert lockstep.next_step(state) == Feed(asked, (1, 2, 3, 4), 0, choose=False)
-    state, _ = lockstep.fed(state, 4)
+    state = feed(state)
     assert lockstep.next_step(state) == Feed(asked, (5, 6), 4, choose=True)
-    state, *_ = lockstep.chosen(state, 50)
-    assert lockstep.next_step(state) == Feed(asked, (50,), 6, choose=True)
-    state, *_ = lockstep.chosen(state, 51)
-    assert lockstep.next_step(state) == Feed(asked, (51,), 7, choose=True)
-    assert lockstep.next_step(state).decoding
-    state, ended, _ = lockstep.chosen(state, 52)
-    assert ended == Ended(asked, FinishReason.LENGTH, generated=3)
+    state, _ = choose(state, 50)
+    assert lockstep.next_step(state) == Decode((Row(asked, (50,)),))
+    state, _ = choose(state, 51)
+    assert lockstep.next_step(state) == Decode((Row(asked, (50, 51)),))
+    state, ended = choose(state, 52)
+    assert ended == (Ended(asked, FinishReason.LENGTH, generated=3),)
 
 
 def test_a_stop_token_ends_and_does_not_count():
     state, _ = after(request("a", [1], 5, stop_ids=(9, 10)))
-    state, ended, _ = lockstep.chosen(state, 8)
-    assert ended is None
-    _, ended, _ = lockstep.chosen(state, 10)
+    state, ended = choose(state, 8)
+    assert not ended
+    _, (ended,) = choose(state, 10)
     assert (ended.reason, ended.generated) == (FinishReason.STOP, 1)
 
 
 def test_the_context_ends_a_request():
     state, _ = after(request("a", range(18), 99))
-    state, ended, _ = lockstep.chosen(state, 1)
-    assert ended is None
-    _, ended, _ = lockstep.chosen(state, 1)
+    state, ended = choose(state, 1)
+    assert not ended
+    _, (ended,) = choose(state, 1)
     assert (ended.reason, ended.generated) == (FinishReason.LENGTH, 2)
 
 
 def test_others_wait_in_line():
     state, _ = after(request("a", [1], 1), ScoreRequest("b", ((1, 2),)), request("c", [1], 1))
     assert lockstep.next_step(state).request.id == "a"
-    state, *_ = lockstep.chosen(state, 3)
+    state, _ = choose(state, 3)
     state, _ = lockstep.border(state, state.applied)
     assert lockstep.next_step(state) == Score(ScoreRequest("b", ((1, 2),)))
-    state, ended = lockstep.scored(state)
+    state, (ended,) = lockstep.scored(state, lockstep.next_step(state), last=True)
     assert ended.reason is FinishReason.STOP
     state, _ = lockstep.border(state, state.applied)
     assert lockstep.next_step(state).request.id == "c"
@@ -106,7 +125,7 @@ def test_a_drain_finishes_what_runs_and_ends_what_waits():
     assert lockstep.next_step(state).request.id == "a"
     state, ended = after(request("c", [1], 1), state=state)
     assert ended[0].error
-    state, *_ = lockstep.chosen(state, 3)
+    state, _ = choose(state, 3)
     assert lockstep.next_step(state) == Leave()
 
 
@@ -117,13 +136,20 @@ def test_an_impossible_request_ends_with_its_reason():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from("abc"), max_size=8), st.data())
-def test_ranks_that_hear_at_different_times_take_the_same_steps(names, data):
+@given(
+    st.lists(st.sampled_from("abcdef"), max_size=9),
+    st.sampled_from([START, MANY]),
+    st.data(),
+)
+def test_ranks_that_hear_at_different_times_take_the_same_steps(names, start, data):
     """Two ranks receive the same log at their own pace and agree at every border."""
-    actions = [Cancel(n) if i % 3 == 2 else request(n, [1, 2], 2) for i, n in enumerate(names)]
+    actions = [
+        Cancel(n) if i % 3 == 2 else request(f"{n}{i}", range(1, 3 + i), 2)
+        for i, n in enumerate(names)
+    ]
     commands = log(*actions)
-    ranks, steps = [START, START], [[], []]
-    for _ in range(30):
+    ranks, steps = [start, start], [[], []]
+    for _ in range(40):
         for rank, state in enumerate(ranks):
             upto = data.draw(st.integers(state.received, len(commands)))
             for command in commands[state.received : upto]:
@@ -136,5 +162,78 @@ def test_ranks_that_hear_at_different_times_take_the_same_steps(names, data):
 
 
 def moved(state: State) -> State:
-    step = lockstep.next_step(state)
-    return lockstep.chosen(state, 5)[0] if isinstance(step, Feed) else state
+    match lockstep.next_step(state):
+        case Feed(choose=True):
+            return choose(state, 5)[0]
+        case Feed():
+            return feed(state)
+        case Decode(rows=rows):
+            return choose(state, *[5] * len(rows))[0]
+    return state
+
+
+# Several at a time.
+
+
+def test_those_that_have_a_token_decode_together():
+    state, _ = after(*(request(name, [1, 2], 5) for name in "ab"), state=MANY)
+    state, _ = choose(state, 7)
+    state, _ = choose(choose(state, 7)[0], 8)
+    assert ids_of(lockstep.next_step(state)) == ["a", "b"]
+
+
+def test_a_long_prompt_holds_others_up_for_one_chunk_at_most():
+    state, _ = after(request("short", [1], 9), request("long", range(16), 2), state=MANY)
+    state, _ = choose(state, 7)
+    order = []
+    for _ in range(8):
+        step = lockstep.next_step(state)
+        order.append("+".join(ids_of(step)))
+        state = moved(state)
+    assert order == ["short", "long", "short", "long", "short", "long", "short", "long"]
+    assert ids_of(lockstep.next_step(state)) == ["short", "long"]
+
+
+def test_prompts_take_turns():
+    state, _ = after(request("a", range(12), 2), request("b", range(6), 2), state=MANY)
+    order = []
+    for _ in range(3):
+        order.append(ids_of(lockstep.next_step(state))[0])
+        state = feed(state) if order[-1:] != ["b"] or order.count("b") == 1 else state
+    assert order == ["a", "b", "a"]
+
+
+def test_no_more_than_the_batch_have_a_place():
+    state, _ = after(*(request(name, [1], 2) for name in "abcd"), state=MANY)
+    assert [one.request.id for one in state.active] == ["a", "b", "c"]
+    state, _ = after(Cancel("b"), state=state)
+    assert [one.request.id for one in state.active] == ["a", "c", "d"]
+
+
+def test_who_has_no_room_waits_and_nobody_overtakes():
+    limits = replace(MANY.limits, room_bytes=24, cache_bytes=lambda tokens: tokens)
+    state, _ = after(
+        request("a", range(8), 4),
+        request("b", range(8), 4),
+        request("c", range(10), 4),
+        state=replace(MANY, limits=limits),
+    )
+    assert [one.request.id for one in state.active] == ["a", "b"]
+    state, _ = after(Cancel("a"), state=state)
+    assert [one.request.id for one in state.active] == ["b"]
+    state, _ = after(Cancel("b"), request("d", [1], 1), state=state)
+    assert [one.request.id for one in state.active] == ["c"]
+
+
+def test_one_that_ends_leaves_the_others_where_they_are():
+    lengths = {"a": 9, "b": 5, "c": 9}
+    state, _ = after(*(request(name, [1], n) for name, n in lengths.items()), state=MANY)
+    while lockstep.next_step(state) != Decode(()) and len(state.active[-1].tokens) < 1:
+        state = moved(state)
+    ended = ()
+    while not ended:
+        many = ids_of(lockstep.next_step(state))
+        state, ended = choose(state, *(10 + "abc".index(name) for name in many))
+    assert reasons(ended) == [("b", FinishReason.LENGTH)]
+    assert ids_of(lockstep.next_step(state)) == ["a", "c"]
+    assert [row.tokens[-1] for row in lockstep.next_step(state).rows] == [10, 12]

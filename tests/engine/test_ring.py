@@ -30,6 +30,17 @@ def test_collectives(tmp_path, size):
         assert got["traffic"].tolist() == [25, payload]
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_the_sum_of_a_row_does_not_depend_on_those_beside_it(tmp_path, size):
+    run_ranks("add", size, tmp_path)
+    ranks = [np.load(tmp_path / f"{rank}.npz") for rank in range(size)]
+    exact = sum(got["noise"].astype(np.float64) for got in ranks)
+    for got in ranks:
+        np.testing.assert_array_equal(got["together"], got["alone"])
+        np.testing.assert_array_equal(got["together"], ranks[0]["together"])
+        assert np.abs(got["together"] - exact).max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("addresses", "rank", "words"),
     [

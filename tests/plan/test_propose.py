@@ -21,6 +21,7 @@ REPLAN = {
         native_catalog(spec, mtp=False),
         expert_split=ExpertSplit.WIDTH,
         context=4096 if spec is FLASH else 64,
+        batch=1,
     )
     for spec in (FLASH, TINY)
 }
