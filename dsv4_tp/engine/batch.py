@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import mlx.core as mx
+
 from dsv4_tp.model import Cache
 
 
 class Batch:
-    """Caches are joined when a sequence comes, and parted when one goes, at the next step."""
+    """Caches are joined at the step after a sequence came, and parted as soon as one has gone."""
 
     def __init__(self) -> None:
         self._names: list[str] = []  # as in the cache
@@ -25,12 +27,21 @@ class Batch:
         if self._gone.issuperset(self._names):
             self._names, self._cache, self._gone = [], None, set()
 
+    def part(self) -> None:
+        """Give the room of those that are over back at once, before others take theirs."""
+        if self._gone.intersection(self._names):
+            cache = self.cache_of([name for name in self._names if name not in self._gone])
+            mx.eval(cache.arrays())
+        self._gone.clear()
+
     def cache_of(self, names: Sequence[str]) -> Cache:
-        """The cache of these sequences, in this order: all there are."""
-        if self._cache is None or self._names != list(names):
+        """The cache of these sequences, in this order."""
+        if self._cache is None or self._names != list(names) or self._new.keys() & set(names):
             parts = [self.of(name) for name in names]
-            self._cache = parts[0] if len(parts) == 1 else Cache.merged(parts)
-            self._names, self._new, self._gone = list(names), {}, set()
+            alone = len(parts) == 1 and names[0] in self._new
+            self._cache = parts[0] if alone else Cache.merged(parts)
+            self._names = list(names)
+            self._new = {name: own for name, own in self._new.items() if name not in names}
         return self._cache
 
     def of(self, name: str) -> Cache:

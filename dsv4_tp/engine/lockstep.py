@@ -130,16 +130,20 @@ def chosen(
     due: list[Due] = []
     for request, token in zip(requests, tokens, strict=True):
         active = state.of(request.id)
-        held = Due(request, (*request.prompt, *active.tokens), active.trail)
         state, end = _chosen(state, request, token, turned=isinstance(step, Feed))
         ended += [end] if end else []
-        due += [held] if end or isinstance(step, Feed) else []
+        if end or isinstance(step, Feed):
+            due.append(Due(request, (*request.prompt, *active.tokens), active.trail))
     return state, tuple(ended), tuple(due)
 
 
 def kept(state: State, index: Index, due: Due) -> State:
     """The snapshot that was due is in the index now, or was not worth its place."""
+    # A request that has not begun may have lost what it was to go on from.
+    lost = [one for one in state.active if _waits(one) and one.trail[0].key not in index.alive]
     state = replace(state, index=index)
+    for one in lost:
+        state = _updated(state, _placed(index, one.request))
     match = Match(digest_of(due.ids), len(due.ids))
     active = next((one for one in state.active if one.request.id == due.request.id), None)
     if active is None or match.key not in index.entries:
@@ -235,12 +239,24 @@ def _admit(state: State) -> State:
     """Gives places to those who wait, in their order, as long as the first one has room."""
     while state.queue and _has_room(state, state.queue[0]):
         request, *rest = state.queue
-        state = replace(state, queue=tuple(rest), active=(*state.active, Active(request)))
-        match = find(state.index, request.prompt) if isinstance(request, Request) else None
-        if match is not None:
-            active = Active(request, fed=match.length, trail=(match,), start=match)
-            state = _updated(replace(state, index=used(state.index, match.key)), active)
+        active = _placed(state.index, request)
+        state = replace(state, queue=tuple(rest), active=(*state.active, active))
+        if active.start is not None:
+            state = replace(state, index=used(state.index, active.start.key))
     return state
+
+
+def _placed(index: Index, request: Request | ScoreRequest) -> Active:
+    """A request at its beginning, with what there is of its prompt."""
+    match = find(index, request.prompt) if isinstance(request, Request) else None
+    if match is None:
+        return Active(request)
+    return Active(request, fed=match.length, trail=(match,), start=match)
+
+
+def _waits(active: Active) -> bool:
+    """Whether it has a start that it has not gone on from yet."""
+    return active.start is not None and not active.tokens and active.fed == active.start.length
 
 
 def _has_room(state: State, request: Request | ScoreRequest) -> bool:

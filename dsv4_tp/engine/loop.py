@@ -126,7 +126,9 @@ class Engine:
         match step:
             case Wait():
                 self._progress.phase("ready")
-                return self._meet(_received(state, self._inbox.wait()))
+                # What was not everywhere at the last border is here, and nothing may follow it.
+                commands = self._inbox.poll() if state.pending else self._inbox.wait()
+                return self._meet(_received(state, commands))
             case Score():
                 return self._score(state, step)
             case Feed(choose=False):
@@ -229,6 +231,7 @@ class Engine:
         state, more = lockstep.border(state, agreed)
         for each in (*ended, *more):
             self._emit(self._finished(each))
+        self._batch.part()
         return state
 
     def _turn_of(self, state: State, step: Feed | Score) -> _Turn:

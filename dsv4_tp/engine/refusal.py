@@ -87,7 +87,7 @@ def _sampling(wish: Sampling, limits: Limits) -> str:
         "" if wish.top_k >= 0 else f"top_k is {wish.top_k}; it must be positive, or 0 for off",
         "" if 0 <= wish.seed < 2**64 else f"seed is {wish.seed}; it must fit in 64 bits, unsigned",
         _between("min_p", wish.min_p, 0, 1),
-        _between("repetition_penalty", wish.repetition_penalty, 0, 100, above=True),
+        _between("repetition_penalty", wish.repetition_penalty, 0.01, 100),
         _between("presence_penalty", wish.presence_penalty, -2, 2),
         _between("frequency_penalty", wish.frequency_penalty, -2, 2),
         _between("logprobs", wish.logprobs or 0, 0, _MOST_LOGPROBS),

@@ -48,11 +48,12 @@ class Pool:
         return kept
 
     @classmethod
-    def merged(cls, pools: Sequence["Pool"]) -> "Pool":
-        """The pool of a batch of all their sequences."""
+    def merged(cls, pools: Sequence["Pool"], positions: Starts) -> "Pool":
+        """The pool of a batch of all their sequences, which stand at these positions."""
         whole = cls(pools[0].ratio, pools[0].form)
         whole.tail = Ring.merged([pool.tail for pool in pools])
-        whole.rows = Store.merged([pool.rows for pool in pools])
+        counts = [whole.complete(position) for position in positions]
+        whole.rows = Store.merged([pool.rows for pool in pools], counts)
         return whole
 
     def complete(self, position: int) -> int:
@@ -152,9 +153,9 @@ class LayerCache:
         """The memory of a batch of these sequences, one each, at whatever positions."""
         whole = cls(layers[0].window, layers[0].ratio, layers[0].forms)
         whole.ring = Ring.merged([layer.ring for layer in layers])
-        pools = zip(*(layer.pools for layer in layers), strict=True)
-        whole.pools = tuple(Pool.merged(same) for same in pools)
         whole.positions = tuple(layer.starts(1)[0] for layer in layers)
+        pools = zip(*(layer.pools for layer in layers), strict=True)
+        whole.pools = tuple(Pool.merged(same, whole.positions) for same in pools)
         whole._highest = tuple((layer._highest or (0,))[0] for layer in layers)
         return whole
 

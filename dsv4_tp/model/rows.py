@@ -118,10 +118,11 @@ class Store:
         return kept
 
     @classmethod
-    def merged(cls, stores: Sequence["Store"]) -> "Store":
-        """The rows of a batch of all their sequences."""
+    def merged(cls, stores: Sequence["Store"], counts: Sequence[int]) -> "Store":
+        """The first `counts` rows of each, as those of a batch, with room as if it had grown."""
         whole = cls()
-        whole.rows = _stacked([store.rows for store in stores])
+        pairs = zip(stores, counts, strict=True)
+        whole.rows = _stacked([store.read(capacity(count)) for store, count in pairs])
         return whole
 
     def _reserve(self, count: int, like: mx.array) -> mx.array:
@@ -136,9 +137,8 @@ class Store:
 
 def own(rows: mx.array) -> mx.array:
     """The same rows in a buffer of their own, of no more than their size."""
-    copy = mx.zeros_like(rows)
-    copy[:] = rows
-    return copy
+    # Assigning to all of an array, or slicing, would share the buffer it is taken from.
+    return mx.concatenate([rows, rows[:, :0]], axis=1)
 
 
 def _one(rows: mx.array | None, sequence: int) -> mx.array | None:
@@ -146,14 +146,16 @@ def _one(rows: mx.array | None, sequence: int) -> mx.array | None:
 
 
 def _stacked(parts: Sequence[mx.array | None]) -> mx.array | None:
-    """Rows [1 or more, n, width] of sequences, one below the other; short ones get empty rows."""
+    """Rows [1, n, width] of sequences, one below the other; short ones get empty rows."""
     filled = [part for part in parts if part is not None]
     if not filled:
         return None
-    width, dtype = filled[0].shape[-1], filled[0].dtype
     longest = max(part.shape[1] for part in filled)
-    batch = mx.zeros((len(parts), longest, width), dtype)
-    for number, part in enumerate(parts):
-        if part is not None:
-            batch[number : number + 1, : part.shape[1]] = part
-    return batch
+    nothing = mx.zeros((1, 0, filled[0].shape[-1]), filled[0].dtype)
+    whole = [_padded(nothing if part is None else part, longest) for part in parts]
+    return own(whole[0]) if len(whole) == 1 else mx.concatenate(whole, axis=0)
+
+
+def _padded(rows: mx.array, count: int) -> mx.array:
+    missing = count - rows.shape[1]
+    return mx.pad(rows, [(0, 0), (0, missing), (0, 0)]) if missing else rows

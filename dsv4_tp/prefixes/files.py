@@ -10,17 +10,19 @@ Nothing here is precious: what is not whole, or not of this model and plan, is d
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import mlx.core as mx
 
 from dsv4_tp.log import log
 from dsv4_tp.model import Arrays
-from dsv4_tp.prefixes.index import Drop, Entry, Piece
+from dsv4_tp.prefixes.index import Drop, Entry, Piece, with_entries
 
+_In = TypeVar("_In", str, Entry)
+_Out = TypeVar("_Out")
 _FORMAT = 1
 _NAME_CHARACTERS = 16  # of a fingerprint, for its folder
 _FOLDERS = 2  # of models and plans that a rank's files are kept for
@@ -35,14 +37,19 @@ class Folder:
     notes: list[str] = field(default_factory=list[str])  # what was deleted, and why
     _digests: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
-    def load(self) -> Iterator[tuple[Entry, Arrays, Arrays]]:
-        """Each entry that is whole, with its rows and its rest; without a rest, it is empty."""
-        for file in sorted(self.path.glob("*.json")):
-            try:
-                yield self._read(file)
-            except (OSError, ValueError, RuntimeError) as error:
-                self.notes.append(f"snapshot {file} was deleted: {error}")
-                self.remove(Drop(file.stem, Piece.ROWS))
+    def load(self, budget_bytes: int) -> Iterator[tuple[Entry, Arrays, Arrays]]:
+        """Each entry that is whole, with its rows and its rest; without a rest, it is empty.
+
+        No more than the budget has room for; what else there is, is deleted.
+        """
+        found = {file.stem: self._guarded(self._entry, file.stem) for file in self._records()}
+        entries = [entry for entry in found.values() if entry is not None]
+        index = with_entries(budget_bytes, entries)
+        for key in found:
+            if key not in index.entries:
+                self.remove(Drop(key, Piece.ROWS))
+            elif whole := self._guarded(self._arrays, index.entries[key]):
+                yield whole
 
     def save(self, entry: Entry, rows: Arrays, rest: Arrays) -> None:
         """Write an entry; if that fails the next launch has to do without it."""
@@ -58,26 +65,53 @@ class Folder:
 
     def remove(self, drop: Drop) -> None:
         """Delete a piece; without its rows nothing of an entry is left."""
-        self._file(drop.key, Piece.REST).unlink(missing_ok=True)
+        files = [self._file(drop.key, Piece.REST)]
         if drop.piece is Piece.ROWS:
-            self._json(drop.key).unlink(missing_ok=True)
-            self._file(drop.key, Piece.ROWS).unlink(missing_ok=True)
+            files = [self._json(drop.key), *files, self._file(drop.key, Piece.ROWS)]
             self._digests.pop(drop.key, None)
+        try:
+            for file in files:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            log("snapshot-not-deleted", folder=self.path, error=error)
 
-    def _read(self, file: Path) -> tuple[Entry, Arrays, Arrays]:
+    def _records(self) -> list[Path]:
+        """One for each entry; files that have none are left of a write that was cut short."""
+        records = sorted(self.path.glob("*.json"))
+        known = {record.stem for record in records}
+        for file in self.path.glob("*.safetensors"):
+            if file.name.partition(".")[0] not in known:
+                file.unlink(missing_ok=True)
+        return records
+
+    def _guarded(self, read: Callable[[_In], _Out], what: _In) -> _Out | None:
+        """What `read` returns; None, and a note, if it finds damage."""
+        key = what.key if isinstance(what, Entry) else str(what)
+        try:
+            return read(what)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            self.notes.append(f"snapshot {self._json(key)} was deleted: {error}")
+            self.remove(Drop(key, Piece.ROWS))
+            return None
+
+    def _entry(self, key: str) -> Entry:
+        file = self._json(key)
         raw = cast(dict[str, Any], json.loads(file.read_text()))
         if raw.pop("seal", None) != _seal(raw):
             raise ValueError(f"{file.name} is damaged")
         if raw["fingerprint"] != self.fingerprint:
             raise ValueError("it was made for another model or plan")
         entry = Entry(**raw["entry"])
-        entry = replace(entry, tail=tuple(entry.tail))
-        digests = self._digests[entry.key] = raw["digests"]
+        self._digests[entry.key] = raw["digests"]
+        kept = entry.rest_bytes if self._file(entry.key, Piece.REST).exists() else 0
+        return replace(entry, tail=tuple(entry.tail), rest_bytes=kept)
+
+    def _arrays(self, entry: Entry) -> tuple[Entry, Arrays, Arrays]:
+        digests = self._digests[entry.key]
         rows = _load(self._file(entry.key, Piece.ROWS), digests[Piece.ROWS])
-        file = self._file(entry.key, Piece.REST)
-        if not file.exists():
-            return replace(entry, rest_bytes=0), rows, {}
-        return entry, rows, _load(file, digests[Piece.REST])
+        if not entry.rest_bytes:
+            return entry, rows, {}
+        return entry, rows, _load(self._file(entry.key, Piece.REST), digests[Piece.REST])
 
     def _write(self, file: Path, arrays: Arrays) -> str:
         """Writes the file whole or not at all; its digest."""

@@ -11,12 +11,12 @@ from dsv4_tp.prefixes.index import Drop, Entry, Index, Match, Piece, add, draft
 class Shelf:
     """One rank's snapshots. What is on it is what the index says."""
 
-    def __init__(self, folder: Folder | None = None) -> None:
-        """A shelf with what `folder` has; `found` is yet to be agreed on by all ranks."""
+    def __init__(self, folder: Folder | None = None, budget_bytes: int = 0) -> None:
+        """A shelf with what `folder` has, up to a budget: `found`, yet to be agreed on by all."""
         self._folder = folder
         self._rows: dict[str, Rows] = {}
         self._rest: dict[str, Arrays] = {}
-        self.found: tuple[Entry, ...] = tuple(self._load(folder)) if folder else ()
+        self.found: tuple[Entry, ...] = tuple(self._load(folder, budget_bytes)) if folder else ()
 
     @property
     def nbytes(self) -> int:
@@ -77,8 +77,8 @@ class Shelf:
         if self._folder:
             self._folder.save(entry, self._rows[entry.key].arrays, self._rest[entry.key])
 
-    def _load(self, folder: Folder) -> Iterable[Entry]:
-        for entry, rows, rest in folder.load():
+    def _load(self, folder: Folder, budget_bytes: int) -> Iterable[Entry]:
+        for entry, rows, rest in folder.load(budget_bytes):
             self._rows[entry.key] = Rows(entry.base, entry.length, rows)
             self._rest[entry.key] = rest
             yield entry

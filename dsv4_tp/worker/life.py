@@ -158,7 +158,7 @@ def _load(
         on_bytes=counters.loaded,
     )
     folder = _folder(start, parts) if start.prefix_bytes and start.prefixes_on_disk else None
-    shelf = Shelf(folder)
+    shelf = Shelf(folder, start.prefix_bytes)
     ready = Ready(
         weight_bytes=loaded.weight_bytes,
         load_s=time.monotonic() - began_s,

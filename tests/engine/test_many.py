@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsv4_tp.core import FinishReason, ScoreRequest
+from dsv4_tp.core import FinishEvent, FinishReason, ScoreRequest
+from dsv4_tp.engine import Engine, Limits, Team, loop
+from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.model import Model
-from tests.engine.drive import Script, answer, finish, log, play, request, scores, tokens
+from tests.engine.drive import Record, Script, answer, finish, log, play, request, scores, tokens
 from tests.engine.many import script, some_requests
 from tests.engine.ring import run_ranks
 from tests.model.tiny import random_ids, tiny_model
@@ -49,6 +51,45 @@ def test_prefixes_are_shared_among_them(model: Model) -> None:
     for one in asked:
         assert tokens(events, one.id) == tokens(answer(model, one, prefill_chunk=CHUNK), one.id)
         assert finish(events, one.id).cached_tokens >= 200
+
+
+@pytest.mark.parametrize("room", [140_000, 300_000])
+def test_a_snapshot_given_up_while_a_request_waits_is_not_missed(model: Model, room: int) -> None:
+    """Those before it leave theirs, and drive out the one it was to go on from."""
+    text = random_ids(1, 700, 64)[0].tolist()
+    warm, again = request("warm", text[:150], 2), request("again", [*text[:150], 7, 8], 4)
+    others = [request(str(n), text[20 * n : 20 * n + 64 + n], 2) for n in (15, 16, 17)]
+    events, _ = play(
+        model,
+        Script(log(warm), *[[]] * 15, log(warm, *others, again)[1:]),
+        batch=5,
+        shelf_bytes=room,
+        prefill_chunk=128,
+    )
+    assert tokens(events, "again") == tokens(answer(model, again, prefill_chunk=128), "again")
+
+
+def test_what_came_in_the_last_step_is_not_waited_for(model: Model, monkeypatch) -> None:
+    """Here it came before the step, on another rank after it: both go on at once."""
+    commands, answered = log(request("a", [3], 2), request("b", [4], 2)), []
+
+    class Inbox(Script):
+        def wait(self):
+            assert self.received == len(answered)
+            return super().wait()
+
+    def later(*args, command: int, **how):
+        return choose_together(*args, command=command, **how)[0], 1 if not answered else command
+
+    monkeypatch.setattr(loop, "choose_together", later)
+    inbox = Inbox(commands[:1], [], commands[1:])
+    how = {"limits": Limits.of(model.spec), "prefill_chunk": CHUNK, "progress": Record()}
+
+    def emit(event) -> None:
+        answered.extend([event] if isinstance(event, FinishEvent) else [])
+
+    Engine(model, Team.of_one(model.part), inbox=inbox, emit=emit, **how).run()
+    assert [event.request_id for event in answered] == ["a", "b"]
 
 
 def test_a_score_runs_beside_them(model: Model) -> None:

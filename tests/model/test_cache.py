@@ -13,6 +13,7 @@ from dsv4_tp.model.cache import LayerCache
 from dsv4_tp.model.compressor import Compressor
 from dsv4_tp.model.forms import Forms
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.rows import own
 from dsv4_tp.rules import REWIND
 from tests.specs import TINY
 
@@ -203,6 +204,25 @@ def test_a_store_grows_by_little(ratio: int) -> None:
         (position,) = layer.cache.positions
         for pool in layer.cache.pools:
             assert pool.rows.rows.shape[1] <= pool.complete(position) * 33 / 32 + 128
+
+
+def test_a_short_sequence_does_not_keep_a_long_ones_room() -> None:
+    long, short = Layer(4), Layer(4)
+    long.append(np.ones((1, 4000, WIDTH), np.float32))
+    short.append(np.ones((1, 40, WIDTH), np.float32))
+    wide = LayerCache.merged([long.cache, short.cache])
+    assert wide.pool.rows.rows.shape[1] >= 1000
+    alone = LayerCache.merged([wide.of(1)])
+    assert alone.pool.rows.rows.shape[1] == 64
+
+
+def test_a_copy_holds_no_more_than_its_rows() -> None:
+    before = mx.get_active_memory()
+    rows = mx.ones((1, 1 << 16, 64))
+    few = own(rows[:, :64])
+    mx.eval(rows, few)
+    del rows
+    assert mx.get_active_memory() - before <= few.nbytes + 4096
 
 
 # Planted mistakes: each must be seen.

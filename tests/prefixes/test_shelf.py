@@ -141,7 +141,7 @@ def folder_of(path: Path, facts: str = "model and plan") -> Folder:
 def left(model: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Index]:
     """What a launch leaves: two snapshots, one after the other."""
     path = tmp_path_factory.mktemp("left")
-    shelf, cache = Shelf(folder_of(path)), fed(model, TEXT[:150])
+    shelf, cache = Shelf(folder_of(path), BIG), fed(model, TEXT[:150])
     index = shelf.keep(Index(BIG), TEXT[:150], (), cache)
     fed(model, TEXT[150:300], cache)
     return path, shelf.keep(index, TEXT[:300], (find(index, TEXT),), cache)
@@ -155,7 +155,7 @@ def path(left: tuple[Path, Index], tmp_path: Path) -> Path:
 
 def test_snapshots_outlive_the_process(model: Model, path: Path, left: tuple[Path, Index]) -> None:
     index = left[1]
-    shelf = Shelf(folder_of(path))
+    shelf = Shelf(folder_of(path), BIG)
     assert with_entries(BIG, shelf.found) == index
     straight = fed(model, TEXT[150:300], fed(model, TEXT[:150]))
     assert same(restored(model, shelf, index, TEXT), straight)
@@ -171,7 +171,7 @@ def test_a_damaged_file_is_never_served(path: Path, kind: str, place: float) -> 
     data[int(place * len(data))] ^= 1
     file.write_bytes(data)
     folder = folder_of(path)
-    found = Shelf(folder).found
+    found = Shelf(folder, BIG).found
     assert [entry.length for entry in found] == [150]
     assert len(folder.notes) == 1
     assert key in folder.notes[0]
@@ -181,18 +181,18 @@ def test_a_damaged_file_is_never_served(path: Path, kind: str, place: float) -> 
 def test_a_cut_file_is_never_served(path: Path) -> None:
     (file,) = path.rglob(f"{digest_of(TEXT[:300])}.rows.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
-    assert [entry.length for entry in Shelf(folder_of(path)).found] == [150]
+    assert [entry.length for entry in Shelf(folder_of(path), BIG).found] == [150]
 
 
 def test_another_model_finds_nothing(path: Path) -> None:
-    assert Shelf(folder_of(path, "another")).found == ()
+    assert Shelf(folder_of(path, "another"), BIG).found == ()
 
 
 def test_files_of_another_model_are_refused(path: Path) -> None:
     other = folder_of(path, "another")
     for file in folder_of(path).path.iterdir():
         file.rename(other.path / file.name)
-    assert Shelf(other).found == ()
+    assert Shelf(other, BIG).found == ()
     assert all("another model or plan" in note for note in other.notes)
     assert len(other.notes) == 2
 
@@ -204,11 +204,11 @@ def test_only_the_latest_models_keep_their_files(tmp_path: Path) -> None:
 
 
 def test_what_is_given_up_is_deleted(path: Path, left: tuple[Path, Index]) -> None:
-    shelf = Shelf(folder_of(path))
+    shelf = Shelf(folder_of(path), BIG)
     shelf.keep_only(with_entries(left[1].nbytes - 1, shelf.found))
     names = sorted(file.name.partition(".")[2] for file in path.rglob("*.*"))
     assert names == ["json", "json", "rest.safetensors", "rows.safetensors", "rows.safetensors"]
-    again = Shelf(folder_of(path))
+    again = Shelf(folder_of(path), BIG)
     assert [entry.rest_bytes > 0 for entry in again.found].count(True) == 1
     shelf.keep_only(Index(0))
     assert not list(path.rglob("*.*"))
