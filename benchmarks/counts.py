@@ -37,7 +37,7 @@ from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 
 RANKS = (1, 2, 3, 4, 8)
-GREEDY_PACKET_BYTES = 20  # five int32
+GREEDY_PACKET_BYTES = 12  # three int32
 FLASH_LAYERS, FLASH_HIDDEN = 43, 4096  # of DeepSeek-V4-Flash
 BFLOAT16_BYTES, FLOAT32_BYTES = 2, 4
 # Past the demo's window and with more compressed rows than its indexer takes.

@@ -46,8 +46,8 @@ def test_a_step_that_completes_windows_costs_more():
 def test_traffic_by_design():
     flash = {"layers": 43, "hidden": 4096, "value_bytes": 2}
     assert counts.expected_traffic(ranks=1, **flash) == counts.Traffic(0, 0)
-    # 86 all-reduces of 8 KiB, and a packet of 20 bytes
-    assert counts.expected_traffic(ranks=2, **flash) == counts.Traffic(87, 704_532)
+    # 86 all-reduces of 8 KiB, and a packet of 12 bytes
+    assert counts.expected_traffic(ranks=2, **flash) == counts.Traffic(87, 704_524)
 
 
 @pytest.mark.cluster
@@ -62,6 +62,6 @@ def test_the_ledgers_of_real_ranks_agree_with_the_design():
     (line,) = done.stdout.splitlines()
     result = json.loads(line)
     assert result["demo_collectives_per_token"] == {"2": 7}
-    assert result["demo_wire_bytes_per_token"] == {"2": 6 * 256 * 4 + 20}
+    assert result["demo_wire_bytes_per_token"] == {"2": 6 * 256 * 4 + 12}
     assert result["collectives_per_token"] == {"2": 87}
     assert result["primitives_per_layer"].keys() == {"0", "4", "128"}
