@@ -80,7 +80,7 @@ class StartRank(_message.Message):
     cache_rows: _builtins.str
     """exact | trained; empty: exact"""
     batch: _builtins.int
-    """most requests at a time"""
+    """most requests at a time; 0: one"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Part]:
         """of all ranks, by rank"""

@@ -109,12 +109,12 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
 def _limits(start: StartRank, spec: ModelSpec) -> Limits:
     """What requests may take; as planned, but in the dtype that the rank really has."""
     context, dtype = start.context or spec.max_position_embeddings, DType(start.dtype)
-    rows = _cache_rows(start)
+    rows, batch = _cache_rows(start), start.batch or 1
     return Limits(
         spec.vocab_size,
         context,
-        batch=start.batch,
-        room_bytes=room_bytes(spec, context, start.batch, dtype, rows),
+        batch=batch,
+        room_bytes=room_bytes(spec, context, batch, dtype, rows),
         cache_bytes=partial(cache_bytes, spec, dtype=dtype, rows=rows),
     )
 
