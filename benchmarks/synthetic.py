@@ -5,8 +5,8 @@ data is a hole that reads as zeros and takes no disk. With `--layers` it is a sm
 same widths, with the layers of these compress ratios, and all its bytes are there: random, but
 finite numbers, the same for the same `--seed`.
 
-    python -m benchmarks.synthetic --model pro --out /tmp/pro
-    python -m benchmarks.synthetic --model flash --layers 0,4,128 --experts 64 --out /tmp/part
+    python -m benchmarks.synthetic --model pro --out build/pro
+    python -m benchmarks.synthetic --model flash --layers 0,4,128 --experts 64 --out build/part
 """
 
 import argparse

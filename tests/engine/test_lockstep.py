@@ -199,7 +199,7 @@ def test_prompts_take_turns():
     order = []
     for _ in range(3):
         order.append(ids_of(lockstep.next_step(state))[0])
-        state = feed(state) if order[-1:] != ["b"] or order.count("b") == 1 else state
+        state = feed(state)
     assert order == ["a", "b", "a"]
 
 
@@ -228,7 +228,7 @@ def test_who_has_no_room_waits_and_nobody_overtakes():
 def test_one_that_ends_leaves_the_others_where_they_are():
     lengths = {"a": 9, "b": 5, "c": 9}
     state, _ = after(*(request(name, [1], n) for name, n in lengths.items()), state=MANY)
-    while lockstep.next_step(state) != Decode(()) and len(state.active[-1].tokens) < 1:
+    while not state.active[-1].tokens:
         state = moved(state)
     ended = ()
     while not ended:
