@@ -89,6 +89,7 @@ class Request:
     max_tokens: int
     sampling: Sampling
     stop_ids: tuple[int, ...] = ()
+    mtp: int | None = None  # most tokens drafted ahead; None: the cluster's own choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +157,10 @@ class FinishEvent:
     collectives: int  # during the decode steps
     wire_bytes: int  # payload this rank sent during the decode steps, one way
     error: str = ""  # not empty: the rank refused the request, and why
-    decode_steps: int = 0  # one token fed and the next chosen; the first comes with the prompt
+    decode_steps: int = 0  # the first token comes with the prompt, without one
     cached_tokens: int = 0  # of the prompt, that were in a snapshot
+    decoded_tokens: int = 0  # chosen in decode steps; a stop token, too
+    drafted_tokens: int = 0  # guessed and fed; `decoded_tokens - decode_steps` of them were right
 
 
 @dataclass(frozen=True, slots=True)

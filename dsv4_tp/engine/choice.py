@@ -19,10 +19,10 @@ def choose_together(
     logits: mx.array,
     draws: Sequence[Draw],
     *,
-    command: int,
+    least: Sequence[int],
     caches: list[mx.array],
-) -> tuple[list[Choice], int]:
-    """The token of each draw, and the highest command number that every rank has received.
+) -> tuple[list[Choice], list[int]]:
+    """The token of each draw, and of each of the numbers in `least` that of the rank with least.
 
     One collective for all rows; a second one for those of which more ids may be chosen than the
     ranks send. All ranks choose the same.
@@ -31,15 +31,15 @@ def choose_together(
         team: the ranks.
         logits: of this rank's vocabulary rows, float32 [B, len(span)].
         draws: one for each of the B rows, the same on all ranks.
-        command: the highest command number this rank has received.
+        least: this rank's numbers, such as the command that it received last.
         caches: evaluated with the logits, so that no graph outlives its step.
     """
     rows = _rows(team, logits, draws)
-    packets = team.collectives.gather(packet(rows, draws, span=team.span, command=command))
+    packets = team.collectives.gather(packet(rows, draws, span=team.span, least=least))
     mx.eval(packets, caches)
-    heard, agreed = read_packets(np.array(packets, dtype=np.int32), team.vocab, draws)
+    heard, lowest = read_packets(np.array(packets, dtype=np.int32), team.vocab, draws)
     heard = _widened(team, rows, draws, heard)
-    return [_choice(*each) for each in zip(heard, draws, strict=True)], agreed
+    return [_choice(*each) for each in zip(heard, draws, strict=True)], lowest
 
 
 def _rows(team: Team, logits: mx.array, draws: Sequence[Draw]) -> Rows:

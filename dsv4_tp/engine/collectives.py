@@ -13,7 +13,7 @@ from typing import cast
 import mlx.core as mx
 import numpy as np
 
-_FEW_ROWS = 64  # at least as many as ever decode together
+from dsv4_tp.engine.steps import MOST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Collectives:
         """
         if self.size == 1:
             return x
-        if self.size == 2 or x.size > _FEW_ROWS * x.shape[-1]:
+        if self.size == 2 or x.size > MOST_ROWS * x.shape[-1]:
             return self._run("all_sum", mx.distributed.all_sum, x)
         total, *others = self.gather(x).astype(mx.float32)
         for other in others:

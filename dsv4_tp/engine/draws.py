@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dsv4_tp.core import Sampling
+from dsv4_tp.core import Request, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class Draw:
         """Whether top-k, top-p or min-p restrict which ids may be chosen."""
         wish = self.sampling
         return wish.temperature > 0 and (wish.top_k > 0 or wish.top_p < 1 or wish.min_p > 0)
+
+
+def draw_of(request: Request, tokens: tuple[int, ...]) -> Draw:
+    """The token that follows a request's prompt and these of its answer."""
+    position = len(request.prompt) + len(tokens)
+    return Draw(request.sampling, position, History(request.prompt, tokens))
 
 
 @dataclass(frozen=True, slots=True)

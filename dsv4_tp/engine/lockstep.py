@@ -8,7 +8,7 @@ It knows no model, no clock and no collective; `loop` performs what it says.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dsv4_tp.core import (
     Cancel,
@@ -19,8 +19,21 @@ from dsv4_tp.core import (
     ScoreRequest,
     Submit,
 )
+from dsv4_tp.engine import pace as paces
+from dsv4_tp.engine.pace import Pace
 from dsv4_tp.engine.refusal import Limits, need_bytes, refusal
-from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Row, Score, Step, Wait
+from dsv4_tp.engine.steps import (
+    MOST_ROWS,
+    Decode,
+    Due,
+    Ended,
+    Feed,
+    Leave,
+    Row,
+    Score,
+    Step,
+    Wait,
+)
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.prefixes import Index, Match, digest_of, find, is_border, used
 
@@ -32,6 +45,7 @@ class Active:
     request: Request | ScoreRequest
     fed: int = 0  # prompt ids in the cache
     tokens: tuple[int, ...] = ()  # generated so far
+    drafts: tuple[int, ...] = ()  # that may follow them
     trail: tuple[Match, ...] = ()  # snapshots that it went on from, or left on its way
     start: Match | None = None  # what of the prompt was there before
 
@@ -48,6 +62,7 @@ class State:
     limits: Limits
     prefill_chunk: int
     index: Index  # of the snapshots that prompts may go on from
+    pace: Pace = field(default_factory=Pace)  # of drafting
     applied: int = 0  # the number of the last command applied
     pending: tuple[Command, ...] = ()  # received here, not yet agreed on
     queue: tuple[Request | ScoreRequest, ...] = ()
@@ -62,6 +77,17 @@ class State:
     def received(self) -> int:
         """The number of the last command this rank has received."""
         return self.applied + len(self.pending)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The sequences that decode, each with as many of its drafts as there is room for."""
+        decoding = [one for one in self.active if one.tokens]
+        most = MOST_ROWS // max(1, len(decoding)) - 1
+        return tuple(
+            Row(one.request, one.tokens, one.drafts[:most])
+            for one in decoding
+            if isinstance(one.request, Request)
+        )
 
     def of(self, request_id: str) -> Active:
         """The active request of this id."""
@@ -95,11 +121,7 @@ def border(state: State, agreed: int) -> tuple[State, tuple[Ended, ...]]:
 
 def next_step(state: State) -> Step:
     """What to perform now."""
-    rows = tuple(
-        Row(one.request, one.tokens)
-        for one in state.active
-        if one.tokens and isinstance(one.request, Request)
-    )
+    rows = state.rows
     filling = [one for one in state.active if not one.tokens]
     if filling and not (rows and state.fed_last):
         return _fill(filling[0], state.prefill_chunk)
@@ -118,22 +140,25 @@ def fed(state: State, step: Feed) -> tuple[State, Due | None]:
 
 
 def chosen(
-    state: State, step: Feed | Decode, tokens: Sequence[int]
+    state: State, step: Feed | Decode, tokens: Sequence[tuple[int, ...]]
 ) -> tuple[State, tuple[Ended, ...], tuple[Due, ...]]:
-    """The tokens that continue the step's requests, in its order.
+    """The tokens, at least one each, that continue the step's requests, in its order.
 
     A stop token ends its request and is not part of it. Snapshots are due at the end of a prompt
     and at that of an answer.
     """
-    requests = [step.request] if isinstance(step, Feed) else [row.request for row in step.rows]
     ended: list[Ended] = []
     due: list[Due] = []
-    for request, token in zip(requests, tokens, strict=True):
+    for request, more in zip(step.requests, tokens, strict=True):
         active = state.of(request.id)
-        state, end = _chosen(state, request, token, turned=isinstance(step, Feed))
+        state, end = _chosen(state, request, more, turned=isinstance(step, Feed))
         ended += [end] if end else []
         if end or isinstance(step, Feed):
-            due.append(Due(request, (*request.prompt, *active.tokens), active.trail))
+            fed = (*request.prompt, *active.tokens, *more[:-1])
+            due.append(Due(request, fed, active.trail))
+    if isinstance(step, Decode):
+        given, right = [len(row.drafts) for row in step.rows], [len(more) - 1 for more in tokens]
+        state = replace(state, pace=paces.seen(state.pace, given, right))
     return state, tuple(ended), tuple(due)
 
 
@@ -171,14 +196,15 @@ def _fill(active: Active, chunk: int) -> Feed | Score:
 
 
 def _chosen(
-    state: State, request: Request, token: int, *, turned: bool
+    state: State, request: Request, tokens: tuple[int, ...], *, turned: bool
 ) -> tuple[State, Ended | None]:
-    active = state.of(request.id)
-    # Its prompt is in the cache, and so are all tokens but the new one.
-    active = replace(active, fed=len(request.prompt))
-    if token in request.stop_ids:
+    active, (*more, last) = state.of(request.id), tokens
+    # Its prompt is in the cache, and so are all tokens but the last.
+    tokens = (*active.tokens, *more)
+    active = replace(active, fed=len(request.prompt), tokens=tokens, drafts=())
+    if last in request.stop_ids:
         return _finish(replace(state, fed_last=turned), active, FinishReason.STOP)
-    active = replace(active, tokens=(*active.tokens, token))
+    active = replace(active, tokens=(*tokens, last))
     state = _turned(state, active) if turned else replace(_updated(state, active), fed_last=False)
     total = len(request.prompt) + len(active.tokens)
     if len(active.tokens) == request.max_tokens or total == state.limits.context:

@@ -4,9 +4,9 @@ It knows the model and the team; commands, events and progress reach the outside
 it is given. Every rank of a team runs it on the same log.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import mlx.core as mx
 
@@ -19,48 +19,22 @@ from dsv4_tp.core import (
     ScoreRequest,
     TokenEvent,
 )
-from dsv4_tp.engine import lockstep
+from dsv4_tp.engine import drafting, lockstep
 from dsv4_tp.engine.batch import Batch
-from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.engine.common import common
-from dsv4_tp.engine.draws import Choice, Draw, History
+from dsv4_tp.engine.draws import Choice, Draw, draw_of
 from dsv4_tp.engine.lockstep import State
 from dsv4_tp.engine.meter import Meter, finish_event
+from dsv4_tp.engine.outside import Inbox, Progress
+from dsv4_tp.engine.pace import Pace
+from dsv4_tp.engine.passes import Passes
 from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.engine.scoring import score_rows
-from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Score, Wait
+from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Row, Score, Wait
 from dsv4_tp.engine.team import Team
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.model import Cache, Model
 from dsv4_tp.prefixes import Index, Shelf, with_entries
-
-
-class Inbox(Protocol):
-    """Where commands arrive, in the order of their numbers."""
-
-    def wait(self) -> Sequence[Command]:
-        """At least one command."""
-        ...
-
-    def poll(self) -> Sequence[Command]:
-        """The commands that are there; maybe none."""
-        ...
-
-
-class Progress(Protocol):
-    """Who is told how far this rank is."""
-
-    def phase(self, phase: str) -> None:
-        """A phase begins: "ready", "prefill", "decode" or "leaving"."""
-        ...
-
-    def prefilled(self, tokens: int) -> None:
-        """So many more given tokens were fed."""
-        ...
-
-    def decoded(self) -> None:
-        """One more token was fed and the next one chosen."""
-        ...
 
 
 @dataclass(slots=True)
@@ -82,6 +56,7 @@ class Engine:
         prefill_chunk: prompt tokens fed at a time.
         shelf: snapshots of prompts seen before; None: an empty one.
         shelf_bytes: the most it may hold; 0: none are made.
+        pace: of drafting, for a model with an MTP stage; None: nothing is drafted.
         inbox: where the command log arrives.
         progress: told of every step.
         emit: takes this rank's events; tokens and scores come from rank 0 only.
@@ -99,9 +74,13 @@ class Engine:
         emit: Callable[[Event], None],
         shelf: Shelf | None = None,
         shelf_bytes: int = 0,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace or Pace()
+        assert model.drafts or not self._pace.most, "a model without an MTP stage drafts nothing"
         self._model = model
         self._team = team
+        self._passes = Passes(model, team)
         self._limits = limits
         self._prefill_chunk = prefill_chunk
         self._shelf = shelf or Shelf()
@@ -111,13 +90,14 @@ class Engine:
         self._emit = emit
         self._turns: dict[str, _Turn] = {}
         self._batch = Batch()
+        self._spent_us = 0  # by the last decode step
 
     def run(self) -> None:
         """Serves requests until the log says to drain.
 
         Raises RankFailure if the log has a gap or the model yields no numbers.
         """
-        state = State(self._limits, self._prefill_chunk, self._shared_index())
+        state = State(self._limits, self._prefill_chunk, self._shared_index(), self._pace)
         while not isinstance(step := lockstep.next_step(state), Leave):
             state = self._perform(state, step)
         self._progress.phase("leaving")
@@ -141,41 +121,89 @@ class Engine:
     def _feed(self, state: State, step: Feed) -> State:
         self._progress.phase("prefill")
         cache = self._turn_of(state, step).cache
-        mx.eval(self._streams([step.ids], cache), cache.arrays())
+        streams = self._passes.feed([step.ids], cache)
+        self._passes.settle(streams, [step.following], cache)
+        mx.eval(streams, cache.arrays())
         self._progress.prefilled(len(step.ids))
         state, due = lockstep.fed(state, step)
         return self._meet(self._keep(state, [due] if due else [], lambda _: cache))
 
     def _feed_last(self, state: State, step: Feed) -> State:
         self._progress.phase("prefill")
-        turn = self._turn_of(state, step)
+        turn, last = self._turn_of(state, step), len(step.ids) - 1
         self._batch.add(step.request.id, turn.cache)
-        draw = _draw(step.request, ())
-        state, choices, agreed = self._choose(state, [step.ids], turn.cache, [draw])
+        state = _received(state, self._inbox.poll())
+        streams = self._passes.feed([step.ids], turn.cache)
+        draws, least = [draw_of(step.request, ())], [state.received]
+        choices, (agreed,) = self._passes.choose(
+            streams, [(0, last)], draws, least=least, cache=turn.cache
+        )
+        told = _told(Row(step.request, ()), choices)
         turn.meter.prefill_done()
         self._progress.prefilled(len(step.ids))
-        state, ended, due = lockstep.chosen(state, step, _tokens(choices, [draw]))
-        self._tell_token(step.request, 0, choices[0])
+        self._tell(step.request, 0, choices)
+        following = [(*step.following, *told)]
+        self._passes.settle(streams, following, turn.cache)
+        state, ended, due = lockstep.chosen(state, step, [told])
         state = self._keep(state, due, self._batch.of)
+        state = self._draft(state, step, streams, following, turn.cache)
         turn.cache = Cache(())  # the batch has it
         return self._cross(state, agreed, ended)
 
     def _decode(self, state: State, step: Decode) -> State:
         self._progress.phase("decode")
+        began_s, before = time.monotonic(), self._team.collectives.ledger.traffic
+        state = _received(state, self._inbox.poll())
         cache = self._batch.cache_of([row.request.id for row in step.rows])
-        draws = [_draw(row.request, row.tokens) for row in step.rows]
-        before = self._team.collectives.ledger.traffic
-        ids = [row.tokens[-1:] for row in step.rows]
-        state, choices, agreed = self._choose(state, ids, cache, draws)
-        tokens = _tokens(choices, draws)
-        spent = self._team.collectives.ledger.traffic - before
-        for row, choice in zip(step.rows, choices, strict=True):
-            self._turns[row.request.id].meter.decoded(spent)
-            self._tell_token(row.request, len(row.tokens), choice)
+        streams = self._passes.feed([row.ids for row in step.rows], cache)
+        choices, (agreed, spent_us) = self._choose(state, step, streams, cache)
+        told = [_told(row, some) for row, some in zip(step.rows, choices, strict=True)]
+        for row, some, tokens in zip(step.rows, choices, told, strict=True):
+            self._tell(row.request, len(row.tokens), some[: len(tokens)])
+        self._passes.settle(streams, told, cache)
         self._progress.decoded()
-        state, ended, due = lockstep.chosen(state, step, tokens)
+        state, ended, due = lockstep.chosen(drafting.timed(state, spent_us), step, told)
         state = self._keep(state, due, self._batch.of)
+        state = self._draft(state, step, streams, told, cache)
+        spent = self._team.collectives.ledger.traffic - before
+        for row, tokens in zip(step.rows, told, strict=True):
+            self._turns[row.request.id].meter.decoded(spent, len(row.drafts), len(tokens))
+        self._spent_us = _microseconds(time.monotonic() - began_s)
         return self._cross(state, agreed, ended)
+
+    def _choose(
+        self, state: State, step: Decode, streams: mx.array, cache: Cache
+    ) -> tuple[list[list[Choice]], list[int]]:
+        """What follows each id of each row; the command and the time that all ranks have."""
+        at = [(n, place) for n, row in enumerate(step.rows) for place in range(len(row.ids))]
+        draws = [
+            draw_of(row.request, (*row.tokens, *row.drafts[:place]))
+            for row in step.rows
+            for place in range(len(row.ids))
+        ]
+        least = [state.received, self._spent_us]
+        choices, lowest = self._passes.choose(streams, at, draws, least=least, cache=cache)
+        rest = iter(choices)
+        return [[next(rest) for _ in row.ids] for row in step.rows], lowest
+
+    def _draft(
+        self,
+        state: State,
+        step: Feed | Decode,
+        streams: mx.array,
+        told: Sequence[tuple[int, ...]],
+        cache: Cache,
+    ) -> State:
+        """Guesses what follows the tokens that the step told."""
+        state, counts = drafting.wanted(state, step)
+        texts = {one.request.id: one.tokens for one in state.active}
+
+        def draw(row: int, drafts: tuple[int, ...]) -> Draw:
+            request = step.requests[row]
+            return draw_of(request, (*texts[request.id], *drafts))
+
+        drafts = self._passes.draft(streams, told, cache, counts=counts, draw=draw)
+        return drafting.drafted(state, step, drafts)
 
     def _score(self, state: State, step: Score) -> State:
         self._progress.phase("prefill")
@@ -185,18 +213,6 @@ class Engine:
             self._emit(event)
         state, ended = lockstep.scored(state, step, last=event.last)
         return self._meet(state, ended)
-
-    def _choose(
-        self, state: State, ids: list[tuple[int, ...]], cache: Cache, draws: Sequence[Draw]
-    ) -> tuple[State, list[Choice], int]:
-        """Feeds these ids [B, L] and chooses what follows each row."""
-        state = _received(state, self._inbox.poll())
-        streams = self._streams(ids, cache)
-        logits = self._model.logits(streams[:, -1:])[:, 0]
-        choices, agreed = choose_together(
-            self._team, logits, draws, command=state.received, caches=cache.arrays()
-        )
-        return state, choices, agreed
 
     def _shared_index(self) -> Index:
         """The index of the snapshots that all ranks have found; the others are given up."""
@@ -213,13 +229,12 @@ class Engine:
             state = lockstep.kept(state, index, each)
         return state
 
-    def _streams(self, ids: list[tuple[int, ...]], cache: Cache) -> mx.array:
-        return self._model.streams(mx.array(ids, dtype=mx.int32), cache)
-
-    def _tell_token(self, request: Request, index: int, choice: Choice) -> None:
-        if self._team.leads and choice.token is not None and choice.token not in request.stop_ids:
-            said = (choice.token, choice.logprob, choice.top)
-            self._emit(TokenEvent(request.id, index, *said))
+    def _tell(self, request: Request, index: int, choices: Sequence[Choice]) -> None:
+        """These tokens of the request, counted from `index` on."""
+        for at, choice in enumerate(choices if self._team.leads else (), start=index):
+            if choice.token is not None and choice.token not in request.stop_ids:
+                said = (choice.token, choice.logprob, choice.top)
+                self._emit(TokenEvent(request.id, at, *said))
 
     def _meet(self, state: State, ended: Sequence[Ended] = ()) -> State:
         """Agrees with the other ranks on what all have received, and goes on from there."""
@@ -255,18 +270,16 @@ class Engine:
         return turn.meter.finish(ended) if turn else finish_event(ended)
 
 
-def _draw(request: Request, tokens: tuple[int, ...]) -> Draw:
-    """The token that follows a prompt and what was generated of it."""
-    position = len(request.prompt) + len(tokens)
-    return Draw(request.sampling, position, History(request.prompt, tokens))
+def _told(row: Row, choices: Sequence[Choice]) -> tuple[int, ...]:
+    """The tokens that are sure; RankFailure if there is none."""
+    if told := row.told([choice.token for choice in choices]):
+        return told
+    position = len(row.request.prompt) + len(row.tokens)
+    raise RankFailure(f"no logit of the token at position {position} is a number")
 
 
-def _tokens(choices: Sequence[Choice], draws: Sequence[Draw]) -> list[int]:
-    """What was chosen; RankFailure if a row's logits were no numbers."""
-    for choice, draw in zip(choices, draws, strict=True):
-        if choice.token is None:
-            raise RankFailure(f"no logit of the token at position {draw.position} is a number")
-    return [choice.token for choice in choices if choice.token is not None]
+def _microseconds(seconds: float) -> int:
+    return min(int(seconds * 1e6), 2**31 - 1)
 
 
 def _received(state: State, commands: Sequence[Command]) -> State:

@@ -1,8 +1,8 @@
 """What ranks tell each other in order to choose: their best candidates, in one flat packet.
 
-int32: first the highest command number the rank has received, then the rows, those of equal
-`Layout` together; all ranks know the layouts from the draws. Floats travel as their bits. A rank
-with fewer ids than a row has room for fills it up with `_NO_ID`.
+int32: first the rows, those of equal `Layout` together; all ranks know the layouts from the
+draws. Then the rank's own numbers, of which the least of all ranks' is wanted. Floats travel as
+their bits. A rank with fewer ids than a row has room for fills it up with `_NO_ID`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,26 +58,26 @@ class Rows:
     scores: mx.array  # by `sampling.scored`
 
 
-def packet(rows: Rows, draws: Sequence[Draw], *, span: Span, command: int) -> mx.array:
-    """What this rank sends; `command` is the highest number it has received."""
-    parts = [mx.array([command], dtype=mx.int32)]
+def packet(rows: Rows, draws: Sequence[Draw], *, span: Span, least: Sequence[int]) -> mx.array:
+    """What this rank sends; `least` are its own numbers."""
+    parts: list[mx.array] = []
     for layout, members in _groups(draws):
         # The usual step is one group, of which nothing needs to be picked.
         mine = rows if len(members) == len(draws) else _picked(rows, members)
         asked = [draws[row] for row in members]
         parts.append(_block(mine, asked, layout, span).flatten())
-    return mx.concatenate(parts)
+    return mx.concatenate([*parts, mx.array(list(least), dtype=mx.int32)])
 
 
 def read_packets(
     packets: NDArray[np.int32], spans: Sequence[Span], draws: Sequence[Draw]
-) -> tuple[list[Heard], int]:
+) -> tuple[list[Heard], list[int]]:
     """Packets [ranks, n] of ranks that hold these spans -> what they say of each row together.
 
-    And the highest command number that every rank has received.
+    And of each of their own numbers the least.
     """
     heard: dict[int, Heard] = {}
-    at = 1
+    at = 0
     for layout, members in _groups(draws):
         for row in members:
             said = packets[:, at : at + layout.width]
@@ -85,7 +85,7 @@ def read_packets(
             with np.errstate(invalid="ignore"):
                 heard[row] = _heard(said, layout, spans, draws[row])
             at += layout.width
-    return [heard[row] for row in range(len(draws))], int(packets[:, 0].min())
+    return [heard[row] for row in range(len(draws))], packets[:, at:].min(axis=0).tolist()
 
 
 def whole_candidates(planes: NDArray[np.float32]) -> Candidates:

@@ -1,9 +1,13 @@
 """What a rank can be told to do next, and what it hears of what was done."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from dsv4_tp.core import FinishReason, Request, ScoreRequest
 from dsv4_tp.prefixes import Match
+
+MOST_ROWS = 64  # of a decode step: its sequences, and the drafts of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +35,58 @@ class Feed:
     choose: bool
     start: Match | None = None
 
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Its one request."""
+        return (self.request,)
+
+    @property
+    def following(self) -> tuple[int, ...]:
+        """The ids of the prompt that follow each of `ids`; one less if there the prompt ends."""
+        return self.request.prompt[self.position + 1 : self.position + 1 + len(self.ids)]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sequence of a decode step: its tokens so far, of which the last is to be fed."""
+    """One sequence of a decode step: its tokens so far, of which the last is to be fed.
+
+    And behind it its drafts: tokens that may be those that follow.
+    """
 
     request: Request
     tokens: tuple[int, ...]
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """What is fed."""
+        return (self.tokens[-1], *self.drafts)
+
+    def told(self, chosen: Sequence[int | None]) -> tuple[int, ...]:
+        """What is sure of the tokens chosen after each of `ids`; None: none could be chosen.
+
+        The first token is; each further one only if the draft before it is what was chosen.
+        """
+        told: list[int] = []
+        for token, draft in zip_longest(chosen, self.drafts):
+            if token is None:
+                break
+            told.append(token)
+            if token != draft or token in self.request.stop_ids:
+                break
+        return tuple(told)
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Feed the last token of each sequence, and choose the one that follows."""
+    """Feed the last token of each sequence and its drafts, and choose what follows each."""
 
     rows: tuple[Row, ...]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Those of its rows."""
+        return tuple(row.request for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)

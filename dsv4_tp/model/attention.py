@@ -54,7 +54,7 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """Tokens x [B, L, D] appended to the cache -> this part's share of [B, L, D]."""
         starts = cache.starts(x.shape[0])
-        window = cache.extend(self.rope(self.kv_norm(self.wkv(x)), starts))
+        window = cache.extend(self._keys(x, starts))
         q_latent = self.q_norm(self.wq_a(x))
         if self.ratio:
             self.compressor(x, starts, cache.pool, self.rope)
@@ -69,6 +69,15 @@ class Attention(nn.Module):
         if self.ratio == 4 and rows is not None and rows.shape[1] > self.indexer.topk:
             return self._project(self._read_picked(queries, x, q_latent, context, cache), starts)
         return self._project(self._read_all(queries, context), starts)
+
+    def note(self, x: mx.array, cache: LayerCache) -> None:
+        """Appends tokens x [B, L, D] to the cache of a layer that does not compress."""
+        assert not self.ratio, "the rows of a pool need more than that"
+        cache.extend(self._keys(x, cache.starts(x.shape[0])))
+
+    def _keys(self, x: mx.array, starts: Starts) -> mx.array:
+        """Keys, which are the values too, [B, L, head]."""
+        return self.rope(self.kv_norm(self.wkv(x)), starts)
 
     def _read_all(self, q: mx.array, context: Context) -> mx.array:
         """What each query reads of all rows it may see, [B, H, L, head]."""

@@ -59,6 +59,11 @@ class MTPStage(Block):
         self.norm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
         self.hc_head = HyperHead(spec)
 
+    def note(self, joined: mx.array, cache: LayerCache) -> None:
+        """Appends tokens to the memory, and computes nothing else of them."""
+        x, _ = self.hc_attn(joined)
+        self.attn.note(self.attn_norm(x), cache)
+
     def joined(self, streams: mx.array, embedded: mx.array) -> mx.array:
         """Streams [B, L, hc_mult, D] and next tokens' embeddings [B, L, D] -> the block's input."""
         return self.e_proj(self.enorm(embedded))[..., None, :] + self.h_proj(self.hnorm(streams))
@@ -110,13 +115,19 @@ class Model(nn.Module):
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 
+    @property
+    def drafts(self) -> bool:
+        """Whether it has an MTP stage."""
+        return "mtp" in self and bool(self.mtp)
+
     def make_cache(self) -> Cache:
-        """An empty memory for one batch of sequences."""
-        return make_cache(self.spec, self.spec.compress_ratios, self.cache_rows)
+        """An empty memory for one batch of sequences: the layers', then the first MTP stage's."""
+        ratios = [*self.spec.compress_ratios, *([0] if self.drafts else [])]
+        return make_cache(self.spec, ratios, self.cache_rows)
 
     def make_mtp_cache(self) -> Cache:
-        """An empty memory for the MTP stages."""
-        return make_cache(self.spec, [0] * len(self.mtp), self.cache_rows)
+        """An empty memory for the first MTP stage alone."""
+        return make_cache(self.spec, [0], self.cache_rows)
 
     def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
         """Appends ids [B, L] to the cache -> float32 logits [B, L, rows of head held]."""
@@ -125,7 +136,7 @@ class Model(nn.Module):
     def streams(self, ids: mx.array, cache: Cache) -> mx.array:
         """Appends ids [B, L] to the cache -> the last layer's streams [B, L, hc_mult, D]."""
         streams = self.embedded(ids)
-        for layer, layer_cache in zip(self.layers, cache, strict=True):
+        for layer, layer_cache in zip(self.layers, cache[: len(self.layers)], strict=True):
             streams = layer(streams, ids, layer_cache)
         return streams
 
@@ -137,17 +148,36 @@ class Model(nn.Module):
         """Streams [B, L, hc_mult, D] -> float32 logits [B, L, rows of head held]."""
         return self._head(self.norm(self.hc_head(streams)))
 
-    def mtp_logits(self, streams: mx.array, next_ids: mx.array, cache: Cache) -> mx.array:
-        """The first MTP stage's logits for the token after `next_ids` [B, L].
+    def mtp_streams(self, streams: mx.array, next_ids: mx.array, cache: Cache) -> mx.array:
+        """The first MTP stage's own streams [B, L, hc_mult, D] of the tokens before `next_ids`.
+
+        With the token that `mtp_head` makes of them they can be given back, to look further ahead.
 
         Args:
             streams: of the tokens before next_ids, by `streams`, [B, L, hc_mult, D].
             next_ids: the tokens that followed, [B, L].
-            cache: by `make_mtp_cache`; the tokens are appended.
+            cache: by `make_cache` or `make_mtp_cache`; the tokens are appended to the stage's.
         """
-        stage: MTPStage = self.mtp[0]
-        joined = stage.joined(streams, self._embed(next_ids))
-        return self._head(stage.norm(stage.hc_head(stage(joined, next_ids, cache[0]))))
+        return self._stage(self._joined(streams, next_ids), next_ids, cache[-1])
+
+    def mtp_note(self, streams: mx.array, next_ids: mx.array, cache: Cache) -> None:
+        """Appends what `mtp_streams` would, for a fraction of the work."""
+        self._stage.note(self._joined(streams, next_ids), cache[-1])
+
+    def mtp_head(self, streams: mx.array) -> mx.array:
+        """The stage's streams [B, L, hc_mult, D] -> float32 logits [B, L, rows of head held]."""
+        return self._head(self._stage.norm(self._stage.hc_head(streams)))
+
+    def mtp_logits(self, streams: mx.array, next_ids: mx.array, cache: Cache) -> mx.array:
+        """The logits for the tokens after `next_ids` [B, L]; arguments as of `mtp_streams`."""
+        return self.mtp_head(self.mtp_streams(streams, next_ids, cache))
+
+    @property
+    def _stage(self) -> MTPStage:
+        return self.mtp[0]
+
+    def _joined(self, streams: mx.array, next_ids: mx.array) -> mx.array:
+        return self._stage.joined(streams, self._embed(next_ids))
 
     def _embed(self, ids: mx.array) -> mx.array:
         """ids [B, L] -> [B, L, D] in the dtype of activations."""

@@ -22,7 +22,9 @@ MANY = replace(START, limits=replace(LIMITS, batch=3))
 
 def choose(state: State, *tokens: int) -> tuple[State, tuple[Ended, ...]]:
     """The state after the next step chose these tokens."""
-    state, ended, _ = lockstep.chosen(state, lockstep.next_step(state), tokens)
+    state, ended, _ = lockstep.chosen(
+        state, lockstep.next_step(state), [(token,) for token in tokens]
+    )
     return state, ended
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dsv4_tp.core import FinishEvent, FinishReason, ScoreRequest
-from dsv4_tp.engine import Engine, Limits, Team, loop
+from dsv4_tp.engine import Engine, Limits, Team, passes
 from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.model import Model
 from tests.engine.drive import Record, Script, answer, finish, log, play, request, scores, tokens
@@ -78,10 +78,11 @@ def test_what_came_in_the_last_step_is_not_waited_for(model: Model, monkeypatch)
             assert self.received == len(answered)
             return super().wait()
 
-    def later(*args, command: int, **how):
-        return choose_together(*args, command=command, **how)[0], 1 if not answered else command
+    def later(*args, least: list[int], **how):
+        found, (command, *rest) = choose_together(*args, least=least, **how)
+        return found, [1 if not answered else command, *rest]
 
-    monkeypatch.setattr(loop, "choose_together", later)
+    monkeypatch.setattr(passes, "choose_together", later)
     inbox = Inbox(commands[:1], [], commands[1:])
     how = {"limits": Limits.of(model.spec), "prefill_chunk": CHUNK, "progress": Record()}
 

@@ -75,7 +75,7 @@ def test_ranks_with_an_empty_vocabulary_offer_nothing():
 
 def test_the_packets_carry_the_lowest_command_number():
     said = together(np.zeros((2, 9), np.float32), [Draw(Sampling(), 1)] * 2, spans_of(9, [3, 6]))
-    assert said.agreed == [COMMAND] * 3
+    assert said.agreed == [[COMMAND]] * 3
 
 
 def collectives_for(row: np.ndarray, spans: list[Span], setting: Sampling) -> int:
@@ -278,7 +278,7 @@ def surprise(setting: Sampling, count: int = 3000) -> float:
     tokens = [
         choice.token
         for start in range(0, count, 100)
-        for choice in choose_together(team, rows, draws[start : start + 100], command=0, caches=[])[
+        for choice in choose_together(team, rows, draws[start : start + 100], least=(), caches=[])[
             0
         ]
     ]

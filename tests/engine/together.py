@@ -44,7 +44,7 @@ class Together:
     """What the ranks chose, by rank, and what each one sent."""
 
     choices: list[list[Choice]]
-    agreed: list[int]
+    agreed: list[list[int]]
     ledgers: list[Ledger]
 
 
@@ -69,12 +69,12 @@ def together(rows: np.ndarray, draws: Sequence[Draw], spans: Sequence[Span]) -> 
 
 def _attempt(
     rank: Replayed, rows: np.ndarray, draws: Sequence[Draw], spans: Sequence[Span]
-) -> tuple[list[Choice], int] | None:
+) -> tuple[list[Choice], list[int]] | None:
     span = spans[rank.rank]
     logits = mx.array(np.ascontiguousarray(rows[:, span.start : span.stop]))
     team = Team(rank, tuple(spans))
     try:
-        return choose_together(team, logits, draws, command=COMMAND + rank.rank, caches=[])
+        return choose_together(team, logits, draws, least=[COMMAND + rank.rank], caches=[])
     except Unheard:
         return None
 
