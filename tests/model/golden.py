@@ -94,7 +94,7 @@ def hidden(model: Model, ids: np.ndarray) -> np.ndarray:
     """Row 0's streams after the embedding and after each layer, [depth, L, hc_mult, D]."""
     tokens, cache = mx.array(ids[:1]), model.make_cache()
     streams = [model.embedded(tokens)]
-    for layer, layer_cache in zip(model.layers, cache, strict=True):
+    for layer, layer_cache in zip(model.layers, cache, strict=False):  # the stage has one, too
         streams.append(layer(streams[-1], tokens, layer_cache))
     return np.array(mx.concatenate(streams))
 
