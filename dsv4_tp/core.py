@@ -6,6 +6,8 @@ Frozen data without behaviour beyond simple arithmetic. Nothing here knows MLX, 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+MOST_STOPS = 16  # strings that may end one text
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -59,7 +61,7 @@ class CacheRows(StrEnum):
 class FinishReason(StrEnum):
     """Why a request ended, in the words of the OpenAI API."""
 
-    STOP = "stop"  # a stop token
+    STOP = "stop"  # a stop token, or a stop string
     LENGTH = "length"  # max_tokens
     CANCELLED = "cancelled"
 

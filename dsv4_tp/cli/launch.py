@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
+
 from dsv4_tp import launcher
 from dsv4_tp.cli.inputs import Checkpoint, Running, cluster, default_file, read_checkpoint
 from dsv4_tp.cli.speak import asks_for, speak
@@ -44,10 +46,13 @@ def run(
 
 def _refuse_idle(wishes: dict[str, Any], as_json: bool) -> None:
     """Without a prompt nothing may be said about one."""
-    given = [name for name, value in wishes.items() if value not in (None, False)]
-    idle = [*given, *(["json"] if as_json else [])]
+    given = {name for name, value in wishes.items() if value not in (None, False, ())}
+    if as_json:
+        given.add("as_json")
+    options = click.get_current_context().command.params
+    idle = next((option for option in options if option.name in given), None)
     if idle:
-        raise ConfigError(f"--{idle[0].replace('_', '-')} needs --prompt")
+        raise ConfigError(f"{idle.opts[0]} needs --prompt")
 
 
 def _check_prompts(asks: Sequence[Ask], checkpoint: Checkpoint, wanted: int | None) -> None:

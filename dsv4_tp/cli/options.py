@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import click
 
 from dsv4_tp.config import BATCH, MOST_BATCH
-from dsv4_tp.core import CacheRows, DType
+from dsv4_tp.core import MOST_STOPS, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
 _MOST_ID = 2**31
@@ -44,6 +44,16 @@ def _are_texts(_ctx: click.Context, _param: click.Parameter, value: _Texts) -> _
     except UnicodeEncodeError as error:
         raise click.BadParameter("it is not UTF-8.") from error
     return value
+
+
+def _are_stops(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    if "" in values:
+        raise click.BadParameter("it is empty; no text would ever begin.")
+    if len(values) > MOST_STOPS:
+        raise click.BadParameter(f"given {len(values)} times; at most {MOST_STOPS} are possible.")
+    return _are_texts(ctx, param, values)
 
 
 def _biases(
@@ -193,6 +203,21 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             type=click.IntRange(0, 20),
             metavar="N",
             help="With --json: log-probabilities, and N alternatives to each token.",
+        ),
+        click.option(
+            "--stop",
+            metavar="TEXT",
+            multiple=True,
+            callback=_are_stops,
+            help="End before this text; may be repeated.",
+        ),
+        click.option(
+            "--stop-id",
+            "stop_ids",
+            metavar="ID",
+            multiple=True,
+            type=click.IntRange(0, _MOST_ID - 1),
+            help="End at this token, too; may be repeated.",
         ),
     )
     for option in reversed(options):

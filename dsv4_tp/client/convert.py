@@ -1,6 +1,7 @@
 """Messages of cluster.proto to and from what a client says and hears."""
 
-from dataclasses import asdict
+from dataclasses import fields
+from typing import Any
 
 from dsv4_tp.client.types import (
     Ask,
@@ -13,6 +14,7 @@ from dsv4_tp.client.types import (
     Stats,
 )
 from dsv4_tp.core import ScoreEvent, ScoreRequest
+from dsv4_tp.errors import RequestError
 from dsv4_tp.rpc.convert import report_from_proto
 from dsv4_tp.rpc.convert_events import reason_from_proto, top_from_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
@@ -20,10 +22,26 @@ from dsv4_tp.v1 import types_pb2
 
 
 def ask_to_proto(ask: Ask) -> pb.GenerateRequest:
-    """The request for a text; what is None stays unset."""
-    settings = asdict(ask)
+    """The request for a text; what is None stays unset.
+
+    Raises RequestError for a value of another kind or size than its field, which it names.
+    """
+    settings = {field.name: getattr(ask, field.name) for field in fields(ask)}
     prompt, chat = settings.pop("prompt"), settings.pop("chat")
-    return pb.GenerateRequest(**{"user" if chat else "text": prompt}, **settings)
+    stop = settings.pop("stop")
+    message = _message("prompt", "user" if chat else "text", prompt)
+    message.MergeFrom(_message("stop", "stop", [stop] if isinstance(stop, str) else stop))
+    for name, value in settings.items():
+        message.MergeFrom(_message(name, name, value))
+    return message
+
+
+def _message(name: str, field: str, value: Any) -> pb.GenerateRequest:
+    """A request with this field alone."""
+    try:
+        return pb.GenerateRequest(**{field: value})
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{name} is {value!r}, which cannot be sent: {error}") from error
 
 
 def piece_from_proto(message: pb.GenerateResponse) -> Piece:

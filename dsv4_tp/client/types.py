@@ -1,6 +1,6 @@
 """What a client says and hears, frozen; the messages themselves stay inside `client`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dsv4_tp.core import FinishReason, RankReport
@@ -23,6 +23,8 @@ class Ask:
     frequency_penalty: float | None = None
     logit_bias: Mapping[int, float] | None = None  # by token id
     logprobs: int | None = None  # alternatives to each token; None: no log-probabilities
+    stop: str | Sequence[str] = ()  # the text ends before the first of these; at most 16
+    stop_ids: Sequence[int] = ()  # tokens that end it, beside the checkpoint's own
 
 
 @dataclass(frozen=True, slots=True)

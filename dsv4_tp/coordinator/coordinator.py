@@ -82,7 +82,11 @@ class Coordinator:
                 yield event
         finally:
             del self._streams[request.id]
-            self.hear(events.Abandoned(request.id))
+            self.cancel(request.id)
+
+    def cancel(self, request_id: str) -> None:
+        """End a request at the next step border; one that has ended already is left alone."""
+        self.hear(events.Abandoned(request_id))
 
     def hear(self, event: events.Event) -> None:
         """Decide about an event, and do what follows."""

@@ -82,7 +82,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """The client of a request went away."""
+    """The client of a request went away, or has all it wanted."""
 
     request_id: str
 

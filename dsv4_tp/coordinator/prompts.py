@@ -3,9 +3,11 @@
 import secrets
 from pathlib import Path
 
-from dsv4_tp.core import Request, Sampling, ScoreRequest
+from dsv4_tp.coordinator.answer import Answer
+from dsv4_tp.core import MOST_STOPS, Request, Sampling, ScoreRequest
+from dsv4_tp.errors import RequestError
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.text import Detokenizer, Text, read_defaults
+from dsv4_tp.text import Text, read_defaults
 from dsv4_tp.v1 import cluster_pb2 as pb
 
 _MAX_TOKENS = 256  # where a client does not say
@@ -36,17 +38,35 @@ class Prompts:
             prompt=prompt,
             max_tokens=max(1, min(most, room)) if most else 0,
             sampling=self._sampling(asked),
-            stop_ids=self._defaults.eos_ids or self._spec.eos_token_ids,
+            stop_ids=self._stop_ids(asked),
         )
 
-    def detokenizer(self) -> Detokenizer | None:
-        """For one text."""
-        return self._text.stream() if self._text else None
+    def answer(self, asked: pb.GenerateRequest) -> Answer:
+        """The text that is asked for, before its first token.
+
+        Raises RequestError for stop strings that cannot be looked for.
+        """
+        if len(asked.stop) > MOST_STOPS:
+            raise RequestError(f"stop has {len(asked.stop)} strings; give at most {MOST_STOPS}")
+        if "" in asked.stop:
+            raise RequestError("stop has an empty string; give each at least one character")
+        text = self._words() if asked.stop else self._text
+        return Answer(text.stream() if text else None, asked.stop)
+
+    def _words(self) -> Text:
+        return self._text or Text.load(self._model_dir)  # which says what is missing
+
+    def _stop_ids(self, asked: pb.GenerateRequest) -> tuple[int, ...]:
+        """What the client says, beside the checkpoint's own."""
+        own = self._defaults.eos_ids or self._spec.eos_token_ids
+        # A tokenizer may be larger than its model's vocabulary.
+        own = (token for token in own if token < self._spec.vocab_size)
+        return tuple(dict.fromkeys((*own, *asked.stop_ids)))
 
     def _ids(self, asked: pb.GenerateRequest) -> tuple[int, ...]:
         if asked.WhichOneof("input") == "ids":
             return tuple(asked.ids.ids)
-        text = self._text or Text.load(self._model_dir)  # which says what is missing
+        text = self._words()
         if asked.WhichOneof("input") == "user":
             return text.chat_ids(asked.user)
         return text.prompt_ids(asked.text)

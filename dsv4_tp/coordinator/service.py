@@ -12,7 +12,6 @@ from dsv4_tp.core import FinishEvent, ScoreEvent, TokenEvent
 from dsv4_tp.errors import RequestError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
-from dsv4_tp.rpc.convert_events import reason_to_proto, top_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
 
@@ -28,17 +27,16 @@ class ClusterService(ClusterServiceServicer):
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Tokens and their text as they come; a client that leaves cancels."""
-        words = self._prompts.detokenizer()
-        async for event in self._coordinator.serve(self._prompts.request(request)):
+        wanted, answer = self._prompts.request(request), self._prompts.answer(request)
+        async for event in self._coordinator.serve(wanted):
             match event:
-                case TokenEvent(token=token):
-                    text = words.add([token]) if words else ""
-                    yield pb.GenerateResponse(tokens=[token], text=text, logprobs=_logprobs(event))
+                case TokenEvent():
+                    if response := answer.token(event):
+                        yield response
+                    if answer.stopped:
+                        self._coordinator.cancel(wanted.id)
                 case FinishEvent():
-                    _check(event)
-                    yield pb.GenerateResponse(
-                        text=words.finish() if words else "", finish=_finish(event)
-                    )
+                    yield answer.finish(event)
                 case ScoreEvent():
                     pass
 
@@ -102,25 +100,3 @@ class ClusterService(ClusterServiceServicer):
 def _check(event: FinishEvent) -> None:
     if event.error:
         raise RequestError(event.error)
-
-
-def _logprobs(event: TokenEvent) -> list[pb.TokenLogprob]:
-    """One for the token, if it was asked for."""
-    if event.logprob is None:
-        return []
-    return [pb.TokenLogprob(logprob=event.logprob, top=top_to_proto(event.top))]
-
-
-def _finish(event: FinishEvent) -> pb.Finish:
-    steps = event.decode_steps
-    stats = pb.Stats(
-        prompt_tokens=event.prompt_tokens,
-        generated_tokens=event.generated_tokens,
-        prefill_s=event.prefill_s,
-        decode_s=event.decode_s,
-        tokens_per_s=steps / event.decode_s if event.decode_s else 0.0,
-        collectives_per_token=event.collectives / steps if steps else 0.0,
-        wire_bytes_per_token=event.wire_bytes / steps if steps else 0.0,
-        cached_tokens=event.cached_tokens,
-    )
-    return pb.Finish(reason=reason_to_proto(event.reason), stats=stats)

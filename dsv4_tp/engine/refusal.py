@@ -57,7 +57,11 @@ def _generation(request: Request, limits: Limits) -> str:
         )
     if request.max_tokens < 1:
         return f"max_tokens is {request.max_tokens}; ask for at least 1"
-    return _ids(request.prompt, limits) or _sampling(request.sampling, limits)
+    return (
+        _ids(request.prompt, limits)
+        or _named("stop_ids", _ids(request.stop_ids, limits))
+        or _sampling(request.sampling, limits)
+    )
 
 
 def _scoring(request: ScoreRequest, limits: Limits) -> str:
@@ -80,6 +84,10 @@ def _ids(ids: tuple[int, ...], limits: Limits) -> str:
     return f"token {odd} is not in the vocabulary (0 to {limits.vocab_size - 1})"
 
 
+def _named(field: str, error: str) -> str:
+    return f"{field}: {error}" if error else ""
+
+
 def _sampling(wish: Sampling, limits: Limits) -> str:
     fields = [
         _between("temperature", wish.temperature, 0, 100),
@@ -97,8 +105,9 @@ def _sampling(wish: Sampling, limits: Limits) -> str:
 
 
 def _bias(token: int, value: float, limits: Limits) -> str:
-    odd = _ids((token,), limits)
-    return f"logit_bias: {odd}" if odd else _between(f"logit_bias of {token}", value, -100, 100)
+    return _named("logit_bias", _ids((token,), limits)) or _between(
+        f"logit_bias of {token}", value, -100, 100
+    )
 
 
 def _between(name: str, value: float, least: float, most: float, *, above: bool = False) -> str:

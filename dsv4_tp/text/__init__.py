@@ -2,6 +2,7 @@
 
 from dsv4_tp.text.defaults import Defaults, read_defaults
 from dsv4_tp.text.detokenizer import Detokenizer
+from dsv4_tp.text.stops import Stops
 from dsv4_tp.text.text import Text
 
-__all__ = ["Defaults", "Detokenizer", "Text", "read_defaults"]
+__all__ = ["Defaults", "Detokenizer", "Stops", "Text", "read_defaults"]

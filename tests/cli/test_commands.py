@@ -14,7 +14,7 @@ from dsv4_tp.cli.main import run
 
 SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
-    " --presence-penalty --frequency-penalty --logit-bias --logprobs"
+    " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id"
 )
 CACHES = "--batch --cache-rows --prefix-cache-gb"
 CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
@@ -71,7 +71,7 @@ def test_everything_is_an_option_but_what_is_inspected():
             "Host ModelConfig Ports PrefixCache Rank Timeouts check_name cluster_of_hosts "
             "model_path parse_weights read_cluster",
         ),
-        (text, "Defaults Detokenizer Text read_defaults"),
+        (text, "Defaults Detokenizer Stops Text read_defaults"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -124,11 +124,16 @@ def test_the_module_is_the_command():
         ("generate --prompt x --logit-bias 5=1 --logit-bias 05=2", "token 5 has one already"),
         ("generate --prompt x --logprobs 21 --json", "Invalid value for '--logprobs'"),
         ("generate --prompt x --logprobs 2", "--logprobs needs --json"),
+        ("generate --prompt x --stop \udcff", "Invalid value for '--stop': it is not UTF-8."),
+        ("generate --prompt x --stop-id -1", "Invalid value for '--stop-id'"),
+        ("generate --prompt x --stop=", "it is empty"),
+        ("generate --prompt x" + 17 * " --stop x", "given 17 times; at most 16 are possible"),
         ("generate --prompt x --name a --address b:1", "--name and --address both say"),
         ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
         ("launch --dtype float16", "Invalid value for '--dtype'"),
         ("coordinator --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
         ("coordinator --hosts localhost --logit-bias 5=1", "--logit-bias needs --prompt"),
+        ("coordinator --hosts localhost --stop-id 5", "--stop-id needs --prompt"),
         ("coordinator --hosts localhost --model demo --json", "--json needs --prompt"),
         ("coordinator --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
         ("coordinator --hosts localhost", "which model? give --model"),

@@ -51,6 +51,12 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     assert shown.stdout == answer["text"] + "\n"
     assert "tokens/s" in shown.stderr
 
+    stop = answer["text"][3:5]
+    stopped = json.loads(cluster.run("generate", *PROMPT, "--stop", stop, "--json").stdout)
+    assert stopped["text"] == answer["text"].split(stop)[0]
+    assert stopped["tokens"] == answer["tokens"][: len(stopped["tokens"])]
+    assert stopped["finish_reason"] == "stop"
+
     page = cluster.run("status", "--address", cluster.entry()["address"]).stdout.splitlines()
     assert page[0].startswith("lab: ready, epoch 1, float32")
     assert [line.split()[:2] for line in page[2:]] == [["localhost", "0"], ["localhost", "1"]]

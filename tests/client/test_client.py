@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
@@ -99,10 +100,38 @@ def test_what_is_not_asked_for_is_left_to_the_cluster():
     settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 0.5, "top_k": 0, "seed": 0}
     settings |= {"min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.0}
     settings |= {"frequency_penalty": -1.0, "logit_bias": {5: 2.0}, "logprobs": 0}
+    settings |= {"stop": ["a", "b"], "stop_ids": [4]}
     generate(service, Ask("x", chat=True, **settings))
     assert service.asked == pb.GenerateRequest(user="x", **settings)
     assert service.asked.HasField("temperature")
     assert service.asked.HasField("logprobs")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", 7),
+        ("prompt", "\ud800"),
+        ("seed", 1.5),
+        ("seed", "7"),
+        ("seed", True),
+        ("seed", 2**64),
+        ("top_k", -1),
+        ("temperature", "hot"),
+        ("logit_bias", {"a": 1.0}),
+        ("stop", [7]),
+        ("stop_ids", [-1]),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_field(field: str, value: object):
+    with pytest.raises(RequestError, match=f"^{field} is "):
+        generate(Scripted(), replace(Ask("x"), **{field: value}))
+
+
+def test_one_stop_string_may_stand_alone():
+    service = Scripted()
+    generate(service, Ask("x", stop="END"))
+    assert service.asked == pb.GenerateRequest(text="x", stop=["END"])
 
 
 @pytest.mark.parametrize("error", [RequestError("no"), RankFailure("rank 1 on b: killed")])

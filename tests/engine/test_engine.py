@@ -116,6 +116,11 @@ def test_a_bias_of_an_unknown_token_is_told():
     assert "logit_bias: token 1000000 is not in the vocabulary" in finish(events, "bad").error
 
 
+def test_an_unknown_stop_id_is_told():
+    events = answer(tiny_model(), request("bad", PROMPT, 1, stop_ids=(3, 10**6)))
+    assert finish(events, "bad").error.startswith("stop_ids: token 1000000 is not in the vocab")
+
+
 def test_logprobs_come_with_their_tokens(model):
     setting = Sampling(temperature=0, logprobs=3)
     events = answer(model, request("a", PROMPT, 4, sampling=setting), request("b", PROMPT, 4))

@@ -1,0 +1,96 @@
+"""From what ranks tell of a request to what its client hears, which ends at a stop string."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from dsv4_tp.core import FinishEvent, FinishReason, TokenEvent
+from dsv4_tp.errors import RequestError
+from dsv4_tp.rpc.convert_events import reason_to_proto, top_to_proto
+from dsv4_tp.text import Detokenizer, Stops
+from dsv4_tp.v1 import cluster_pb2 as pb
+
+
+class Answer:
+    """One text in the making. Its tokens come with their text, never before it.
+
+    A token whose text lies wholly behind the end is not part of it.
+    """
+
+    def __init__(self, words: Detokenizer | None, stops: Sequence[str] = ()) -> None:
+        """`words` is None where there is no tokenizer; there are no `stops` then."""
+        self._words = words
+        self._stops = Stops(stops) if stops else None
+        self._held: deque[tuple[int, TokenEvent]] = deque()  # and where their text begins
+        self._written = 0  # characters, shown or not
+        self._shown = 0
+        self._generated = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended it."""
+        return self._stops is not None and self._stops.found
+
+    def token(self, event: TokenEvent) -> pb.GenerateResponse | None:
+        """What can be shown with this token; None: nothing yet, or no more."""
+        if self.stopped:
+            return None
+        self._generated = event.index + 1
+        self._held.append((self._written, event))
+        text = self._write(self._words.add([event.token]) if self._words else "")
+        tokens = self._tokens()
+        return _response(tokens, text) if tokens or text else None
+
+    def finish(self, event: FinishEvent) -> pb.GenerateResponse:
+        """What is left to show, and what it cost.
+
+        Raises RequestError if the ranks have refused the request.
+        """
+        if event.error:
+            raise RequestError(event.error)
+        text = self._write(self._words.finish() if self._words else "")
+        if self._stops and not self.stopped:
+            text += self._stops.finish()
+            self._shown = self._written + 1  # so that the last tokens may be silent
+        response = _response(self._tokens(), text)
+        reason = FinishReason.STOP if self.stopped else event.reason
+        generated = self._generated if self.stopped else event.generated_tokens
+        response.finish.CopyFrom(_finish(event, reason, generated))
+        return response
+
+    def _write(self, text: str) -> str:
+        """What can be shown of the text, now that it goes on like this."""
+        self._written += len(text)
+        shown = self._stops.add(text) if self._stops else text
+        self._shown += len(shown)
+        return shown
+
+    def _tokens(self) -> list[TokenEvent]:
+        """Those whose text is shown, at least its beginning; not told before."""
+        tokens: list[TokenEvent] = []
+        while self._held and (self._stops is None or self._held[0][0] < self._shown):
+            tokens.append(self._held.popleft()[1])
+        return tokens
+
+
+def _response(tokens: Sequence[TokenEvent], text: str) -> pb.GenerateResponse:
+    logprobs = [
+        pb.TokenLogprob(logprob=each.logprob, top=top_to_proto(each.top))
+        for each in tokens
+        if each.logprob is not None
+    ]
+    return pb.GenerateResponse(tokens=[each.token for each in tokens], text=text, logprobs=logprobs)
+
+
+def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Finish:
+    steps = event.decode_steps
+    stats = pb.Stats(
+        prompt_tokens=event.prompt_tokens,
+        generated_tokens=generated,
+        prefill_s=event.prefill_s,
+        decode_s=event.decode_s,
+        tokens_per_s=steps / event.decode_s if event.decode_s else 0.0,
+        collectives_per_token=event.collectives / steps if steps else 0.0,
+        wire_bytes_per_token=event.wire_bytes / steps if steps else 0.0,
+        cached_tokens=event.cached_tokens,
+    )
+    return pb.Finish(reason=reason_to_proto(reason), stats=stats)
