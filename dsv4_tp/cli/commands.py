@@ -69,6 +69,7 @@ def coordinator(**given: Any) -> None:
 @options.shares
 @options.context
 @options.batch
+@options.mtp
 @options.cache_rows
 @options.prefix_cache
 @click.option("--memory", metavar="A,B", help="GB (10^9) that may be used, by rank or by host.")
@@ -153,6 +154,7 @@ def push(**given: Any) -> None:
 @options.address
 @options.prompt
 @options.sampling
+@options.mtp
 @options.as_json
 def generate(**given: Any) -> None:
     """Continue a text on a running cluster.

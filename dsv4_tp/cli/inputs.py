@@ -39,6 +39,7 @@ class Running:
 
     context: int | None = None
     batch: int | None = None
+    mtp: int | None = None
     cache_rows: str | None = None
     prefix_cache_gb: float | None = None
     prefix_cache_on_disk: bool = False
@@ -50,6 +51,7 @@ class Running:
             config,
             context=self.context or config.context,
             batch=self.batch or config.batch,
+            mtp=config.mtp if self.mtp is None else self.mtp,
             cache_rows=CacheRows(self.cache_rows or config.cache_rows),
             prefix_cache=PrefixCache(
                 given.nbytes if size_gb is None else int(size_gb * GB),
@@ -101,8 +103,10 @@ def model_config(model: str | None, dtype: str | None) -> ModelConfig:
     return ModelConfig(model_path(model, Path.cwd()), DTypeChoice(dtype or "auto").dtype)
 
 
-def read_checkpoint(model: str) -> Checkpoint:
+def read_checkpoint(model: str, *, mtp: bool = False) -> Checkpoint:
     """The model at a path on this machine, or DEMO: a checkpoint, a set, or a bare config.json.
+
+    With its MTP stages if `mtp` asks for them.
 
     Raises:
         ModelError, CheckpointError: the files are not those of one DeepSeek-V4 model.
@@ -110,5 +114,5 @@ def read_checkpoint(model: str) -> Checkpoint:
     path = demo.model_dir(model)
     spec = read_spec(path)
     if path.is_dir():
-        return Checkpoint(path, spec, read_catalog(path, spec, mtp=False))
-    return Checkpoint(path, spec, native_catalog(spec, mtp=False))
+        return Checkpoint(path, spec, read_catalog(path, spec, mtp=mtp))
+    return Checkpoint(path, spec, native_catalog(spec, mtp=mtp))

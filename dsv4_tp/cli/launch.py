@@ -38,7 +38,7 @@ def run(
     config = cluster(hosts=hosts, file=file, model=model, dtype=dtype, running=running)
     if name is not None:
         config = replace(config, name=check_name(name))
-    checkpoint = read_checkpoint(config.model.path)
+    checkpoint = read_checkpoint(config.model.path, mtp=config.mtp > 0)
     _check_prompts(asks, checkpoint, config.context)
     job = partial(speak, asks=asks, as_json=as_json) if asks else None
     launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)

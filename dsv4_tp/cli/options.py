@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from dsv4_tp.config import BATCH, MOST_BATCH
+from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS
 from dsv4_tp.core import MOST_STOPS, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
@@ -119,6 +119,14 @@ batch = click.option(
     metavar="N",
     help=f"Most requests at a time; default {BATCH}.",
 )
+mtp = click.option(
+    "--mtp",
+    type=click.IntRange(0, MOST_DRAFTS),
+    is_flag=False,
+    flag_value=MOST_DRAFTS,
+    metavar="[N]",
+    help=f"Draft at most N tokens ahead where that is faster; alone: {MOST_DRAFTS}; 0: none.",
+)
 cache_rows = click.option(
     "--cache-rows",
     type=click.Choice([rows.value for rows in CacheRows]),
@@ -147,7 +155,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     on_disk = click.option(
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
-    running = (on_disk, prefix_cache, cache_rows, batch, dtype, context)
+    running = (on_disk, prefix_cache, cache_rows, mtp, batch, dtype, context)
     for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
         command = option(command)
     return command

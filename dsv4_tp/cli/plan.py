@@ -35,7 +35,7 @@ def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: An
     if told and open_split:
         given["ranks"] = len(told.sizes)
     asked = wish(**given)
-    checkpoint = read_checkpoint(asked.model)
+    checkpoint = read_checkpoint(asked.model, mtp=asked.mtp > 0)
     replan = partial(
         make_plan,
         checkpoint.spec,

@@ -90,10 +90,12 @@ def _as_json(pieces: list[Piece], finish: Finish, status: ClusterStatus) -> dict
 def _cost(finish: Finish) -> str:
     stats = finish.stats
     cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
+    right = f"{stats.accepted_tokens} of {stats.drafted_tokens} drafts were right; "
+    drafts = right if stats.drafted_tokens else ""
     return (
         f"\nprompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
         f"text: {stats.generated_tokens} tokens in {stats.decode_s:.2f} s, "
         f"{stats.tokens_per_s:.1f} tokens/s, ended by {finish.reason}\n"
-        f"each token: {stats.collectives_per_token:g} collectives, "
+        f"{drafts}each token: {stats.collectives_per_token:g} collectives, "
         f"{stats.wire_bytes_per_token:,.0f} bytes sent by each rank"
     )

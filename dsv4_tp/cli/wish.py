@@ -22,6 +22,7 @@ class Wish:
     chunk: int = PREFILL_CHUNK
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most requests at a time
+    mtp: int = 0  # most tokens drafted ahead
     prefix_bytes: int | None = None  # for snapshots of prompts; None: the planner's choice
     hosts: tuple[tuple[str, tuple[int, ...]], ...] = ()  # names, and which ranks they share
 
@@ -63,6 +64,7 @@ def _of_cluster(config: ClusterConfig, weights: tuple[int, ...] | None) -> Wish:
         config.prefill_chunk,
         config.cache_rows,
         config.batch,
+        config.mtp,
         config.prefix_cache.nbytes,
         hosts=() if weights else tuple((h.name, config.ranks_on(h)) for h in config.hosts),
     )

@@ -96,6 +96,8 @@ def _finish(message: pb.Finish) -> Finish:
             collectives_per_token=stats.collectives_per_token,
             wire_bytes_per_token=stats.wire_bytes_per_token,
             cached_tokens=stats.cached_tokens,
+            drafted_tokens=stats.drafted_tokens,
+            accepted_tokens=stats.accepted_tokens,
         ),
     )
 

@@ -25,6 +25,7 @@ class Ask:
     logprobs: int | None = None  # alternatives to each token; None: no log-probabilities
     stop: str | Sequence[str] = ()  # the text ends before the first of these; at most 16
     stop_ids: Sequence[int] = ()  # tokens that end it, beside the checkpoint's own
+    mtp: int | None = None  # most tokens drafted ahead; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Stats:
     collectives_per_token: float
     wire_bytes_per_token: float  # payload one rank sends, one way
     cached_tokens: int = 0  # of the prompt, that an earlier one had begun with
+    drafted_tokens: int = 0  # fed as guesses
+    accepted_tokens: int = 0  # of the drafted ones
 
 
 @dataclass(frozen=True, slots=True)

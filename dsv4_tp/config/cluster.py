@@ -10,6 +10,7 @@ MAX_RANKS = 16
 PREFILL_CHUNK = 512
 BATCH = 8
 MOST_BATCH = 64
+MOST_DRAFTS = 4  # tokens ahead; caches can be rewound by more
 LOCALHOST = "localhost"
 DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
 
@@ -89,6 +90,7 @@ class ClusterConfig:
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most requests at a time
+    mtp: int = 0  # most tokens drafted ahead by the MTP stage; 0: it is not loaded
     prefix_cache: PrefixCache = PrefixCache()
 
     @property

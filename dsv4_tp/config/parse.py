@@ -13,6 +13,7 @@ from dsv4_tp.config.cluster import (
     LOCALHOST,
     MAX_RANKS,
     MOST_BATCH,
+    MOST_DRAFTS,
     PREFILL_CHUNK,
     ClusterConfig,
     Host,
@@ -63,7 +64,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, "prefill_chunk", "context", "batch", "cache_rows", "prefix_cache"))
+    top.only((*_TOP, "prefill_chunk", "context", "batch", "mtp", "cache_rows", "prefix_cache"))
     _check_version(top)
     top.choice("backend", Backend)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
@@ -79,6 +80,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         context=top.integer("context"),
         cache_rows=top.choice("cache_rows", CacheRows) or CacheRows.EXACT,
         batch=top.integer("batch", most=MOST_BATCH) or BATCH,
+        mtp=top.integer("mtp", most=MOST_DRAFTS) or 0,
         prefix_cache=_prefix_cache(top.section("prefix_cache")),
     )
 

@@ -82,15 +82,17 @@ def _response(tokens: Sequence[TokenEvent], text: str) -> pb.GenerateResponse:
 
 
 def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Finish:
-    steps = event.decode_steps
+    decoded = event.decoded_tokens
     stats = pb.Stats(
         prompt_tokens=event.prompt_tokens,
         generated_tokens=generated,
         prefill_s=event.prefill_s,
         decode_s=event.decode_s,
-        tokens_per_s=steps / event.decode_s if event.decode_s else 0.0,
-        collectives_per_token=event.collectives / steps if steps else 0.0,
-        wire_bytes_per_token=event.wire_bytes / steps if steps else 0.0,
+        tokens_per_s=decoded / event.decode_s if event.decode_s else 0.0,
+        collectives_per_token=event.collectives / decoded if decoded else 0.0,
+        wire_bytes_per_token=event.wire_bytes / decoded if decoded else 0.0,
         cached_tokens=event.cached_tokens,
+        drafted_tokens=event.drafted_tokens,
+        accepted_tokens=decoded - event.decode_steps,
     )
     return pb.Finish(reason=reason_to_proto(reason), stats=stats)

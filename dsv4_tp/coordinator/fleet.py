@@ -76,6 +76,7 @@ class Fleet:
             context=setup.context,
             cache_rows=setup.cache_rows.value,
             batch=setup.batch,
+            mtp=setup.mtp,
             prefix_bytes=setup.prefix_bytes,
             prefixes_on_disk=setup.prefixes_on_disk,
         )

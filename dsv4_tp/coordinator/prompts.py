@@ -39,6 +39,7 @@ class Prompts:
             max_tokens=max(1, min(most, room)) if most else 0,
             sampling=self._sampling(asked),
             stop_ids=self._stop_ids(asked),
+            mtp=asked.mtp if asked.HasField("mtp") else None,
         )
 
     def answer(self, asked: pb.GenerateRequest) -> Answer:

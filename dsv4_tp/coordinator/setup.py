@@ -35,6 +35,7 @@ class Setup:
     context: int  # most tokens of a sequence
     cache_rows: CacheRows
     batch: int  # most requests at a time
+    mtp: int  # most tokens drafted ahead; 0: the MTP stage is not loaded
     prefix_bytes: int  # for snapshots of prompts, on each rank
     prefixes_on_disk: bool
     timeouts: Timeouts

@@ -7,13 +7,12 @@ from dsv4_tp.engine.collectives import Collectives, Group, Ledger, Payload, Traf
 from dsv4_tp.engine.group import check_addresses, join
 from dsv4_tp.engine.loop import Engine
 from dsv4_tp.engine.outside import Inbox, Progress
-from dsv4_tp.engine.pace import MOST_DRAFTS, Pace
+from dsv4_tp.engine.pace import Pace
 from dsv4_tp.engine.refusal import Limits, refusal
 from dsv4_tp.engine.scoring import score_rows
 from dsv4_tp.engine.team import Team
 
 __all__ = [
-    "MOST_DRAFTS",
     "Collectives",
     "Engine",
     "Group",

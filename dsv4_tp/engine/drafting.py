@@ -9,8 +9,8 @@ from dsv4_tp.engine.lockstep import Active, State
 from dsv4_tp.engine.steps import MOST_ROWS, Decode, Feed
 
 
-def timed(state: State, spent: int) -> State:
-    """The decode step before this one took so long, on the rank that waited least."""
+def timed(state: State, spent: int = 0) -> State:
+    """The decode step before this one took so long, on the rank that waited least; 0: not told."""
     return replace(state, pace=paces.timed(state.pace, spent))
 
 

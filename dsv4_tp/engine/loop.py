@@ -156,13 +156,13 @@ class Engine:
         state = _received(state, self._inbox.poll())
         cache = self._batch.cache_of([row.request.id for row in step.rows])
         streams = self._passes.feed([row.ids for row in step.rows], cache)
-        choices, (agreed, spent_us) = self._choose(state, step, streams, cache)
+        choices, (agreed, *spent_us) = self._choose(state, step, streams, cache)
         told = [_told(row, some) for row, some in zip(step.rows, choices, strict=True)]
         for row, some, tokens in zip(step.rows, choices, told, strict=True):
             self._tell(row.request, len(row.tokens), some[: len(tokens)])
         self._passes.settle(streams, told, cache)
         self._progress.decoded()
-        state, ended, due = lockstep.chosen(drafting.timed(state, spent_us), step, told)
+        state, ended, due = lockstep.chosen(drafting.timed(state, *spent_us), step, told)
         state = self._keep(state, due, self._batch.of)
         state = self._draft(state, step, streams, told, cache)
         spent = self._team.collectives.ledger.traffic - before
@@ -174,14 +174,14 @@ class Engine:
     def _choose(
         self, state: State, step: Decode, streams: mx.array, cache: Cache
     ) -> tuple[list[list[Choice]], list[int]]:
-        """What follows each id of each row; the command and the time that all ranks have."""
+        """What follows each id of each row, and the least of what the ranks told beside it."""
         at = [(n, place) for n, row in enumerate(step.rows) for place in range(len(row.ids))]
         draws = [
             draw_of(row.request, (*row.tokens, *row.drafts[:place]))
             for row in step.rows
             for place in range(len(row.ids))
         ]
-        least = [state.received, self._spent_us]
+        least = [state.received, *([self._spent_us] if state.pace.most else [])]
         choices, lowest = self._passes.choose(streams, at, draws, least=least, cache=cache)
         rest = iter(choices)
         return [[next(rest) for _ in row.ids] for row in step.rows], lowest

@@ -7,7 +7,8 @@ how long steps took. So every rank drafts as many. It knows no model and no cloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-MOST_DRAFTS = 4
+from dsv4_tp.config import MOST_DRAFTS
+
 _TRIAL, _HOLD = 4, 24  # steps: to learn what a depth costs, and between two thoughts
 _REVIEW = 5  # every so many thoughts a neighbour is tried again
 _MEMORY = 0.98  # of what was seen of drafts, after a step

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dsv4_tp.config import MOST_DRAFTS
 from dsv4_tp.core import Request, Sampling, ScoreRequest
 from dsv4_tp.modelspec import ModelSpec
 
@@ -60,6 +61,7 @@ def _generation(request: Request, limits: Limits) -> str:
     return (
         _ids(request.prompt, limits)
         or _named("stop_ids", _ids(request.stop_ids, limits))
+        or _between("mtp", request.mtp or 0, 0, MOST_DRAFTS)
         or _sampling(request.sampling, limits)
     )
 

@@ -122,6 +122,7 @@ class _Launch:
             context=plan.context,
             cache_rows=plan.cache_rows,
             batch=config.batch,
+            mtp=config.mtp,
             prefix_bytes=plan.prefix_bytes,
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,

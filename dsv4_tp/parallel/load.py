@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 
 from dsv4_tp.checkpoint import read_group
 from dsv4_tp.core import CacheRows, DType, Part
-from dsv4_tp.layouts import PLAIN, Catalog
+from dsv4_tp.layouts import PLAIN, Catalog, Drafter
 from dsv4_tp.model import AllSum, Model, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.pieces import Load
@@ -67,7 +67,8 @@ def load_rank(
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
     bytes_read = sum(load.span_bytes for group in groups for load in group)
-    return Loaded(model, spec, weight_bytes, bytes_read, found.notes)
+    notes = (*found.notes, *(_without_stage(found) if mtp else ()))
+    return Loaded(model, spec, weight_bytes, bytes_read, notes)
 
 
 def quantise_as_stored(model: Model, catalog: Catalog) -> None:
@@ -106,6 +107,12 @@ def _fill(model: Model, groups: Sequence[Sequence[Load]], dtype: DType, on_bytes
         on_bytes(done, total)
     assert not waiting, f"no rule fills {', '.join(waiting)}"
     return held
+
+
+def _without_stage(found: Catalog) -> tuple[str, ...]:
+    """That an MTP stage was asked for in vain, unless the catalog says so."""
+    silent = not found.has_mtp and found.drafter is not Drafter.STRIPPED
+    return ("the checkpoint has no MTP stage: speculation is off",) if silent else ()
 
 
 def _parameters(model: Model) -> dict[str, mx.array]:

@@ -15,21 +15,36 @@ _MODEST_TOKENS = 8192  # of a conversation
 
 
 def cache_bytes(
-    spec: ModelSpec, tokens: int, dtype: DType, rows: CacheRows = CacheRows.EXACT
+    spec: ModelSpec,
+    tokens: int,
+    dtype: DType,
+    rows: CacheRows = CacheRows.EXACT,
+    *,
+    mtp: bool = False,
 ) -> int:
-    """What all layers hold after `tokens` tokens: `rows`, of activations of `dtype`."""
-    layers = Counter(spec.compress_ratios) if tokens else Counter[int]()
+    """What all layers hold after `tokens` tokens: `rows`, of activations of `dtype`.
+
+    With the MTP stage, which is a layer of a window, if `mtp`.
+    """
+    ratios = (*spec.compress_ratios, 0) if mtp else spec.compress_ratios
     number = dtype_bytes(dtype)
     sizes = row_bytes(spec, rows, number), index_row_bytes(spec, rows, number)
+    layers = Counter(ratios if tokens else ())
     return sum(count * _layer(spec, ratio, tokens, sizes) for ratio, count in layers.items())
 
 
 def room_bytes(
-    spec: ModelSpec, context: int, batch: int, dtype: DType, rows: CacheRows = CacheRows.EXACT
+    spec: ModelSpec,
+    context: int,
+    batch: int,
+    dtype: DType,
+    rows: CacheRows = CacheRows.EXACT,
+    *,
+    mtp: bool = False,
 ) -> int:
     """For the caches of `batch` sequences: one of the whole context, the others modest ones."""
-    others = (batch - 1) * cache_bytes(spec, min(context, _MODEST_TOKENS), dtype, rows)
-    return cache_bytes(spec, context, dtype, rows) + others
+    others = (batch - 1) * cache_bytes(spec, min(context, _MODEST_TOKENS), dtype, rows, mtp=mtp)
+    return cache_bytes(spec, context, dtype, rows, mtp=mtp) + others
 
 
 def _layer(spec: ModelSpec, ratio: int, tokens: int, sizes: tuple[int, int]) -> int:

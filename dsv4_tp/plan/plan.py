@@ -32,6 +32,7 @@ class Plan:
     chunk: int = PREFILL_CHUNK  # tokens fed at a time
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most sequences at a time
+    mtp: bool = False  # the first MTP stage has a cache, too
     asked_prefix_bytes: int | None = None  # what snapshots may take; None: nothing was asked for
 
     @property
@@ -42,13 +43,15 @@ class Plan:
         """
         if self.asked_prefix_bytes is not None:
             return self.asked_prefix_bytes
-        one = cache_bytes(self.spec, self.context, self.dtype, self.cache_rows)
+        spec, rows = self.spec, self.cache_rows
+        one = cache_bytes(spec, self.context, self.dtype, rows, mtp=self.mtp)
         return min(one, _PREFIX_BYTES)
 
     @property
     def cache_bytes(self) -> int:
         """The most that any rank's caches hold; all hold the same."""
-        return room_bytes(self.spec, self.context, self.batch, self.dtype, self.cache_rows)
+        spec, rows = self.spec, self.cache_rows
+        return room_bytes(spec, self.context, self.batch, self.dtype, rows, mtp=self.mtp)
 
     @property
     def buffer_bytes(self) -> tuple[int, ...]:
@@ -102,7 +105,19 @@ def make_plan(
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
     most = context or spec.max_position_embeddings
-    return Plan(spec, parts, expert_split, held, acts, most, chunk, cache_rows, batch, prefix_bytes)
+    return Plan(
+        spec,
+        parts,
+        expert_split,
+        held,
+        acts,
+        most,
+        chunk,
+        cache_rows,
+        batch,
+        mtp=catalog.has_mtp,
+        asked_prefix_bytes=prefix_bytes,
+    )
 
 
 def _check_parts(spec: ModelSpec, parts: Sequence[Part], weights: Sequence[int]) -> None:

@@ -215,8 +215,11 @@ class GenerateJob(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     STOP_IDS_FIELD_NUMBER: _builtins.int
+    MTP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     max_tokens: _builtins.int
+    mtp: _builtins.int
+    """most tokens drafted ahead; unset: as the cluster was launched"""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -231,12 +234,15 @@ class GenerateJob(_message.Message):
         max_tokens: _builtins.int = ...,
         sampling: Global___Sampling | None = ...,
         stop_ids: _abc.Iterable[_builtins.int] | None = ...,
+        mtp: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "mtp", b"mtp", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "max_tokens", b"max_tokens", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "id", b"id", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mtp: _TypeAlias = _typing.Literal["mtp"]  # noqa: Y015
+    _WhichOneofArgType__mtp: _TypeAlias = _typing.Literal["_mtp", b"_mtp"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mtp) -> _WhichOneofReturnType__mtp | None: ...
 
 Global___GenerateJob: _TypeAlias = GenerateJob  # noqa: Y015
 
@@ -443,6 +449,8 @@ class FinishEvent(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     DECODE_STEPS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    DECODED_TOKENS_FIELD_NUMBER: _builtins.int
+    DRAFTED_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     reason: Global___FinishReason.ValueType
     prompt_tokens: _builtins.int
@@ -459,6 +467,10 @@ class FinishEvent(_message.Message):
     """the first token comes with the prompt, without one"""
     cached_tokens: _builtins.int
     """of the prompt, that were in a snapshot"""
+    decoded_tokens: _builtins.int
+    """chosen in the decode steps"""
+    drafted_tokens: _builtins.int
+    """fed in them as guesses; decoded_tokens - decode_steps were right"""
     def __init__(
         self,
         *,
@@ -473,10 +485,12 @@ class FinishEvent(_message.Message):
         error: _builtins.str = ...,
         decode_steps: _builtins.int = ...,
         cached_tokens: _builtins.int = ...,
+        decoded_tokens: _builtins.int = ...,
+        drafted_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "decoded_tokens", b"decoded_tokens", "drafted_tokens", b"drafted_tokens", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,6 +62,7 @@ class StartRank(_message.Message):
     PREFIXES_ON_DISK_FIELD_NUMBER: _builtins.int
     CACHE_ROWS_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    MTP_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     rank: _builtins.int
     model_path: _builtins.str
@@ -81,6 +82,8 @@ class StartRank(_message.Message):
     """exact | trained; empty: exact"""
     batch: _builtins.int
     """most requests at a time; 0: one"""
+    mtp: _builtins.int
+    """most tokens drafted ahead; 0: the MTP stage is not loaded"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Part]:
         """of all ranks, by rank"""
@@ -105,10 +108,11 @@ class StartRank(_message.Message):
         prefixes_on_disk: _builtins.bool = ...,
         cache_rows: _builtins.str = ...,
         batch: _builtins.int = ...,
+        mtp: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_rows", b"cache_rows", "context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "prefix_bytes", b"prefix_bytes", "prefixes_on_disk", b"prefixes_on_disk", "rank", b"rank", "ring", b"ring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_rows", b"cache_rows", "context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "mtp", b"mtp", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "prefix_bytes", b"prefix_bytes", "prefixes_on_disk", b"prefixes_on_disk", "rank", b"rank", "ring", b"ring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,9 +17,10 @@ import mlx.core as mx
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Part
-from dsv4_tp.engine import Collectives, Engine, Limits, Team, join
+from dsv4_tp.engine import Collectives, Engine, Limits, Pace, Team, join
 from dsv4_tp.errors import ConfigError, InputError
-from dsv4_tp.modelspec import ModelSpec, read_spec
+from dsv4_tp.model import Model
+from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
 from dsv4_tp.plan import cache_bytes, room_bytes
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
@@ -35,6 +36,7 @@ _PASSING = (
     "prefill chunk",
     "context",
     "batch",
+    "drafts",
     "prefix cache",
 )  # facts that no row depends on
 
@@ -96,26 +98,28 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     Engine(
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
-        limits=_limits(start, loaded.spec),
+        limits=_limits(start, loaded.model),
         prefill_chunk=start.prefill_chunk,
         shelf=shelf,
         shelf_bytes=start.prefix_bytes,
+        pace=Pace(start.mtp) if loaded.model.drafts else None,
         inbox=link,
         progress=counters,
         emit=link.emit,
     ).run()
 
 
-def _limits(start: StartRank, spec: ModelSpec) -> Limits:
+def _limits(start: StartRank, model: Model) -> Limits:
     """What requests may take; as planned, but in the dtype that the rank really has."""
+    spec, mtp = model.spec, model.drafts
     context, dtype = start.context or spec.max_position_embeddings, DType(start.dtype)
     rows, batch = _cache_rows(start), start.batch or 1
     return Limits(
         spec.vocab_size,
         context,
         batch=batch,
-        room_bytes=room_bytes(spec, context, batch, dtype, rows),
-        cache_bytes=partial(cache_bytes, spec, dtype=dtype, rows=rows),
+        room_bytes=room_bytes(spec, context, batch, dtype, rows, mtp=mtp),
+        cache_bytes=partial(cache_bytes, spec, dtype=dtype, rows=rows, mtp=mtp),
     )
 
 
@@ -130,6 +134,7 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "context": str(start.context),
         "cache rows": _cache_rows(start),
         "batch": str(start.batch),
+        "drafts": str(start.mtp),
         "prefix cache": f"{start.prefix_bytes} bytes, on disk: {start.prefixes_on_disk}",
         "model": repr(read_spec(demo.model_dir(start.model_path))),
         "plan": repr(parts),
@@ -153,6 +158,7 @@ def _load(
         demo.model_dir(start.model_path),
         parts[start.rank],
         dtype=DType(start.dtype),
+        mtp=start.mtp > 0,
         cache_rows=_cache_rows(start),
         all_sum=collectives.all_sum,
         on_bytes=counters.loaded,

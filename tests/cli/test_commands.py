@@ -16,7 +16,7 @@ SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
     " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id"
 )
-CACHES = "--batch --cache-rows --prefix-cache-gb"
+CACHES = "--batch --mtp --cache-rows --prefix-cache-gb"
 CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
@@ -30,7 +30,7 @@ OPTIONS = {
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",
-    "generate": f"--name --address --prompt {SAMPLING} --json",
+    "generate": f"--name --address --prompt {SAMPLING} --mtp --json",
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
     "status": "--name --address --json",
     "down": "--name --address",
@@ -67,8 +67,8 @@ def test_everything_is_an_option_but_what_is_inspected():
         ),
         (
             config,
-            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH PREFILL_CHUNK ClusterConfig DTypeChoice "
-            "Host ModelConfig Ports PrefixCache Rank Timeouts check_name cluster_of_hosts "
+            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK ClusterConfig "
+            "DTypeChoice Host ModelConfig Ports PrefixCache Rank Timeouts check_name cluster_of_hosts "
             "model_path parse_weights read_cluster",
         ),
         (text, "Defaults Detokenizer Stops Text read_defaults"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from dsv4_tp import demo
 from dsv4_tp.core import DType, Event, ExpertSplit, Part, Sampling, ScoreRequest, TokenEvent
-from dsv4_tp.engine import Collectives, Team, join
+from dsv4_tp.engine import Collectives, Pace, Team, join
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
@@ -118,24 +118,28 @@ def write(
     np.savez(out / f"{collectives.rank}.npz", **texts)
 
 
-def many(collectives: Collectives, out: Path, *, count: int, batch: int) -> None:
-    """Requests that come and go together, then each of them alone."""
-    folder = ROOT / "public/a6_odd_scalars"
+def many(collectives: Collectives, out: Path, *, count: int, batch: int, depth: int = 0) -> None:
+    """Requests that come and go together, with drafts if `depth`; then each of them alone."""
+    folder = demo.path() if depth else ROOT / "public/a6_odd_scalars"
     parts = parts_of(folder, [1] * collectives.size, ExpertSplit.WIDTH)
-    own = parts[collectives.rank]
-    model = load_rank(folder, own, dtype=DType.FLOAT32, all_sum=collectives.all_sum).model
+    own, sums = parts[collectives.rank], collectives.all_sum
+    model = load_rank(folder, own, dtype=DType.FLOAT32, mtp=depth > 0, all_sum=sums).model
+    pace = Pace(depth, steady=True, depth=depth)
     how = {"team": Team(collectives, tuple(part.vocab for part in parts)), "prefill_chunk": 16}
     rng = random.Random(0)
     asked = some_requests(rng, count)
     cancelled = rng.sample(asked, 4)
-    events, _ = play(model, script(rng, asked, cancelled), batch=batch, **how)
-    together, alone, ends = [], [], []
+    events, _ = play(model, script(rng, asked, cancelled), batch=batch, pace=pace, **how)
+    together, alone, ends, right = [], [], [], 0
     for number, one in enumerate(asked):
         said, whole = tokens(events, one.id), tokens(answer(model, one, **how), one.id)
         together += [(number, token) for token in said]
         alone += [(number, token) for token in whole[: len(said)]]
-        ends.append((finish(events, one.id).generated_tokens, finish(events, one.id).reason.value))
-    np.savez(out / f"{collectives.rank}.npz", together=together, alone=alone, ends=ends)
+        end = finish(events, one.id)
+        ends.append((end.generated_tokens, end.reason.value))
+        right += end.decoded_tokens - end.decode_steps
+    told = {"together": together, "alone": alone, "ends": ends, "right": right}
+    np.savez(out / f"{collectives.rank}.npz", **told)
 
 
 def parts_of(folder: Path, weights: list[int], split: ExpertSplit) -> tuple[Part, ...]:
