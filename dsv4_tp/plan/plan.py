@@ -105,19 +105,8 @@ def make_plan(
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
     most = context or spec.max_position_embeddings
-    return Plan(
-        spec,
-        parts,
-        expert_split,
-        held,
-        acts,
-        most,
-        chunk,
-        cache_rows,
-        batch,
-        mtp=catalog.has_mtp,
-        asked_prefix_bytes=prefix_bytes,
-    )
+    caches = (most, chunk, cache_rows, batch, catalog.has_mtp)
+    return Plan(spec, parts, expert_split, held, acts, *caches, prefix_bytes)
 
 
 def _check_parts(spec: ModelSpec, parts: Sequence[Part], weights: Sequence[int]) -> None:
