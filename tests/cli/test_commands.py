@@ -68,8 +68,8 @@ def test_everything_is_an_option_but_what_is_inspected():
         (
             config,
             "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK ClusterConfig "
-            "DTypeChoice Host ModelConfig Ports PrefixCache Rank Timeouts check_name cluster_of_hosts "
-            "model_path parse_weights read_cluster",
+            "DTypeChoice Host ModelConfig Ports PrefixCache Rank Timeouts check_name "
+            "cluster_of_hosts model_path parse_weights read_cluster",
         ),
         (text, "Defaults Detokenizer Stops Text read_defaults"),
     ],
