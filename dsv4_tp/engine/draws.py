@@ -23,6 +23,7 @@ class Draw:
     sampling: Sampling
     position: int
     history: History = History()
+    allowed: bytes | None = None  # a bit for each id, the lowest of a byte first; None: all are
 
     @property
     def cuts(self) -> bool:
