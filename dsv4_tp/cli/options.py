@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import click
 
@@ -79,6 +79,14 @@ def _bias(text: str, value: str) -> float:
     if not -_MOST_BIAS <= number <= _MOST_BIAS:
         raise click.BadParameter(f"{text!r}: the value must be a number from -100 to 100.")
     return number
+
+
+def _whole(_ctx: click.Context, _param: click.Parameter, file: IO[str] | None) -> str | None:
+    """What is in the file."""
+    try:
+        return None if file is None else file.read()
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{file and file.name}: it is not UTF-8.") from error
 
 
 _not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
@@ -218,6 +226,13 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             multiple=True,
             type=click.IntRange(0, _MOST_ID - 1),
             help="End at this token, too; may be repeated.",
+        ),
+        click.option(
+            "--json-schema",
+            metavar="FILE",
+            type=click.File(encoding="utf-8"),
+            callback=_whole,
+            help="The text is JSON that validates against it.",
         ),
     )
     for option in reversed(options):

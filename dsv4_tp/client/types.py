@@ -25,6 +25,7 @@ class Ask:
     logprobs: int | None = None  # alternatives to each token; None: no log-probabilities
     stop: str | Sequence[str] = ()  # the text ends before the first of these; at most 16
     stop_ids: Sequence[int] = ()  # tokens that end it, beside the checkpoint's own
+    json_schema: str | None = None  # JSON; the text is one that validates against it
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from dsv4_tp.errors import RequestError
 
 FIELD = "json_schema"
 MOST_CHARACTERS = 1_000_000
-# A model that has lost its way would else go on with blanks for ever.
-_BLANKS = r"[ \n\t]{1,40}"
+# Between signs. A model that has lost its way would else go on with blanks for ever.
+_BLANKS = r" |\n[ \t]{0,20}"
 # Messages without them would carry the text that was made so far.
 LIMITS = LLParserLimits(verbose_errors=False)
 

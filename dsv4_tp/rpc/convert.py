@@ -157,6 +157,7 @@ def _generate_to_proto(request: core.Request) -> pb.GenerateJob:
         max_tokens=request.max_tokens,
         sampling=sampling_to_proto(request.sampling),
         stop_ids=request.stop_ids,
+        json_schema=request.json_schema,
     )
 
 
@@ -167,6 +168,7 @@ def _generate_from_proto(message: pb.GenerateJob) -> core.Request:
         max_tokens=message.max_tokens,
         sampling=sampling_from_proto(message.sampling),
         stop_ids=tuple(message.stop_ids),
+        json_schema=message.json_schema,
     )
 
 

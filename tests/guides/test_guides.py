@@ -106,9 +106,13 @@ def test_special_tokens_and_rows_without_a_token_are_never_text(vocabulary: Voca
 
 def test_blanks_come_to_an_end(vocabulary: Vocabulary):
     guide = Guide(vocabulary, SCHEMA, [END])
-    blank = ids_of("\n")
-    assert set(blank) <= set(allowed(guide, ids_of("{") + 39 * blank))
-    assert not set(blank) & set(allowed(guide, ids_of("{") + 40 * blank))
+    (line,), (space,) = ids_of("\n"), ids_of(" ")
+    begun = ids_of("{")
+    assert {line, space} <= set(allowed(guide, begun))
+    assert not {line, space} & set(allowed(guide, (*begun, space)))
+    indented = allowed(guide, (*begun, line, *19 * [space]))
+    assert (space in indented, line in indented) == (True, False)
+    assert space not in allowed(guide, (*begun, line, *20 * [space]))
 
 
 REFUSED = {
