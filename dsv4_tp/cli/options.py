@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import click
 
@@ -81,12 +81,12 @@ def _bias(text: str, value: str) -> float:
     return number
 
 
-def _whole(_ctx: click.Context, _param: click.Parameter, file: IO[str] | None) -> str | None:
+def _whole(_ctx: click.Context, _param: click.Parameter, file: Path | None) -> str | None:
     """What is in the file."""
     try:
-        return None if file is None else file.read()
-    except UnicodeDecodeError as error:
-        raise click.BadParameter(f"{file and file.name}: it is not UTF-8.") from error
+        return None if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file}: {error}.") from error
 
 
 _not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
@@ -212,6 +212,16 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             metavar="N",
             help="With --json: log-probabilities, and N alternatives to each token.",
         ),
+    )
+    command = _bounds(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _bounds(command: click.decorators.FC) -> click.decorators.FC:
+    """Where the text ends, and what it must look like."""
+    options = (
         click.option(
             "--stop",
             metavar="TEXT",
@@ -230,7 +240,7 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
         click.option(
             "--json-schema",
             metavar="FILE",
-            type=click.File(encoding="utf-8"),
+            type=click.Path(path_type=Path),
             callback=_whole,
             help="The text is JSON that validates against it.",
         ),
