@@ -92,6 +92,7 @@ class Request:
     sampling: Sampling
     stop_ids: tuple[int, ...] = ()
     mtp: int | None = None  # most tokens drafted ahead; None: the cluster's own choice
+    json_schema: str = ""  # what the text is held to; empty: nothing
 
 
 @dataclass(frozen=True, slots=True)

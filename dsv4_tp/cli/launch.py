@@ -15,6 +15,7 @@ from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
 from dsv4_tp.config import check_name
 from dsv4_tp.errors import ConfigError, RequestError
+from dsv4_tp.guides import check_schema
 from dsv4_tp.text import Text
 
 
@@ -63,6 +64,8 @@ def _check_prompts(asks: Sequence[Ask], checkpoint: Checkpoint, wanted: int | No
     context = wanted or checkpoint.spec.max_position_embeddings
     whose = "cluster" if wanted else "model"
     for ask in asks:
+        if ask.json_schema is not None:
+            check_schema(ask.json_schema)
         ids = text.chat_ids(ask.prompt) if ask.chat else text.prompt_ids(ask.prompt)
         if len(ids) >= context:
             raise RequestError(

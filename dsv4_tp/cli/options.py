@@ -81,6 +81,14 @@ def _bias(text: str, value: str) -> float:
     return number
 
 
+def _whole(_ctx: click.Context, _param: click.Parameter, file: Path | None) -> str | None:
+    """What is in the file."""
+    try:
+        return None if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file}: {error}.") from error
+
+
 _not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
 _positive = _number(lambda value: value > 0, "a number above 0")
 _fraction = _number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
@@ -212,6 +220,16 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             metavar="N",
             help="With --json: log-probabilities, and N alternatives to each token.",
         ),
+    )
+    command = _bounds(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _bounds(command: click.decorators.FC) -> click.decorators.FC:
+    """Where the text ends, and what it must look like."""
+    options = (
         click.option(
             "--stop",
             metavar="TEXT",
@@ -226,6 +244,13 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             multiple=True,
             type=click.IntRange(0, _MOST_ID - 1),
             help="End at this token, too; may be repeated.",
+        ),
+        click.option(
+            "--json-schema",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            callback=_whole,
+            help="The text is JSON that validates against it.",
         ),
     )
     for option in reversed(options):

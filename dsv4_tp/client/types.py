@@ -26,6 +26,7 @@ class Ask:
     stop: str | Sequence[str] = ()  # the text ends before the first of these; at most 16
     stop_ids: Sequence[int] = ()  # tokens that end it, beside the checkpoint's own
     mtp: int | None = None  # most tokens drafted ahead; 0: none
+    json_schema: str | None = None  # JSON; the text is one that validates against it
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.core import MOST_STOPS, Request, Sampling, ScoreRequest
-from dsv4_tp.errors import RequestError
+from dsv4_tp.errors import ModelError, RequestError
+from dsv4_tp.guides import check_schema
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.text import Text, read_defaults
 from dsv4_tp.v1 import cluster_pb2 as pb
@@ -40,6 +41,7 @@ class Prompts:
             sampling=self._sampling(asked),
             stop_ids=self._stop_ids(asked),
             mtp=asked.mtp if asked.HasField("mtp") else None,
+            json_schema=self._json_schema(asked),
         )
 
     def answer(self, asked: pb.GenerateRequest) -> Answer:
@@ -71,6 +73,15 @@ class Prompts:
         if asked.WhichOneof("input") == "user":
             return text.chat_ids(asked.user)
         return text.prompt_ids(asked.text)
+
+    def _json_schema(self, asked: pb.GenerateRequest) -> str:
+        """Refused here if texts cannot be held to it: before any rank hears of it."""
+        if asked.HasField("json_schema"):
+            if self._text is None:
+                file = self._model_dir / "tokenizer.json"
+                raise ModelError(f"{file}: no such file; json_schema needs it")
+            check_schema(asked.json_schema)
+        return asked.json_schema
 
     def _sampling(self, asked: pb.GenerateRequest) -> Sampling:
         """What the client says, else what the checkpoint's makers recommend."""

@@ -5,6 +5,7 @@ The only home of `mx.distributed`. It knows no gRPC, no file of a checkpoint and
 
 from dsv4_tp.engine.collectives import Collectives, Group, Ledger, Payload, Traffic
 from dsv4_tp.engine.group import check_addresses, join
+from dsv4_tp.engine.guided import Guide, GuideFor
 from dsv4_tp.engine.loop import Engine
 from dsv4_tp.engine.outside import Inbox, Progress
 from dsv4_tp.engine.pace import Pace
@@ -16,6 +17,8 @@ __all__ = [
     "Collectives",
     "Engine",
     "Group",
+    "Guide",
+    "GuideFor",
     "Inbox",
     "Ledger",
     "Limits",

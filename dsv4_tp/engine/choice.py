@@ -8,6 +8,7 @@ import numpy as np
 
 from dsv4_tp.engine import sampling as rules
 from dsv4_tp.engine.draws import Choice, Draw
+from dsv4_tp.engine.masks import masked
 from dsv4_tp.engine.packets import Rows, packet, read_packets, whole_candidates
 from dsv4_tp.engine.penalties import adjusted
 from dsv4_tp.engine.sampling import Heard
@@ -44,7 +45,7 @@ def choose_together(
 
 def _rows(team: Team, logits: mx.array, draws: Sequence[Draw]) -> Rows:
     span = team.span
-    changed = adjusted(logits, draws, span)
+    changed = masked(adjusted(logits, draws, span), draws, span)
     scores = rules.scored(changed, draws, span=span, vocab_size=team.vocab_size)
     return Rows(logits, changed, scores)
 

@@ -23,6 +23,7 @@ class Draw:
     sampling: Sampling
     position: int
     history: History = History()
+    allowed: bytes | None = None  # a bit for each id, the lowest of a byte first; None: all are
 
     @property
     def cuts(self) -> bool:
@@ -31,10 +32,10 @@ class Draw:
         return wish.temperature > 0 and (wish.top_k > 0 or wish.top_p < 1 or wish.min_p > 0)
 
 
-def draw_of(request: Request, tokens: tuple[int, ...]) -> Draw:
+def draw_of(request: Request, tokens: tuple[int, ...], allowed: bytes | None = None) -> Draw:
     """The token that follows a request's prompt and these of its answer."""
     position = len(request.prompt) + len(tokens)
-    return Draw(request.sampling, position, History(request.prompt, tokens))
+    return Draw(request.sampling, position, History(request.prompt, tokens), allowed)
 
 
 @dataclass(frozen=True, slots=True)

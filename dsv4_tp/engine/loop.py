@@ -23,6 +23,7 @@ from dsv4_tp.engine import drafting, lockstep
 from dsv4_tp.engine.batch import Batch
 from dsv4_tp.engine.common import common
 from dsv4_tp.engine.draws import Choice, Draw, draw_of
+from dsv4_tp.engine.guided import Guided, GuideFor, no_guides
 from dsv4_tp.engine.lockstep import State
 from dsv4_tp.engine.meter import Meter, finish_event
 from dsv4_tp.engine.outside import Inbox, Progress
@@ -44,6 +45,7 @@ class _Turn:
     meter: Meter
     cache: Cache  # of a generation; empty once it is in the batch
     pieces: Iterator[ScoreEvent]  # of a scoring
+    guided: Guided
 
 
 class Engine:
@@ -56,6 +58,7 @@ class Engine:
         prefill_chunk: prompt tokens fed at a time.
         shelf: snapshots of prompts seen before; None: an empty one.
         shelf_bytes: the most it may hold; 0: none are made.
+        guide_for: makes the guide of a request that has a schema.
         pace: of drafting, for a model with an MTP stage; None: nothing is drafted.
         inbox: where the command log arrives.
         progress: told of every step.
@@ -75,6 +78,7 @@ class Engine:
         shelf: Shelf | None = None,
         shelf_bytes: int = 0,
         pace: Pace | None = None,
+        guide_for: GuideFor = no_guides,
     ) -> None:
         self._pace = pace or Pace()
         assert model.drafts or not self._pace.most, "a model without an MTP stage drafts nothing"
@@ -85,6 +89,7 @@ class Engine:
         self._prefill_chunk = prefill_chunk
         self._shelf = shelf or Shelf()
         self._shelf_bytes = shelf_bytes
+        self._guide_for = guide_for
         self._inbox = inbox
         self._progress = progress
         self._emit = emit
@@ -134,7 +139,7 @@ class Engine:
         self._batch.add(step.request.id, turn.cache)
         state = _received(state, self._inbox.poll())
         streams = self._passes.feed([step.ids], turn.cache)
-        draws, least = [draw_of(step.request, ())], [state.received]
+        draws, least = [self._draw(step.request, ())], [state.received]
         choices, (agreed,) = self._passes.choose(
             streams, [(0, last)], draws, least=least, cache=turn.cache
         )
@@ -177,7 +182,7 @@ class Engine:
         """What follows each id of each row, and the least of what the ranks told beside it."""
         at = [(n, place) for n, row in enumerate(step.rows) for place in range(len(row.ids))]
         draws = [
-            draw_of(row.request, (*row.tokens, *row.drafts[:place]))
+            self._draw(row.request, (*row.tokens, *row.drafts[:place]))
             for row in step.rows
             for place in range(len(row.ids))
         ]
@@ -200,7 +205,7 @@ class Engine:
 
         def draw(row: int, drafts: tuple[int, ...]) -> Draw:
             request = step.requests[row]
-            return draw_of(request, (*texts[request.id], *drafts))
+            return self._draw(request, (*texts[request.id], *drafts))
 
         drafts = self._passes.draft(streams, told, cache, counts=counts, draw=draw)
         return drafting.drafted(state, step, drafts)
@@ -255,8 +260,9 @@ class Engine:
             cache = self._model.make_cache()
             if isinstance(step, Feed) and step.start:
                 self._shelf.restore(state.index, step.start, cache)
-            meter = Meter()
-            self._turns[step.request.id] = _Turn(meter, cache, self._pieces(step.request))
+            guided = Guided(step.request, self._guide_for)
+            turn = _Turn(Meter(), cache, self._pieces(step.request), guided)
+            self._turns[step.request.id] = turn
         return self._turns[step.request.id]
 
     def _pieces(self, request: Request | ScoreRequest) -> Iterator[ScoreEvent]:
@@ -267,7 +273,10 @@ class Engine:
     def _finished(self, ended: Ended) -> FinishEvent:
         turn = self._turns.pop(ended.request.id, None)
         self._batch.drop(ended.request.id)
-        return turn.meter.finish(ended) if turn else finish_event(ended)
+        return turn.meter.finish(turn.guided.told(ended)) if turn else finish_event(ended)
+
+    def _draw(self, request: Request, tokens: tuple[int, ...]) -> Draw:
+        return draw_of(request, tokens, self._turns[request.id].guided.allowed(tokens))
 
 
 def _told(row: Row, choices: Sequence[Choice]) -> tuple[int, ...]:

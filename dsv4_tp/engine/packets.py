@@ -54,7 +54,7 @@ class Rows:
     """What this rank has for the rows of a step, float32 [B, len(span)] each."""
 
     raws: mx.array  # the model's own logits
-    logits: mx.array  # with bias and penalties
+    logits: mx.array  # with bias and penalties, and -inf where an id is not allowed
     scores: mx.array  # by `sampling.scored`
 
 

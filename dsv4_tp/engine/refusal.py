@@ -58,6 +58,8 @@ def _generation(request: Request, limits: Limits) -> str:
         )
     if request.max_tokens < 1:
         return f"max_tokens is {request.max_tokens}; ask for at least 1"
+    if request.json_schema and not request.stop_ids:
+        return "json_schema: without stop ids a text cannot end; the checkpoint names none"
     return (
         _ids(request.prompt, limits)
         or _named("stop_ids", _ids(request.stop_ids, limits))

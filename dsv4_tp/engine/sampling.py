@@ -1,9 +1,9 @@
 """Choosing tokens from logits that are spread over the ranks by vocabulary: the rules.
 
-In this order: bias and penalties (`penalties`), temperature, top-k, top-p among what top-k left,
-min-p. The token is then the argmax of logit + T * noise, the noise being a function of (seed,
-position, id) only: so it does not depend on the number of ranks or on who else is in the batch,
-and a request can be replayed.
+In this order: bias and penalties (`penalties`), what is allowed (`masks`), temperature, top-k,
+top-p among what top-k left, min-p. The token is then the argmax of logit + T * noise, the noise
+being a function of (seed, position, id) only: so it does not depend on the number of ranks or on
+who else is in the batch, and a request can be replayed.
 
 Every rank sends its best candidates in one packet (`packets`), and every rank chooses the same
 token from the same packets. Knows what was heard and settings; no group, no model.

@@ -158,6 +158,7 @@ def _generate_to_proto(request: core.Request) -> pb.GenerateJob:
         sampling=sampling_to_proto(request.sampling),
         stop_ids=request.stop_ids,
         mtp=request.mtp,
+        json_schema=request.json_schema,
     )
 
 
@@ -169,6 +170,7 @@ def _generate_from_proto(message: pb.GenerateJob) -> core.Request:
         sampling=sampling_from_proto(message.sampling),
         stop_ids=tuple(message.stop_ids),
         mtp=message.mtp if message.HasField("mtp") else None,
+        json_schema=message.json_schema,
     )
 
 

@@ -216,10 +216,13 @@ class GenerateJob(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     STOP_IDS_FIELD_NUMBER: _builtins.int
     MTP_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     max_tokens: _builtins.int
     mtp: _builtins.int
     """most tokens drafted ahead; unset: as the cluster was launched"""
+    json_schema: _builtins.str
+    """the text is held to it; empty: to none"""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -235,10 +238,11 @@ class GenerateJob(_message.Message):
         sampling: Global___Sampling | None = ...,
         stop_ids: _abc.Iterable[_builtins.int] | None = ...,
         mtp: _builtins.int | None = ...,
+        json_schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "mtp", b"mtp", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "id", b"id", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "id", b"id", "json_schema", b"json_schema", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mtp: _TypeAlias = _typing.Literal["mtp"]  # noqa: Y015
     _WhichOneofArgType__mtp: _TypeAlias = _typing.Literal["_mtp", b"_mtp"]  # noqa: Y015

@@ -28,6 +28,7 @@ from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.convert import part_from_proto
 from dsv4_tp.rpc.progress import ProgressPage
 from dsv4_tp.v1.worker_pb2 import Joined, Ready, Refused, RunResponse, StartRank
+from dsv4_tp.worker.guides import Guides
 from dsv4_tp.worker.service import AgentLink
 
 _START_S = 30.0
@@ -95,6 +96,7 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     link.say(RunResponse(joined=Joined()))
     counters.phase("loading")
     loaded, shelf = _load(start, parts, link, collectives, counters)
+    guides = Guides(demo.model_dir(start.model_path), loaded.spec.vocab_size, collectives)
     Engine(
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
@@ -106,6 +108,7 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
         inbox=link,
         progress=counters,
         emit=link.emit,
+        guide_for=guides.guide,
     ).run()
 
 

@@ -14,7 +14,7 @@ from dsv4_tp.cli.main import run
 
 SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
-    " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id"
+    " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id --json-schema"
 )
 CACHES = "--batch --mtp --cache-rows --prefix-cache-gb"
 CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
@@ -128,6 +128,12 @@ def test_the_module_is_the_command():
         ("generate --prompt x --stop-id -1", "Invalid value for '--stop-id'"),
         ("generate --prompt x --stop=", "it is empty"),
         ("generate --prompt x" + 17 * " --stop x", "given 17 times; at most 16 are possible"),
+        ("generate --prompt x --json-schema no/such", "No such file or directory: 'no/such'"),
+        (f"generate --prompt x --json-schema {sys.executable}", "can't decode byte"),
+        (
+            "coordinator --prompt x --model demo --hosts a --json-schema pyproject.toml",
+            "is not JSON",
+        ),
         ("generate --prompt x --name a --address b:1", "--name and --address both say"),
         ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
         ("launch --dtype float16", "Invalid value for '--dtype'"),

@@ -10,18 +10,39 @@ import mlx.core as mx
 import numpy as np
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType, Event, ExpertSplit, Part, Sampling, ScoreRequest, TokenEvent
+from dsv4_tp.core import (
+    DType,
+    Event,
+    ExpertSplit,
+    Part,
+    Request,
+    Sampling,
+    ScoreRequest,
+    TokenEvent,
+)
 from dsv4_tp.engine import Collectives, Pace, Team, join
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.plan import make_plan
+from dsv4_tp.worker.guides import Guides
 from tests.engine.drive import answer, finish, greedy_text, play, request, scores, tokens
 from tests.engine.many import script, some_requests
 from tests.model.golden import ROOT
 
 PREFILL, ANSWER = 40, 10
+END = 1  # of the demo model's texts
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Z][a-z]{1,5}$"},
+        "age": {"type": "integer", "minimum": 1, "maximum": 99},
+        "likes": {"type": "array", "items": {"enum": ["rope", "mill"]}, "maxItems": 1},
+    },
+    "required": ["name", "age", "likes"],
+    "additionalProperties": False,
+}
 WAYS = {
     "greedy": Sampling(temperature=0),
     "drawn": Sampling(temperature=1.0, seed=2**63 + 5),
@@ -142,6 +163,39 @@ def many(collectives: Collectives, out: Path, *, count: int, batch: int, depth: 
     np.savez(out / f"{collectives.rank}.npz", **told)
 
 
+def guided_requests() -> list[Request]:
+    """Chosen in several ways, of the demo model."""
+    ways = {
+        "greedy": {"temperature": 0},
+        "drawn": {"seed": 5},
+        "flat": {"temperature": 9, "top_p": 0.9},
+    }
+    how = {"json_schema": json.dumps(SCHEMA), "stop_ids": (END,)}
+    prompt = (0, *range(300, 340))
+    return [
+        request(name, prompt, 90, sampling=Sampling(**way), **how) for name, way in ways.items()
+    ]
+
+
+def guided(collectives: Collectives, out: Path) -> None:
+    """The demo model's texts that are held to a schema; then one where a rank has no tokenizer."""
+    parts = parts_of(demo.path(), [1] * collectives.size, ExpertSplit.WIDTH)
+    own = parts[collectives.rank]
+    model = load_rank(demo.path(), own, dtype=DType.FLOAT32, all_sum=collectives.all_sum).model
+    team = Team(collectives, tuple(part.vocab for part in parts))
+    asked = guided_requests()
+
+    def events(tokenizer: Path) -> list[Event]:
+        guides = Guides(tokenizer, model.spec.vocab_size, collectives)
+        return answer(model, *asked, team=team, batch=len(asked), guide_for=guides.guide)
+
+    whole = events(demo.path())
+    texts = [tokens(whole, one.id) for one in asked]
+    lacking = finish(events(demo.path() if team.leads else out), asked[0].id).error
+    told = json.dumps({"texts": texts, "lacking": lacking})
+    (out / f"{collectives.rank}.json").write_text(told)
+
+
 def parts_of(folder: Path, weights: list[int], split: ExpertSplit) -> tuple[Part, ...]:
     spec = read_spec(folder)
     found = catalog(spec, read_headers(folder), mtp=False)
@@ -193,6 +247,7 @@ JOBS: dict[str, Callable[..., None]] = {
     "measure": measure,
     "write": write,
     "many": many,
+    "guided": guided,
     "nothing": nothing,
 }
 

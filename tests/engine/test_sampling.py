@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsv4_tp.core import Sampling, Span
-from dsv4_tp.engine import packets, penalties
+from dsv4_tp.engine import choice, packets, penalties
 from dsv4_tp.engine import sampling as rules
 from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.engine.collectives import Collectives
 from dsv4_tp.engine.draws import Choice, Draw, History
+from dsv4_tp.engine.masks import packed
 from dsv4_tp.engine.team import Team
 from tests.engine.together import (
     COMMAND,
@@ -145,7 +146,8 @@ def random_draw(rng: np.random.Generator) -> Draw:
         logprobs=some(rng.choice([0, 1, 5, 20]).item(), None),
     )
     given, made = (tuple(rng.integers(0, 40, 12).tolist()) for _ in range(2))
-    return Draw(setting, int(rng.integers(0, 2**20)), History(given, made))
+    allowed = some(packed(rng.choice(VOCAB, rng.choice([1, 9, 200]), replace=False).tolist()), None)
+    return Draw(setting, int(rng.integers(0, 2**20)), History(given, made), allowed)
 
 
 def is_same(got: Choice, expected: Choice) -> bool:
@@ -205,6 +207,7 @@ MISTAKES = {
     "the rest of the vocabulary is ignored": (rules, "is_wide", lambda *_: False),
     "bias and penalties are left out": (penalties, "_has_any", lambda _: False),
     "the prompt counts as generated": (penalties, "_changes", with_prompt),
+    "all is allowed": (choice, "masked", lambda logits, *_: logits),
     "log-sums of one rank": (packets, "_log_sum", lambda _: mx.array(0.0)),
     "noise by batch": (rules, "noise", lambda size, **_: mx.random.gumbel([size])),
 }
@@ -359,10 +362,11 @@ def test_bias_comes_before_repetition():
     assert changed(repetition_penalty=2.0, logit_bias=((0, 4.0), (4, -1.0)))[::4] == [3.0, 1.0]
 
 
-def test_logprobs_are_the_models_own():
+@pytest.mark.parametrize("allowed", [None, packed([0, 2])])
+def test_logprobs_are_the_models_own(allowed):
     row = np.log(np.array([[0.5, 0.3, 0.2]], dtype=np.float32))
     setting = Sampling(temperature=0, logit_bias=((2, 9.0),), logprobs=2)
-    (choice,) = chosen(row, [Draw(setting, 0)], spans_of(3, [1]))
+    (choice,) = chosen(row, [Draw(setting, 0, allowed=allowed)], spans_of(3, [1]))
     assert choice.token == 2
     assert np.exp(choice.logprob) == pytest.approx(0.2)
     assert [token for token, _ in choice.top] == [0, 1]

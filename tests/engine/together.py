@@ -89,6 +89,8 @@ def chosen(rows: np.ndarray, draws: Sequence[Draw], spans: Sequence[Span]) -> li
 def plainly_chosen(row: np.ndarray, draw: Draw) -> Choice:
     """The same choice, said in the shortest way over the whole vocabulary."""
     wish, logits = draw.sampling, plainly_changed(row, draw)
+    if logits.max() == -np.inf:
+        return Choice(None)
     scores = logits
     if wish.temperature > 0:
         noise = np.array(rules.noise(len(row), seed=wish.seed, position=draw.position))
@@ -99,7 +101,7 @@ def plainly_chosen(row: np.ndarray, draw: Draw) -> Choice:
 
 
 def plainly_changed(row: np.ndarray, draw: Draw) -> np.ndarray:
-    """The logits with bias and penalties, id by id in float32."""
+    """The logits with bias and penalties, id by id in float32; -inf where not allowed."""
     wish, history = draw.sampling, draw.history
     logits, factor = row.copy(), np.float32(wish.repetition_penalty)
     for token, bias in wish.logit_bias:
@@ -109,6 +111,9 @@ def plainly_changed(row: np.ndarray, draw: Draw) -> np.ndarray:
     for token in set(history.generated):
         count = history.generated.count(token)
         logits[token] -= np.float32(wish.presence_penalty + wish.frequency_penalty * count)
+    for token in range(len(row)) if draw.allowed is not None else ():
+        if token // 8 >= len(draw.allowed) or not draw.allowed[token // 8] >> token % 8 & 1:
+            logits[token] = -np.inf
     return logits
 
 

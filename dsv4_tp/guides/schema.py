@@ -1,0 +1,50 @@
+"""From a JSON schema to the library's grammar, or the words that say why there is none."""
+
+import json
+from collections.abc import Iterable
+
+from llguidance import LLMatcher, LLParserLimits
+
+from dsv4_tp.errors import RequestError
+
+FIELD = "json_schema"
+MOST_CHARACTERS = 1_000_000
+# Between signs. A model that has lost its way would else go on with blanks for ever.
+_BLANKS = r" |\n[ \t]{0,20}"
+# Messages without them would carry the text that was made so far.
+LIMITS = LLParserLimits(verbose_errors=False)
+
+
+def check_schema(schema: str) -> None:
+    """Whether texts can be held to the schema; needs no tokenizer.
+
+    Raises:
+        RequestError: it is not JSON, not a schema, impossible, or says what cannot be held to.
+    """
+    refused, words = LLMatcher.validate_grammar_with_warnings(grammar(schema), limits=LIMITS)
+    if refused:
+        raise refusal(words)
+
+
+def grammar(schema: str) -> str:
+    """The library's form of the schema, which it has not checked yet.
+
+    Raises:
+        RequestError: it is not JSON, or no object.
+    """
+    if len(schema) > MOST_CHARACTERS:
+        raise refusal([f"it has {len(schema):,} characters; the most are {MOST_CHARACTERS:,}"])
+    try:
+        found = json.loads(schema)
+        if not isinstance(found, dict):
+            raise refusal([f"a schema is a JSON object; this is {schema.strip()[:20]!r}"])
+        return LLMatcher.grammar_from_json_schema(
+            schema, {"whitespace_pattern": _BLANKS}, {"lenient": False}
+        )
+    except (ValueError, RecursionError) as error:
+        raise refusal([f"it is not JSON: {error}"]) from error
+
+
+def refusal(words: Iterable[str]) -> RequestError:
+    """The error of a schema, in the library's words."""
+    return RequestError(f"{FIELD}: {' '.join(' '.join(words).split())}")

@@ -1,0 +1,43 @@
+"""What a client asks becomes a request, or is refused before any rank hears of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dsv4_tp import demo
+from dsv4_tp.coordinator.prompts import Prompts
+from dsv4_tp.errors import ModelError, RequestError
+from dsv4_tp.modelspec import read_spec
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1 import types_pb2
+
+SPEC = read_spec(demo.path())
+
+
+def test_a_schema_goes_to_the_ranks_as_it_is():
+    schema = json.dumps({"type": "object"}, indent=3)
+    asked = pb.GenerateRequest(text="x", json_schema=schema)
+    assert Prompts(demo.path(), SPEC).request(asked).json_schema == schema
+    assert Prompts(demo.path(), SPEC).request(pb.GenerateRequest(text="x")).json_schema == ""
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [("", "it is not JSON"), ('{"not": {}}', 'Unimplemented keys: ["not"]')],
+)
+def test_a_schema_that_cannot_be_held_to_is_refused(schema: str, says: str):
+    asked = pb.GenerateRequest(text="x", json_schema=schema)
+    with pytest.raises(RequestError, match=r"^json_schema: ") as refused:
+        Prompts(demo.path(), SPEC).request(asked)
+    assert says in str(refused.value)
+
+
+def test_without_a_tokenizer_no_text_can_be_held_to_a_schema(tmp_path: Path):
+    for name in ("config.json", "generation_config.json"):
+        shutil.copy(demo.path() / name, tmp_path)
+    prompts, ids = Prompts(tmp_path, SPEC), types_pb2.Row(ids=[5])
+    assert prompts.request(pb.GenerateRequest(ids=ids)).prompt == (5,)
+    with pytest.raises(ModelError, match=r"tokenizer\.json: no such file; json_schema needs it"):
+        prompts.request(pb.GenerateRequest(ids=ids, json_schema="{}"))
