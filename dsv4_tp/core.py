@@ -64,6 +64,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # a stop token, or a stop string
     LENGTH = "length"  # max_tokens
     CANCELLED = "cancelled"
+    TIMEOUT = "timeout"  # its time limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,11 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What options say of a cluster's caches; where they say nothing, the file does."""
+    """What options say of requests and caches; where they say nothing, the file does."""
 
     context: int | None = None
     batch: int | None = None
+    queue: int | None = None
     cache_rows: str | None = None
     prefix_cache_gb: float | None = None
     prefix_cache_on_disk: bool = False
@@ -50,6 +51,7 @@ class Running:
             config,
             context=self.context or config.context,
             batch=self.batch or config.batch,
+            queue=config.queue if self.queue is None else self.queue,
             cache_rows=CacheRows(self.cache_rows or config.cache_rows),
             prefix_cache=PrefixCache(
                 given.nbytes if size_gb is None else int(size_gb * GB),

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from dsv4_tp.config import BATCH, MOST_BATCH
+from dsv4_tp.config import BATCH, MOST_BATCH, QUEUE
 from dsv4_tp.core import MOST_STOPS, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
@@ -119,6 +119,12 @@ batch = click.option(
     metavar="N",
     help=f"Most requests at a time; default {BATCH}.",
 )
+queue = click.option(
+    "--queue",
+    type=click.IntRange(0),
+    metavar="N",
+    help=f"Most requests that wait, more are refused; default {QUEUE}.",
+)
 cache_rows = click.option(
     "--cache-rows",
     type=click.Choice([rows.value for rows in CacheRows]),
@@ -147,7 +153,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     on_disk = click.option(
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
-    running = (on_disk, prefix_cache, cache_rows, batch, dtype, context)
+    running = (on_disk, prefix_cache, cache_rows, queue, batch, dtype, context)
     for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
         command = option(command)
     return command
@@ -178,7 +184,7 @@ def sampling(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--top-k", type=click.IntRange(0), metavar="K", help="0: off."),
         click.option("--seed", type=click.IntRange(0, _MOST_SEED), metavar="S", help="Of chance."),
     )
-    command = _further(command)
+    command = _further(_ending(command))
     for option in reversed(options):
         command = option(command)
     return command
@@ -204,6 +210,15 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             metavar="N",
             help="With --json: log-probabilities, and N alternatives to each token.",
         ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _ending(command: click.decorators.FC) -> click.decorators.FC:
+    """What ends a text beside its length and its last token."""
+    options = (
         click.option(
             "--stop",
             metavar="TEXT",
@@ -218,6 +233,14 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
             multiple=True,
             type=click.IntRange(0, _MOST_ID - 1),
             help="End at this token, too; may be repeated.",
+        ),
+        click.option(
+            "--time-limit",
+            "time_limit_s",
+            type=float,
+            metavar="SECONDS",
+            callback=_positive,
+            help="End by then, waiting included. Default: the cluster's, if it has one.",
         ),
     )
     for option in reversed(options):

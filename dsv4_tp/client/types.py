@@ -25,6 +25,7 @@ class Ask:
     logprobs: int | None = None  # alternatives to each token; None: no log-probabilities
     stop: str | Sequence[str] = ()  # the text ends before the first of these; at most 16
     stop_ids: Sequence[int] = ()  # tokens that end it, beside the checkpoint's own
+    time_limit_s: float | None = None  # from its arrival, waiting included; None: the cluster's
 
 
 @dataclass(frozen=True, slots=True)

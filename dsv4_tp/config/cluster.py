@@ -10,6 +10,7 @@ MAX_RANKS = 16
 PREFILL_CHUNK = 512
 BATCH = 8
 MOST_BATCH = 64
+QUEUE = 64
 LOCALHOST = "localhost"
 DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
 
@@ -89,6 +90,8 @@ class ClusterConfig:
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most requests at a time
+    queue: int = QUEUE  # most that wait; more are refused
+    time_limit_s: float | None = None  # of requests that name none; None: as long as it takes
     prefix_cache: PrefixCache = PrefixCache()
 
     @property

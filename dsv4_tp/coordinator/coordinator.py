@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.fleet import Fleet
+from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import Setup
-from dsv4_tp.coordinator.state import ClusterState, Phase, first_state, step, verdict
-from dsv4_tp.errors import Dsv4Error, RankFailure
+from dsv4_tp.coordinator.state import ClusterState, first_state, refused, step
+from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.log import log
 
 EPOCH = 1  # a restart would count on from here
@@ -35,6 +36,7 @@ class Coordinator:
         self.setup = setup
         self.state: ClusterState = first_state(
             setup.hosts,
+            Requests(setup.batch, setup.queue, setup.time_limit_s),
             beat_s=setup.timeouts.beat_s,
             drain_s=_DRAIN_S,
             now_s=time.monotonic(),
@@ -68,15 +70,19 @@ class Coordinator:
         """End the cluster: when its work is done, or at once."""
         self.hear(events.Dismissed(now))
 
-    async def serve(self, request: core.Request | core.ScoreRequest) -> AsyncIterator[core.Event]:
+    async def serve(
+        self, request: core.Request | core.ScoreRequest, *, time_limit_s: float | None = None
+    ) -> AsyncIterator[core.Event]:
         """The events of one request, the last of them a FinishEvent.
 
-        Raises RankFailure if the cluster fails, Dsv4Error if it does not take requests or ends.
+        Raises RankFailure if the cluster fails, BusyError if too many requests wait, Dsv4Error if
+        the cluster does not take requests or ends.
         """
-        self._admit()
+        if error := refused(self.state):
+            raise error
         stream: _Stream = asyncio.Queue()
         self._streams[request.id] = stream
-        self.hear(events.Asked(request))
+        self.hear(events.Asked(request, time_limit_s))
         try:
             async for event in _until_finished(stream):
                 yield event
@@ -93,12 +99,6 @@ class Coordinator:
         self.state, actions = step(self.state, event, time.monotonic())
         for action in actions:
             self._do(action)
-
-    def _admit(self) -> None:
-        if fault := verdict(self.state):
-            raise RankFailure(fault.message)
-        if self.state.phase is not Phase.READY:
-            raise Dsv4Error(f"the cluster takes no requests: it is {self.state.phase}")
 
     def _do(self, action: events.Action) -> None:
         match action:

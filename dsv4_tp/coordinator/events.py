@@ -78,6 +78,7 @@ class Asked:
     """A client wants this request served."""
 
     request: core.Request | core.ScoreRequest
+    time_limit_s: float | None = None  # from now on; None: what the cluster says
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dsv4_tp.coordinator.coordinator import EPOCH, Coordinator
 from dsv4_tp.coordinator.prompts import Prompts, score_request
 from dsv4_tp.coordinator.setup import AgentSetup
 from dsv4_tp.coordinator.state import verdict
-from dsv4_tp.core import FinishEvent, ScoreEvent, TokenEvent
-from dsv4_tp.errors import RequestError
+from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
+from dsv4_tp.errors import DeadlineError, RequestError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
@@ -28,7 +28,8 @@ class ClusterService(ClusterServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Tokens and their text as they come; a client that leaves cancels."""
         wanted, answer = self._prompts.request(request), self._prompts.answer(request)
-        async for event in self._coordinator.serve(wanted):
+        limit_s = self._prompts.time_limit_s(request)
+        async for event in self._coordinator.serve(wanted, time_limit_s=limit_s):
             match event:
                 case TokenEvent():
                     if response := answer.token(event):
@@ -98,5 +99,8 @@ class ClusterService(ClusterServiceServicer):
 
 
 def _check(event: FinishEvent) -> None:
+    """Half a score is none."""
     if event.error:
         raise RequestError(event.error)
+    if event.reason is FinishReason.TIMEOUT:
+        raise DeadlineError("the score was not done within its time limit")

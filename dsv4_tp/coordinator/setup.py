@@ -35,6 +35,8 @@ class Setup:
     context: int  # most tokens of a sequence
     cache_rows: CacheRows
     batch: int  # most requests at a time
+    queue: int  # most that wait
+    time_limit_s: float | None  # of requests that name none
     prefix_bytes: int  # for snapshots of prompts, on each rank
     prefixes_on_disk: bool
     timeouts: Timeouts

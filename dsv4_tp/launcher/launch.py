@@ -122,6 +122,8 @@ class _Launch:
             context=plan.context,
             cache_rows=plan.cache_rows,
             batch=config.batch,
+            queue=config.queue,
+            time_limit_s=config.time_limit_s,
             prefix_bytes=plan.prefix_bytes,
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,

@@ -14,10 +14,12 @@ from dsv4_tp.cli.main import run
 
 SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
-    " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id"
+    " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id --time-limit"
 )
-CACHES = "--batch --cache-rows --prefix-cache-gb"
-CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
+CACHES = "--cache-rows --prefix-cache-gb"
+CLUSTER = (
+    f"--model --hosts -f --file --context --dtype --batch --queue {CACHES} --prefix-cache-on-disk"
+)
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
     "agent": "--bind --port --state-dir --detach",
@@ -25,7 +27,7 @@ OPTIONS = {
     "worker": "--socket --progress",
     "coordinator": LAUNCH,
     "launch": LAUNCH,
-    "plan": f"--model --ranks --split --hosts -f --file --context {CACHES} "
+    "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
     "--memory --bandwidth --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
@@ -67,9 +69,9 @@ def test_everything_is_an_option_but_what_is_inspected():
         ),
         (
             config,
-            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH PREFILL_CHUNK ClusterConfig DTypeChoice "
-            "Host ModelConfig Ports PrefixCache Rank Timeouts check_name cluster_of_hosts "
-            "model_path parse_weights read_cluster",
+            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH PREFILL_CHUNK QUEUE ClusterConfig "
+            "DTypeChoice Host ModelConfig Ports PrefixCache Rank Timeouts check_name "
+            "cluster_of_hosts model_path parse_weights read_cluster",
         ),
         (text, "Defaults Detokenizer Stops Text read_defaults"),
     ],
@@ -128,12 +130,14 @@ def test_the_module_is_the_command():
         ("generate --prompt x --stop-id -1", "Invalid value for '--stop-id'"),
         ("generate --prompt x --stop=", "it is empty"),
         ("generate --prompt x" + 17 * " --stop x", "given 17 times; at most 16 are possible"),
+        ("generate --prompt x --time-limit 0", "0.0 is not a number above 0"),
         ("generate --prompt x --name a --address b:1", "--name and --address both say"),
         ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
         ("launch --dtype float16", "Invalid value for '--dtype'"),
         ("coordinator --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
         ("coordinator --hosts localhost --logit-bias 5=1", "--logit-bias needs --prompt"),
         ("coordinator --hosts localhost --stop-id 5", "--stop-id needs --prompt"),
+        ("coordinator --hosts localhost --time-limit 5", "--time-limit needs --prompt"),
         ("coordinator --hosts localhost --model demo --json", "--json needs --prompt"),
         ("coordinator --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
         ("coordinator --hosts localhost", "which model? give --model"),

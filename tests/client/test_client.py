@@ -10,7 +10,7 @@ import pytest
 
 from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats
 from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest
-from dsv4_tp.errors import Dsv4Error, RankFailure, RequestError
+from dsv4_tp.errors import BusyError, Dsv4Error, RankFailure, RequestError
 from dsv4_tp.rpc.server import bind, make_server
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
@@ -100,7 +100,7 @@ def test_what_is_not_asked_for_is_left_to_the_cluster():
     settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 0.5, "top_k": 0, "seed": 0}
     settings |= {"min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.0}
     settings |= {"frequency_penalty": -1.0, "logit_bias": {5: 2.0}, "logprobs": 0}
-    settings |= {"stop": ["a", "b"], "stop_ids": [4]}
+    settings |= {"stop": ["a", "b"], "stop_ids": [4], "time_limit_s": 0.5}
     generate(service, Ask("x", chat=True, **settings))
     assert service.asked == pb.GenerateRequest(user="x", **settings)
     assert service.asked.HasField("temperature")
@@ -134,7 +134,9 @@ def test_one_stop_string_may_stand_alone():
     assert service.asked == pb.GenerateRequest(text="x", stop=["END"])
 
 
-@pytest.mark.parametrize("error", [RequestError("no"), RankFailure("rank 1 on b: killed")])
+@pytest.mark.parametrize(
+    "error", [RequestError("no"), BusyError("1"), RankFailure("rank 1 on b: killed")]
+)
 def test_the_cluster_s_error_comes_back_as_it_was_raised(error: Dsv4Error):
     with pytest.raises(type(error), match=str(error)):
         generate(Scripted(pb.GenerateResponse(tokens=[1]), error), Ask("x"))
