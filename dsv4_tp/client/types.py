@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dsv4_tp.core import FinishReason, RankReport
+from dsv4_tp.core import FinishReason, RankReport, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Stats:
     collectives_per_token: float
     wire_bytes_per_token: float  # payload one rank sends, one way
     cached_tokens: int = 0  # of the prompt, that an earlier one had begun with
+    queue_s: float = 0.0  # from its arrival to its start
+    first_token_s: float | None = None  # from its arrival to its first token, if it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,17 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What a cluster has done since its launch, and how many requests are there now."""
+
+    running: int
+    waiting: int
+    ended: Mapping[str, int]  # requests by their finish reason, or `refused`
+    prefill: Work
+    decode: Work
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     """A whole cluster."""
 
@@ -98,3 +111,4 @@ class ClusterStatus:
     version: str
     failure: str  # why the phase is failed
     hosts: tuple[HostStatus, ...]
+    totals: Totals

@@ -92,5 +92,7 @@ def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Fini
         collectives_per_token=event.collectives / steps if steps else 0.0,
         wire_bytes_per_token=event.wire_bytes / steps if steps else 0.0,
         cached_tokens=event.cached_tokens,
+        queue_s=event.queue_s,
+        first_token_s=event.first_token_s,
     )
     return pb.Finish(reason=reason_to_proto(reason), stats=stats)

@@ -20,7 +20,7 @@ EPOCH = 1  # a restart would count on from here
 _TICK_S = 0.25
 _DRAIN_S = 45.0
 
-_Stream = asyncio.Queue[core.Event | Dsv4Error]
+_Stream = asyncio.Queue[core.Told | Dsv4Error]
 
 
 class Coordinator:
@@ -72,7 +72,7 @@ class Coordinator:
 
     async def serve(
         self, request: core.Request | core.ScoreRequest, *, time_limit_s: float | None = None
-    ) -> AsyncIterator[core.Event]:
+    ) -> AsyncIterator[core.Told]:
         """The events of one request, the last of them a FinishEvent.
 
         Raises RankFailure if the cluster fails, BusyError if too many requests wait, Dsv4Error if
@@ -90,9 +90,11 @@ class Coordinator:
             del self._streams[request.id]
             self.cancel(request.id)
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(
+        self, request_id: str, reason: core.FinishReason = core.FinishReason.CANCELLED
+    ) -> None:
         """End a request at the next step border; one that has ended already is left alone."""
-        self.hear(events.Abandoned(request_id))
+        self.hear(events.Abandoned(request_id, reason))
 
     def hear(self, event: events.Event) -> None:
         """Decide about an event, and do what follows."""
@@ -125,7 +127,7 @@ class Coordinator:
             for line in fault.last_stderr.splitlines():
                 log("stderr", line=line)
 
-    def _deliver(self, event: core.Event) -> None:
+    def _deliver(self, event: core.Told) -> None:
         # The client may have gone before it knew how its request ended.
         if stream := self._streams.get(event.request_id):
             stream.put_nowait(event)
@@ -141,7 +143,7 @@ class Coordinator:
             self.hear(events.Ticked())
 
 
-async def _until_finished(stream: _Stream) -> AsyncIterator[core.Event]:
+async def _until_finished(stream: _Stream) -> AsyncIterator[core.Told]:
     while True:
         event = await stream.get()
         if isinstance(event, Dsv4Error):

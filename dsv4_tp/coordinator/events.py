@@ -34,7 +34,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A rank tells of a request."""
+    """A rank tells of a request, or of a step."""
 
     rank: int
     event: core.Event
@@ -86,6 +86,7 @@ class Abandoned:
     """The client of a request went away, or has all it wanted."""
 
     request_id: str
+    reason: core.FinishReason = core.FinishReason.CANCELLED  # with which it is to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Broadcast:
 class Deliver:
     """What a rank told, for the client of its request."""
 
-    event: core.Event
+    event: core.Told
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,14 +143,16 @@ def _serve(
     match event:
         case events.Said(rank=rank, event=said):
             # Every rank tells how a request ended; the first rank's word is enough.
-            return _served(state, requests.said(state.requests, said)) if rank == 0 else (state, ())
+            if rank:
+                return state, ()
+            return _served(state, requests.said(state.requests, said, now_s))
         case events.Asked():
             assert refused(state) is None, "requests are let in only while they are taken"
             return _served(state, requests.asked(state.requests, event, now_s))
-        case events.Abandoned(request_id=request_id):
+        case events.Abandoned():
             if state.stopping:
                 return state, ()
-            return _served(state, requests.abandoned(state.requests, request_id))
+            return _served(state, requests.abandoned(state.requests, event))
 
 
 def _served(state: ClusterState, change: requests.Change) -> Step:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from dsv4_tp.v1 import types_pb2 as dsv4__tp_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64sv4_tp/v1/cluster.proto\x12\ndsv4_tp.v1\x1a\x16\x64sv4_tp/v1/types.proto\"\xa6\x05\n\x0fGenerateRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04user\x18\x02 \x01(\tH\x00\x12\x1e\n\x03ids\x18\x03 \x01(\x0b\x32\x0f.dsv4_tp.v1.RowH\x00\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05top_k\x18\x07 \x01(\rH\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x05\x88\x01\x01\x12\x12\n\x05min_p\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x0b \x01(\x01H\x08\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x0c \x01(\x01H\t\x88\x01\x01\x12>\n\nlogit_bias\x18\r \x03(\x0b\x32*.dsv4_tp.v1.GenerateRequest.LogitBiasEntry\x12\x15\n\x08logprobs\x18\x0e \x01(\rH\n\x88\x01\x01\x12\x0c\n\x04stop\x18\x0f \x03(\t\x12\x10\n\x08stop_ids\x18\x10 \x03(\r\x12\x19\n\x0ctime_limit_s\x18\x11 \x01(\x01H\x0b\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05inputB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobsB\x0f\n\r_time_limit_s\"\x90\x01\n\x10GenerateResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\'\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x12.dsv4_tp.v1.FinishH\x00\x88\x01\x01\x12*\n\x08logprobs\x18\x04 \x03(\x0b\x32\x18.dsv4_tp.v1.TokenLogprobB\t\n\x07_finish\"E\n\x0cTokenLogprob\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12$\n\x03top\x18\x02 \x03(\x0b\x32\x17.dsv4_tp.v1.Alternative\"T\n\x06\x46inish\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.dsv4_tp.v1.FinishReason\x12 \n\x05stats\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.Stats\"\xc7\x01\n\x05Stats\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x18\n\x10generated_tokens\x18\x02 \x01(\r\x12\x11\n\tprefill_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\x12\x14\n\x0ctokens_per_s\x18\x05 \x01(\x01\x12\x1d\n\x15\x63ollectives_per_token\x18\x06 \x01(\x01\x12\x1c\n\x14wire_bytes_per_token\x18\x07 \x01(\x01\x12\x15\n\rcached_tokens\x18\x08 \x01(\r\"Q\n\x0cScoreRequest\x12\x1d\n\x04rows\x18\x01 \x03(\x0b\x32\x0f.dsv4_tp.v1.Row\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\x13\n\x0bwant_logits\x18\x03 \x01(\x08\"J\n\rScoreResponse\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0e\n\x06logits\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0b\n\x03nll\x18\x04 \x03(\x01\"\x0f\n\rStatusRequest\"\xa8\x01\n\x0eStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nmodel_path\x18\x04 \x01(\t\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12%\n\x05hosts\x18\x06 \x03(\x0b\x32\x16.dsv4_tp.v1.HostStatus\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\"U\n\nHostStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05ranks\x18\x02 \x03(\x0b\x32\x16.dsv4_tp.v1.RankStatus\x12\x12\n\nbeat_age_s\x18\x03 \x01(\x01\"a\n\nRankStatus\x12&\n\x06report\x18\x01 \x01(\x0b\x32\x16.dsv4_tp.v1.RankReport\x12\x15\n\rplanned_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cweight_bytes\x18\x03 \x01(\x04\"\r\n\x0b\x44ownRequest\"\x0e\n\x0c\x44ownResponse2\x95\x02\n\x0e\x43lusterService\x12G\n\x08Generate\x12\x1b.dsv4_tp.v1.GenerateRequest\x1a\x1c.dsv4_tp.v1.GenerateResponse0\x01\x12>\n\x05Score\x12\x18.dsv4_tp.v1.ScoreRequest\x1a\x19.dsv4_tp.v1.ScoreResponse0\x01\x12?\n\x06Status\x12\x19.dsv4_tp.v1.StatusRequest\x1a\x1a.dsv4_tp.v1.StatusResponse\x12\x39\n\x04\x44own\x12\x17.dsv4_tp.v1.DownRequest\x1a\x18.dsv4_tp.v1.DownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64sv4_tp/v1/cluster.proto\x12\ndsv4_tp.v1\x1a\x16\x64sv4_tp/v1/types.proto\"\xa6\x05\n\x0fGenerateRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04user\x18\x02 \x01(\tH\x00\x12\x1e\n\x03ids\x18\x03 \x01(\x0b\x32\x0f.dsv4_tp.v1.RowH\x00\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05top_k\x18\x07 \x01(\rH\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x05\x88\x01\x01\x12\x12\n\x05min_p\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x0b \x01(\x01H\x08\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x0c \x01(\x01H\t\x88\x01\x01\x12>\n\nlogit_bias\x18\r \x03(\x0b\x32*.dsv4_tp.v1.GenerateRequest.LogitBiasEntry\x12\x15\n\x08logprobs\x18\x0e \x01(\rH\n\x88\x01\x01\x12\x0c\n\x04stop\x18\x0f \x03(\t\x12\x10\n\x08stop_ids\x18\x10 \x03(\r\x12\x19\n\x0ctime_limit_s\x18\x11 \x01(\x01H\x0b\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05inputB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobsB\x0f\n\r_time_limit_s\"\x90\x01\n\x10GenerateResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\'\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x12.dsv4_tp.v1.FinishH\x00\x88\x01\x01\x12*\n\x08logprobs\x18\x04 \x03(\x0b\x32\x18.dsv4_tp.v1.TokenLogprobB\t\n\x07_finish\"E\n\x0cTokenLogprob\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12$\n\x03top\x18\x02 \x03(\x0b\x32\x17.dsv4_tp.v1.Alternative\"T\n\x06\x46inish\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.dsv4_tp.v1.FinishReason\x12 \n\x05stats\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.Stats\"\x86\x02\n\x05Stats\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x18\n\x10generated_tokens\x18\x02 \x01(\r\x12\x11\n\tprefill_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\x12\x14\n\x0ctokens_per_s\x18\x05 \x01(\x01\x12\x1d\n\x15\x63ollectives_per_token\x18\x06 \x01(\x01\x12\x1c\n\x14wire_bytes_per_token\x18\x07 \x01(\x01\x12\x15\n\rcached_tokens\x18\x08 \x01(\r\x12\x0f\n\x07queue_s\x18\t \x01(\x01\x12\x1a\n\rfirst_token_s\x18\n \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_first_token_s\"Q\n\x0cScoreRequest\x12\x1d\n\x04rows\x18\x01 \x03(\x0b\x32\x0f.dsv4_tp.v1.Row\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\x13\n\x0bwant_logits\x18\x03 \x01(\x08\"J\n\rScoreResponse\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0e\n\x06logits\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0b\n\x03nll\x18\x04 \x03(\x01\"\x0f\n\rStatusRequest\"\xcc\x01\n\x0eStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nmodel_path\x18\x04 \x01(\t\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12%\n\x05hosts\x18\x06 \x03(\x0b\x32\x16.dsv4_tp.v1.HostStatus\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\x12\"\n\x06totals\x18\t \x01(\x0b\x32\x12.dsv4_tp.v1.Totals\"\xcb\x01\n\x06Totals\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12,\n\x05\x65nded\x18\x03 \x03(\x0b\x32\x1d.dsv4_tp.v1.Totals.EndedEntry\x12!\n\x07prefill\x18\x04 \x01(\x0b\x32\x10.dsv4_tp.v1.Work\x12 \n\x06\x64\x65\x63ode\x18\x05 \x01(\x0b\x32\x10.dsv4_tp.v1.Work\x1a,\n\nEndedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"U\n\nHostStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05ranks\x18\x02 \x03(\x0b\x32\x16.dsv4_tp.v1.RankStatus\x12\x12\n\nbeat_age_s\x18\x03 \x01(\x01\"a\n\nRankStatus\x12&\n\x06report\x18\x01 \x01(\x0b\x32\x16.dsv4_tp.v1.RankReport\x12\x15\n\rplanned_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cweight_bytes\x18\x03 \x01(\x04\"\r\n\x0b\x44ownRequest\"\x0e\n\x0c\x44ownResponse2\x95\x02\n\x0e\x43lusterService\x12G\n\x08Generate\x12\x1b.dsv4_tp.v1.GenerateRequest\x1a\x1c.dsv4_tp.v1.GenerateResponse0\x01\x12>\n\x05Score\x12\x18.dsv4_tp.v1.ScoreRequest\x1a\x19.dsv4_tp.v1.ScoreResponse0\x01\x12?\n\x06Status\x12\x19.dsv4_tp.v1.StatusRequest\x1a\x1a.dsv4_tp.v1.StatusResponse\x12\x39\n\x04\x44own\x12\x17.dsv4_tp.v1.DownRequest\x1a\x18.dsv4_tp.v1.DownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST_LOGITBIASENTRY']._loaded_options = None
   _globals['_GENERATEREQUEST_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_TOTALS_ENDEDENTRY']._loaded_options = None
+  _globals['_TOTALS_ENDEDENTRY']._serialized_options = b'8\001'
   _globals['_GENERATEREQUEST']._serialized_start=65
   _globals['_GENERATEREQUEST']._serialized_end=743
   _globals['_GENERATEREQUEST_LOGITBIASENTRY']._serialized_start=520
@@ -45,23 +47,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINISH']._serialized_start=963
   _globals['_FINISH']._serialized_end=1047
   _globals['_STATS']._serialized_start=1050
-  _globals['_STATS']._serialized_end=1249
-  _globals['_SCOREREQUEST']._serialized_start=1251
-  _globals['_SCOREREQUEST']._serialized_end=1332
-  _globals['_SCORERESPONSE']._serialized_start=1334
-  _globals['_SCORERESPONSE']._serialized_end=1408
-  _globals['_STATUSREQUEST']._serialized_start=1410
-  _globals['_STATUSREQUEST']._serialized_end=1425
-  _globals['_STATUSRESPONSE']._serialized_start=1428
-  _globals['_STATUSRESPONSE']._serialized_end=1596
-  _globals['_HOSTSTATUS']._serialized_start=1598
-  _globals['_HOSTSTATUS']._serialized_end=1683
-  _globals['_RANKSTATUS']._serialized_start=1685
-  _globals['_RANKSTATUS']._serialized_end=1782
-  _globals['_DOWNREQUEST']._serialized_start=1784
-  _globals['_DOWNREQUEST']._serialized_end=1797
-  _globals['_DOWNRESPONSE']._serialized_start=1799
-  _globals['_DOWNRESPONSE']._serialized_end=1813
-  _globals['_CLUSTERSERVICE']._serialized_start=1816
-  _globals['_CLUSTERSERVICE']._serialized_end=2093
+  _globals['_STATS']._serialized_end=1312
+  _globals['_SCOREREQUEST']._serialized_start=1314
+  _globals['_SCOREREQUEST']._serialized_end=1395
+  _globals['_SCORERESPONSE']._serialized_start=1397
+  _globals['_SCORERESPONSE']._serialized_end=1471
+  _globals['_STATUSREQUEST']._serialized_start=1473
+  _globals['_STATUSREQUEST']._serialized_end=1488
+  _globals['_STATUSRESPONSE']._serialized_start=1491
+  _globals['_STATUSRESPONSE']._serialized_end=1695
+  _globals['_TOTALS']._serialized_start=1698
+  _globals['_TOTALS']._serialized_end=1901
+  _globals['_TOTALS_ENDEDENTRY']._serialized_start=1857
+  _globals['_TOTALS_ENDEDENTRY']._serialized_end=1901
+  _globals['_HOSTSTATUS']._serialized_start=1903
+  _globals['_HOSTSTATUS']._serialized_end=1988
+  _globals['_RANKSTATUS']._serialized_start=1990
+  _globals['_RANKSTATUS']._serialized_end=2087
+  _globals['_DOWNREQUEST']._serialized_start=2089
+  _globals['_DOWNREQUEST']._serialized_end=2102
+  _globals['_DOWNRESPONSE']._serialized_start=2104
+  _globals['_DOWNRESPONSE']._serialized_end=2118
+  _globals['_CLUSTERSERVICE']._serialized_start=2121
+  _globals['_CLUSTERSERVICE']._serialized_end=2398
 # @@protoc_insertion_point(module_scope)

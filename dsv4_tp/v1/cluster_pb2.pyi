@@ -269,6 +269,8 @@ class Stats(_message.Message):
     COLLECTIVES_PER_TOKEN_FIELD_NUMBER: _builtins.int
     WIRE_BYTES_PER_TOKEN_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     generated_tokens: _builtins.int
     prefill_s: _builtins.float
@@ -278,6 +280,10 @@ class Stats(_message.Message):
     wire_bytes_per_token: _builtins.float
     cached_tokens: _builtins.int
     """of the prompt, that an earlier one had begun with"""
+    queue_s: _builtins.float
+    """from its arrival to its start"""
+    first_token_s: _builtins.float
+    """from its arrival to its first token"""
     def __init__(
         self,
         *,
@@ -289,12 +295,16 @@ class Stats(_message.Message):
         collectives_per_token: _builtins.float = ...,
         wire_bytes_per_token: _builtins.float = ...,
         cached_tokens: _builtins.int = ...,
+        queue_s: _builtins.float = ...,
+        first_token_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s", "first_token_s", b"first_token_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "collectives_per_token", b"collectives_per_token", "decode_s", b"decode_s", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "tokens_per_s", b"tokens_per_s", "wire_bytes_per_token", b"wire_bytes_per_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s", "cached_tokens", b"cached_tokens", "collectives_per_token", b"collectives_per_token", "decode_s", b"decode_s", "first_token_s", b"first_token_s", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "queue_s", b"queue_s", "tokens_per_s", b"tokens_per_s", "wire_bytes_per_token", b"wire_bytes_per_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__first_token_s: _TypeAlias = _typing.Literal["first_token_s"]  # noqa: Y015
+    _WhichOneofArgType__first_token_s: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_s) -> _WhichOneofReturnType__first_token_s | None: ...
 
 Global___Stats: _TypeAlias = Stats  # noqa: Y015
 
@@ -383,6 +393,7 @@ class StatusResponse(_message.Message):
     HOSTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     phase: _builtins.str
     """of the cluster: starting, loading, ready, draining, failed"""
@@ -394,6 +405,8 @@ class StatusResponse(_message.Message):
     """why the phase is failed"""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostStatus]: ...
+    @_builtins.property
+    def totals(self) -> Global___Totals: ...
     def __init__(
         self,
         *,
@@ -405,14 +418,75 @@ class StatusResponse(_message.Message):
         hosts: _abc.Iterable[Global___HostStatus] | None = ...,
         version: _builtins.str = ...,
         failure: _builtins.str = ...,
+        totals: Global___Totals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class Totals(_message.Message):
+    """Since the launch, but for who is here now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EndedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RUNNING_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    PREFILL_FIELD_NUMBER: _builtins.int
+    DECODE_FIELD_NUMBER: _builtins.int
+    running: _builtins.int
+    """requests that have a place"""
+    waiting: _builtins.int
+    """requests in line"""
+    @_builtins.property
+    def ended(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """requests by their finish reason, or `refused`"""
+
+    @_builtins.property
+    def prefill(self) -> _types_pb2.Work: ...
+    @_builtins.property
+    def decode(self) -> _types_pb2.Work: ...
+    def __init__(
+        self,
+        *,
+        running: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        ended: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        prefill: _types_pb2.Work | None = ...,
+        decode: _types_pb2.Work | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "ended", b"ended", "prefill", b"prefill", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Totals: _TypeAlias = Totals  # noqa: Y015
 
 @_typing.final
 class HostStatus(_message.Message):

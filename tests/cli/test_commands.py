@@ -65,7 +65,7 @@ def test_everything_is_an_option_but_what_is_inspected():
         (
             client,
             "Ask Client ClusterStatus Finish HostStatus Logprob Piece RankStatus Stats "
-            "find_cluster",
+            "Totals find_cluster",
         ),
         (
             config,

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats
-from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest
+from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats, Totals
+from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest, Work
 from dsv4_tp.errors import BusyError, Dsv4Error, RankFailure, RequestError
 from dsv4_tp.rpc.server import bind, make_server
 from dsv4_tp.v1 import cluster_pb2 as pb
@@ -173,10 +173,20 @@ def test_the_status_is_all_of_it():
         hosts=[pb.HostStatus(name="a", ranks=[rank], beat_age_s=0.5)],
         version="0.1",
         failure="none",
+        totals=pb.Totals(
+            running=2,
+            waiting=1,
+            ended={"stop": 3},
+            prefill=types_pb2.Work(steps=1, rows=2, tokens=3),
+            decode=types_pb2.Work(collectives=4, wire_bytes=5, time_s=0.5),
+        ),
     )
     found: ClusterStatus = with_client(Scripted(message), lambda client: client.status())
     assert (found.name, found.phase, found.epoch, found.dtype) == ("lab", "ready", 1, "float32")
     assert (found.model_path, found.version, found.failure) == ("/m", "0.1", "none")
+    assert found.totals == Totals(
+        2, 1, {"stop": 3}, Work(1, 2, 3), Work(collectives=4, wire_bytes=5, time_s=0.5)
+    )
     (host,) = found.hosts
     assert (host.name, host.beat_age_s) == ("a", 0.5)
     assert host.ranks[0].report == RankReport(rank=1, phase="decode", decode_steps=5, pid=9)
