@@ -64,6 +64,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # a stop token, or a stop string
     LENGTH = "length"  # max_tokens
     CANCELLED = "cancelled"
+    TIMEOUT = "timeout"  # its time limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ class FinishEvent:
     error: str = ""  # not empty: the rank refused the request, and why
     decode_steps: int = 0  # the first token comes with the prompt, without one
     cached_tokens: int = 0  # of the prompt, that were in a snapshot
+    queue_s: float = 0.0  # from its arrival at the coordinator, which fills these in, to its start
+    first_token_s: float | None = None  # from its arrival to its first token, if it has one
     decoded_tokens: int = 0  # chosen in decode steps; a stop token, too
     drafted_tokens: int = 0  # guessed and fed; `decoded_tokens - decode_steps` of them were right
 
@@ -178,7 +181,40 @@ class ScoreEvent:
     last: bool = False
 
 
-Event = TokenEvent | FinishEvent | ScoreEvent
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What some steps did and cost, all of them together."""
+
+    steps: int = 0
+    rows: int = 0  # sequences, in each step anew
+    tokens: int = 0  # fed of prompts and scores, or told by decode steps
+    collectives: int = 0
+    wire_bytes: int = 0  # payload a rank sent, one way
+    time_s: float = 0.0
+
+    def __add__(self, more: "Work") -> "Work":
+        """Both together."""
+        return Work(
+            self.steps + more.steps,
+            self.rows + more.rows,
+            self.tokens + more.tokens,
+            self.collectives + more.collectives,
+            self.wire_bytes + more.wire_bytes,
+            self.time_s + more.time_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """One step of all ranks; a chunk of a prompt or of a score, or a decode step."""
+
+    phase: str  # prefill, decode
+    work: Work
+    running: int  # requests that have a place after it
+
+
+Told = TokenEvent | FinishEvent | ScoreEvent  # of one request
+Event = Told | StepEvent
 
 
 @dataclass(frozen=True, slots=True)

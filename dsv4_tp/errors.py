@@ -8,6 +8,7 @@
     |  |- PlanError           the model does not fit the ranks asked for
     |  |- RequestError        a prompt or a sampling setting
     |  `- PreflightError      a host, a port, a version
+    |- BusyError           4  too many requests wait
     |- RankFailure         5  a rank or its host was lost
     `- DeadlineError       6  something did not happen in time
 
@@ -50,6 +51,12 @@ class RequestError(InputError):
 
 class PreflightError(InputError):
     """A host is not ready: unreachable, a port in use, another version."""
+
+
+class BusyError(Dsv4Error):
+    """As many requests wait as may; a later one may find a place."""
+
+    exit_code = 4
 
 
 class RankFailure(Dsv4Error):

@@ -9,6 +9,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     REFUSED = 2  # input or preflight
+    BUSY = 4  # too many requests wait
     RANK_FAILED = 5
     TIMED_OUT = 6
     INTERRUPTED = 130

@@ -35,11 +35,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What options say of a cluster's caches; where they say nothing, the file does."""
+    """What options say of requests and caches; where they say nothing, the file does."""
 
     context: int | None = None
     batch: int | None = None
     mtp: int | None = None
+    queue: int | None = None
     cache_rows: str | None = None
     prefix_cache_gb: float | None = None
     prefix_cache_on_disk: bool = False
@@ -52,6 +53,7 @@ class Running:
             context=self.context or config.context,
             batch=self.batch or config.batch,
             mtp=config.mtp if self.mtp is None else self.mtp,
+            queue=config.queue if self.queue is None else self.queue,
             cache_rows=CacheRows(self.cache_rows or config.cache_rows),
             prefix_cache=PrefixCache(
                 given.nbytes if size_gb is None else int(size_gb * GB),

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS
+from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS, QUEUE
 from dsv4_tp.core import MOST_STOPS, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
@@ -135,6 +135,12 @@ mtp = click.option(
     metavar="[N]",
     help=f"Draft at most N tokens ahead where that is faster; alone: {MOST_DRAFTS}; 0: none.",
 )
+queue = click.option(
+    "--queue",
+    type=click.IntRange(0),
+    metavar="N",
+    help=f"Most requests that wait, more are refused; default {QUEUE}.",
+)
 cache_rows = click.option(
     "--cache-rows",
     type=click.Choice([rows.value for rows in CacheRows]),
@@ -163,7 +169,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     on_disk = click.option(
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
-    running = (on_disk, prefix_cache, cache_rows, mtp, batch, dtype, context)
+    running = (on_disk, prefix_cache, cache_rows, mtp, queue, batch, dtype, context)
     for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
         command = option(command)
     return command
@@ -228,7 +234,7 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
 
 
 def _bounds(command: click.decorators.FC) -> click.decorators.FC:
-    """Where the text ends, and what it must look like."""
+    """What ends the text, and what it must look like."""
     options = (
         click.option(
             "--stop",
@@ -251,6 +257,14 @@ def _bounds(command: click.decorators.FC) -> click.decorators.FC:
             type=click.Path(path_type=Path),
             callback=_whole,
             help="The text is JSON that validates against it.",
+        ),
+        click.option(
+            "--time-limit",
+            "time_limit_s",
+            type=float,
+            metavar="SECONDS",
+            callback=_positive,
+            help="End by then, waiting included. Default: the cluster's, if it has one.",
         ),
     )
     for option in reversed(options):

@@ -1,7 +1,8 @@
 """A cluster's status as people read it."""
 
 from dsv4_tp.cli.tables import gigabytes, table
-from dsv4_tp.client import ClusterStatus, HostStatus, RankStatus
+from dsv4_tp.client import ClusterStatus, HostStatus, RankStatus, Totals
+from dsv4_tp.core import Work
 
 _HEAD = ("host", "rank", "phase", "loaded", "GB planned", "GB held", "GB peak", "prefill", "steps")
 
@@ -10,7 +11,24 @@ def status_page(found: ClusterStatus) -> str:
     """The cluster in a line, why it failed if it did, then a row for each rank."""
     words = f"{found.name}: {found.phase}, epoch {found.epoch}, {found.dtype}, {found.model_path}"
     failure = [f"failed: {found.failure}"] if found.failure else []
-    return "\n".join([words, *failure, rank_table(found)])
+    return "\n".join([words, *failure, *_totals(found.totals), rank_table(found)])
+
+
+def _totals(totals: Totals) -> list[str]:
+    """Requests in a line, and a line for each kind of step that there was."""
+    ended = ", ".join(f"{count} {reason}" for reason, count in sorted(totals.ended.items()))
+    words = f"requests: {totals.running} running, {totals.waiting} waiting, ended: {ended or 0}"
+    kinds = (("prefill", totals.prefill), ("decode", totals.decode))
+    return [words, *(f"{name}: {_work(work)}" for name, work in kinds if work.steps)]
+
+
+def _work(work: Work) -> str:
+    return (
+        f"{work.tokens} tokens in {work.steps} steps of {work.rows / work.steps:.1f} sequences, "
+        f"{work.tokens / work.time_s:.1f} tokens/s; "
+        f"each step {work.collectives / work.steps:.1f} collectives, "
+        f"{work.wire_bytes / work.steps:,.0f} bytes sent by each rank"
+    )
 
 
 def rank_table(found: ClusterStatus) -> str:

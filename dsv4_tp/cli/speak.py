@@ -12,6 +12,7 @@ from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece
 from dsv4_tp.errors import ConfigError, Dsv4Error
 
 _SHOWN_CHARACTERS = 100  # of a prompt
+_LONG_S = 0.2  # in line; less is not worth a word
 
 
 def asks_for(texts: Iterable[str], wishes: dict[str, Any], *, as_json: bool) -> list[Ask]:
@@ -92,8 +93,9 @@ def _cost(finish: Finish) -> str:
     cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
     right = f"{stats.accepted_tokens} of {stats.drafted_tokens} drafts were right; "
     drafts = right if stats.drafted_tokens else ""
+    waited = f"waited {stats.queue_s:.2f} s; " if stats.queue_s >= _LONG_S else ""
     return (
-        f"\nprompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
+        f"\n{waited}prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
         f"text: {stats.generated_tokens} tokens in {stats.decode_s:.2f} s, "
         f"{stats.tokens_per_s:.1f} tokens/s, ended by {finish.reason}\n"
         f"{drafts}each token: {stats.collectives_per_token:g} collectives, "

@@ -11,6 +11,7 @@ from dsv4_tp.client.types import (
     Piece,
     RankStatus,
     Stats,
+    Totals,
 )
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Piece",
     "RankStatus",
     "Stats",
+    "Totals",
     "find_cluster",
 ]

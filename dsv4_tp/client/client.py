@@ -46,16 +46,24 @@ class Client:
         await self._channel.close()
 
     async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
-        """The text as it comes; closing the client before its end cancels the request."""
+        """The text as it comes; closing this, or the client, before its end cancels the request."""
         with calling(self._peer):
-            async for message in self._stub.Generate(ask_to_proto(ask), timeout=_STREAM_S):
-                yield piece_from_proto(message)
+            call = self._stub.Generate(ask_to_proto(ask), timeout=_STREAM_S)
+            try:
+                async for message in call:
+                    yield piece_from_proto(message)
+            finally:
+                call.cancel()  # which a call that has ended ignores
 
     async def score(self, request: ScoreRequest) -> AsyncIterator[ScoreEvent]:
         """The score of equally long rows in pieces; `nll` comes with the last one."""
         with calling(self._peer):
-            async for message in self._stub.Score(score_to_proto(request), timeout=_STREAM_S):
-                yield score_from_proto(message)
+            call = self._stub.Score(score_to_proto(request), timeout=_STREAM_S)
+            try:
+                async for message in call:
+                    yield score_from_proto(message)
+            finally:
+                call.cancel()
 
     async def status(self) -> ClusterStatus:
         """What the cluster is doing."""

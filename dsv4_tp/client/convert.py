@@ -12,11 +12,12 @@ from dsv4_tp.client.types import (
     Piece,
     RankStatus,
     Stats,
+    Totals,
 )
 from dsv4_tp.core import ScoreEvent, ScoreRequest
 from dsv4_tp.errors import RequestError
 from dsv4_tp.rpc.convert import report_from_proto
-from dsv4_tp.rpc.convert_events import reason_from_proto, top_from_proto
+from dsv4_tp.rpc.convert_events import reason_from_proto, top_from_proto, work_from_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
 
@@ -80,6 +81,7 @@ def status_from_proto(message: pb.StatusResponse) -> ClusterStatus:
         version=message.version,
         failure=message.failure,
         hosts=tuple(_host(host) for host in message.hosts),
+        totals=_totals(message.totals),
     )
 
 
@@ -98,7 +100,19 @@ def _finish(message: pb.Finish) -> Finish:
             cached_tokens=stats.cached_tokens,
             drafted_tokens=stats.drafted_tokens,
             accepted_tokens=stats.accepted_tokens,
+            queue_s=stats.queue_s,
+            first_token_s=stats.first_token_s if stats.HasField("first_token_s") else None,
         ),
+    )
+
+
+def _totals(message: pb.Totals) -> Totals:
+    return Totals(
+        running=message.running,
+        waiting=message.waiting,
+        ended=dict(message.ended),
+        prefill=work_from_proto(message.prefill),
+        decode=work_from_proto(message.decode),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dsv4_tp.core import FinishReason, RankReport
+from dsv4_tp.core import FinishReason, RankReport, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Ask:
     stop_ids: Sequence[int] = ()  # tokens that end it, beside the checkpoint's own
     mtp: int | None = None  # most tokens drafted ahead; 0: none
     json_schema: str | None = None  # JSON; the text is one that validates against it
+    time_limit_s: float | None = None  # from its arrival, waiting included; None: the cluster's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Stats:
     cached_tokens: int = 0  # of the prompt, that an earlier one had begun with
     drafted_tokens: int = 0  # fed as guesses
     accepted_tokens: int = 0  # of the drafted ones
+    queue_s: float = 0.0  # from its arrival to its start
+    first_token_s: float | None = None  # from its arrival to its first token, if it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,17 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What a cluster has done since its launch, and how many requests are there now."""
+
+    running: int
+    waiting: int
+    ended: Mapping[str, int]  # requests by their finish reason, or `refused`
+    prefill: Work
+    decode: Work
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     """A whole cluster."""
 
@@ -101,3 +115,4 @@ class ClusterStatus:
     version: str
     failure: str  # why the phase is failed
     hosts: tuple[HostStatus, ...]
+    totals: Totals

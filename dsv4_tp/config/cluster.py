@@ -11,6 +11,7 @@ PREFILL_CHUNK = 512
 BATCH = 8
 MOST_BATCH = 64
 MOST_DRAFTS = 4  # tokens ahead; caches can be rewound by more
+QUEUE = 64
 LOCALHOST = "localhost"
 DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
 
@@ -91,6 +92,8 @@ class ClusterConfig:
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most requests at a time
     mtp: int = 0  # most tokens drafted ahead by the MTP stage; 0: it is not loaded
+    queue: int = QUEUE  # most that wait; more are refused
+    time_limit_s: float | None = None  # of requests that name none; None: as long as it takes
     prefix_cache: PrefixCache = PrefixCache()
 
     @property

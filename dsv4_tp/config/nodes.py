@@ -47,13 +47,13 @@ class Section:
             raise self.wrong(key, "text")
         return value
 
-    def integer(self, key: str, *, most: int | None = None) -> int | None:
-        """The integer at `key`, from 1 to `most`."""
+    def integer(self, key: str, *, least: int = 1, most: int | None = None) -> int | None:
+        """The integer at `key`, from `least` to `most`."""
         value = self._scalar(key)
-        expected = f"an integer from 1 to {most}" if most else "an integer, 1 or more"
+        expected = f"an integer from {least} to {most}" if most else f"an integer, {least} or more"
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self.wrong(key, expected)
         if most and value > most:
             raise self.wrong(key, expected)

@@ -15,6 +15,7 @@ from dsv4_tp.config.cluster import (
     MOST_BATCH,
     MOST_DRAFTS,
     PREFILL_CHUNK,
+    QUEUE,
     ClusterConfig,
     Host,
     ModelConfig,
@@ -35,6 +36,7 @@ _LOCAL_NAMES = (LOCALHOST, "127.0.0.1")
 _NO_DASH = "an ssh destination, which no dash begins"  # ssh would take it for an option
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TOP = ("version", "name", "model", "hosts", "backend", "ports", "split", "timeouts")
+_REQUESTS = ("prefill_chunk", "context", "batch", "mtp", "queue", "time_limit_s")
 _HOST = ("name", "ssh", "address", "python", "workdir", "model_path", "weight")
 
 
@@ -64,9 +66,10 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, "prefill_chunk", "context", "batch", "mtp", "cache_rows", "prefix_cache"))
+    top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache"))
     _check_version(top)
     top.choice("backend", Backend)
+    queue = top.integer("queue", least=0)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
     return ClusterConfig(
         hosts=check_ranks(ranks, f"{file}: hosts"),
@@ -81,6 +84,8 @@ def read_cluster(file: Path) -> ClusterConfig:
         cache_rows=top.choice("cache_rows", CacheRows) or CacheRows.EXACT,
         batch=top.integer("batch", most=MOST_BATCH) or BATCH,
         mtp=top.integer("mtp", most=MOST_DRAFTS) or 0,
+        queue=QUEUE if queue is None else queue,
+        time_limit_s=top.seconds("time_limit_s"),
         prefix_cache=_prefix_cache(top.section("prefix_cache")),
     )
 

@@ -94,5 +94,7 @@ def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Fini
         cached_tokens=event.cached_tokens,
         drafted_tokens=event.drafted_tokens,
         accepted_tokens=decoded - event.decode_steps,
+        queue_s=event.queue_s,
+        first_token_s=event.first_token_s,
     )
     return pb.Finish(reason=reason_to_proto(reason), stats=stats)

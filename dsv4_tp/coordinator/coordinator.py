@@ -10,16 +10,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.fleet import Fleet
+from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import Setup
-from dsv4_tp.coordinator.state import ClusterState, Phase, first_state, step, verdict
-from dsv4_tp.errors import Dsv4Error, RankFailure
+from dsv4_tp.coordinator.state import ClusterState, first_state, refused, step
+from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.log import log
 
 EPOCH = 1  # a restart would count on from here
 _TICK_S = 0.25
 _DRAIN_S = 45.0
 
-_Stream = asyncio.Queue[core.Event | Dsv4Error]
+_Stream = asyncio.Queue[core.Told | Dsv4Error]
 
 
 class Coordinator:
@@ -35,6 +36,7 @@ class Coordinator:
         self.setup = setup
         self.state: ClusterState = first_state(
             setup.hosts,
+            Requests(setup.batch, setup.queue, setup.time_limit_s),
             beat_s=setup.timeouts.beat_s,
             drain_s=_DRAIN_S,
             now_s=time.monotonic(),
@@ -68,15 +70,19 @@ class Coordinator:
         """End the cluster: when its work is done, or at once."""
         self.hear(events.Dismissed(now))
 
-    async def serve(self, request: core.Request | core.ScoreRequest) -> AsyncIterator[core.Event]:
+    async def serve(
+        self, request: core.Request | core.ScoreRequest, *, time_limit_s: float | None = None
+    ) -> AsyncIterator[core.Told]:
         """The events of one request, the last of them a FinishEvent.
 
-        Raises RankFailure if the cluster fails, Dsv4Error if it does not take requests or ends.
+        Raises RankFailure if the cluster fails, BusyError if too many requests wait, Dsv4Error if
+        the cluster does not take requests or ends.
         """
-        self._admit()
+        if error := refused(self.state):
+            raise error
         stream: _Stream = asyncio.Queue()
         self._streams[request.id] = stream
-        self.hear(events.Asked(request))
+        self.hear(events.Asked(request, time_limit_s))
         try:
             async for event in _until_finished(stream):
                 yield event
@@ -84,21 +90,17 @@ class Coordinator:
             del self._streams[request.id]
             self.cancel(request.id)
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(
+        self, request_id: str, reason: core.FinishReason = core.FinishReason.CANCELLED
+    ) -> None:
         """End a request at the next step border; one that has ended already is left alone."""
-        self.hear(events.Abandoned(request_id))
+        self.hear(events.Abandoned(request_id, reason))
 
     def hear(self, event: events.Event) -> None:
         """Decide about an event, and do what follows."""
         self.state, actions = step(self.state, event, time.monotonic())
         for action in actions:
             self._do(action)
-
-    def _admit(self) -> None:
-        if fault := verdict(self.state):
-            raise RankFailure(fault.message)
-        if self.state.phase is not Phase.READY:
-            raise Dsv4Error(f"the cluster takes no requests: it is {self.state.phase}")
 
     def _do(self, action: events.Action) -> None:
         match action:
@@ -125,7 +127,7 @@ class Coordinator:
             for line in fault.last_stderr.splitlines():
                 log("stderr", line=line)
 
-    def _deliver(self, event: core.Event) -> None:
+    def _deliver(self, event: core.Told) -> None:
         # The client may have gone before it knew how its request ended.
         if stream := self._streams.get(event.request_id):
             stream.put_nowait(event)
@@ -141,7 +143,7 @@ class Coordinator:
             self.hear(events.Ticked())
 
 
-async def _until_finished(stream: _Stream) -> AsyncIterator[core.Event]:
+async def _until_finished(stream: _Stream) -> AsyncIterator[core.Told]:
     while True:
         event = await stream.get()
         if isinstance(event, Dsv4Error):

@@ -34,7 +34,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A rank tells of a request."""
+    """A rank tells of a request, or of a step."""
 
     rank: int
     event: core.Event
@@ -78,6 +78,7 @@ class Asked:
     """A client wants this request served."""
 
     request: core.Request | core.ScoreRequest
+    time_limit_s: float | None = None  # from now on; None: what the cluster says
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Abandoned:
     """The client of a request went away, or has all it wanted."""
 
     request_id: str
+    reason: core.FinishReason = core.FinishReason.CANCELLED  # with which it is to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Broadcast:
 class Deliver:
     """What a rank told, for the client of its request."""
 
-    event: core.Event
+    event: core.Told
 
 
 @dataclass(frozen=True, slots=True)

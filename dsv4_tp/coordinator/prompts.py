@@ -56,6 +56,14 @@ class Prompts:
         text = self._words() if asked.stop else self._text
         return Answer(text.stream() if text else None, asked.stop)
 
+    def time_limit_s(self, asked: pb.GenerateRequest) -> float | None:
+        """The limit that the client sets, if it sets one; RequestError if it cannot be kept."""
+        if not asked.HasField("time_limit_s"):
+            return None
+        if not asked.time_limit_s > 0:
+            raise RequestError(f"time_limit_s is {asked.time_limit_s}; it must be above 0")
+        return asked.time_limit_s
+
     def _words(self) -> Text:
         return self._text or Text.load(self._model_dir)  # which says what is missing
 

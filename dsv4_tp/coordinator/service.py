@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from dsv4_tp import __version__
 from dsv4_tp.coordinator.coordinator import EPOCH, Coordinator
 from dsv4_tp.coordinator.prompts import Prompts, score_request
+from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import AgentSetup
 from dsv4_tp.coordinator.state import verdict
-from dsv4_tp.core import FinishEvent, ScoreEvent, TokenEvent
-from dsv4_tp.errors import RequestError
+from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
+from dsv4_tp.errors import DeadlineError, RequestError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
+from dsv4_tp.rpc.convert_events import work_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
 
@@ -28,13 +30,14 @@ class ClusterService(ClusterServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Tokens and their text as they come; a client that leaves cancels."""
         wanted, answer = self._prompts.request(request), self._prompts.answer(request)
-        async for event in self._coordinator.serve(wanted):
+        limit_s = self._prompts.time_limit_s(request)
+        async for event in self._coordinator.serve(wanted, time_limit_s=limit_s):
             match event:
                 case TokenEvent():
                     if response := answer.token(event):
                         yield response
                     if answer.stopped:
-                        self._coordinator.cancel(wanted.id)
+                        self._coordinator.cancel(wanted.id, FinishReason.STOP)
                 case FinishEvent():
                     yield answer.finish(event)
                 case ScoreEvent():
@@ -70,6 +73,7 @@ class ClusterService(ClusterServiceServicer):
             hosts=[self._host(agent) for agent in setup.agents],
             version=__version__,
             failure=state.refusal or (fault.message if fault else ""),
+            totals=_totals(state.requests),
         )
 
     async def Down(  # noqa: N802
@@ -97,6 +101,20 @@ class ClusterService(ClusterServiceServicer):
         )
 
 
+def _totals(requests: Requests) -> pb.Totals:
+    totals = requests.totals
+    return pb.Totals(
+        running=totals.running,
+        waiting=max(0, len(requests.open) - totals.running),
+        ended=totals.ended,
+        prefill=work_to_proto(totals.work["prefill"]),
+        decode=work_to_proto(totals.work["decode"]),
+    )
+
+
 def _check(event: FinishEvent) -> None:
+    """Half a score is none."""
     if event.error:
         raise RequestError(event.error)
+    if event.reason is FinishReason.TIMEOUT:
+        raise DeadlineError("the score was not done within its time limit")

@@ -36,6 +36,8 @@ class Setup:
     cache_rows: CacheRows
     batch: int  # most requests at a time
     mtp: int  # most tokens drafted ahead; 0: the MTP stage is not loaded
+    queue: int  # most that wait
+    time_limit_s: float | None  # of requests that name none
     prefix_bytes: int  # for snapshots of prompts, on each rank
     prefixes_on_disk: bool
     timeouts: Timeouts

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dsv4_tp import core
-from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator import events, requests
 from dsv4_tp.coordinator.events import Action, Event
+from dsv4_tp.coordinator.members import Fault, Host, Rank, forgiven, host_fault, last_words
+from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.errors import Dsv4Error, InputError, RankFailure
 
 SETTLE_S = 8.0  # for agents to confirm that their ranks are gone
@@ -33,35 +35,6 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rank:
-    """A rank as it is known here."""
-
-    host: str
-    report: core.RankReport
-    joined: bool = False
-    weight_bytes: int | None = None  # None: not loaded yet
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """An agent as it is known here."""
-
-    seen_s: float  # when it last spoke
-    spoke: bool = False
-    lost: bool = False
-    running: bool = False  # a rank may live there
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One piece of evidence of what went wrong."""
-
-    loss: core.Loss
-    message: str
-    last_stderr: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterState:
     """All the coordinator has to remember."""
 
@@ -70,9 +43,8 @@ class ClusterState:
     hosts: Mapping[str, Host]
     ranks: Mapping[int, Rank]
     ticked_s: float  # when the clock was last looked at
+    requests: Requests
     phase: Phase = Phase.STARTING
-    commands: int = 0  # so many are numbered
-    requests: frozenset[str] = frozenset()  # asked and not finished
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()  # what ranks told of their loading
     refusal: str = ""  # why the ranks cannot run as asked
@@ -85,15 +57,19 @@ Step = tuple[ClusterState, tuple[Action, ...]]
 
 
 def first_state(
-    ranks: Mapping[int, str], *, beat_s: float, drain_s: float, now_s: float
+    ranks: Mapping[int, str], requests: Requests, *, beat_s: float, drain_s: float, now_s: float
 ) -> ClusterState:
-    """A cluster before any agent has spoken; `ranks` names each rank's host."""
+    """A cluster before any agent has spoken or any request was asked.
+
+    `ranks` names each rank's host.
+    """
     return ClusterState(
         beat_s=beat_s,
         drain_s=drain_s,
         hosts={host: Host(now_s) for host in ranks.values()},
         ranks={rank: Rank(host, core.RankReport(rank, "starting")) for rank, host in ranks.items()},
         ticked_s=now_s,
+        requests=requests,
     )
 
 
@@ -107,7 +83,7 @@ def step(state: ClusterState, event: Event, now_s: float) -> Step:
         case events.Joined() | events.Loaded():
             result = _advance(state, event)
         case events.Said() | events.Asked() | events.Abandoned():
-            result = _serve(state, event)
+            result = _serve(state, event, now_s)
         case events.Dismissed():
             result = _dismiss(state, event, now_s)
         case events.Ticked():
@@ -120,6 +96,15 @@ def step(state: ClusterState, event: Event, now_s: float) -> Step:
 def verdict(state: ClusterState) -> Fault | None:
     """The best evidence; of equal ones the first."""
     return max(state.faults, key=lambda fault: fault.loss, default=None)
+
+
+def refused(state: ClusterState) -> Dsv4Error | None:
+    """Why no request is taken now, if none is."""
+    if fault := verdict(state):
+        return RankFailure(fault.message)
+    if state.phase is not Phase.READY:
+        return Dsv4Error(f"the cluster takes no requests: it is {state.phase}")
+    return requests.busy(state.requests)
 
 
 def _beat(state: ClusterState, event: events.HostBeat, now_s: float) -> Step:
@@ -152,29 +137,27 @@ def _advance(state: ClusterState, event: events.Joined | events.Loaded) -> Step:
     return state, ()
 
 
-def _serve(state: ClusterState, event: events.Said | events.Asked | events.Abandoned) -> Step:
+def _serve(
+    state: ClusterState, event: events.Said | events.Asked | events.Abandoned, now_s: float
+) -> Step:
     match event:
         case events.Said(rank=rank, event=said):
             # Every rank tells how a request ended; the first rank's word is enough.
-            return _said(state, said) if rank == 0 else (state, ())
-        case events.Asked(request=request):
-            assert state.phase is Phase.READY, "requests are let in only while ready"
-            state = replace(state, requests=state.requests | {request.id})
-            return _broadcast(state, core.Submit(request))
-        case events.Abandoned(request_id=request_id):
-            open_still = request_id in state.requests and not state.stopping
-            return _broadcast(state, core.Cancel(request_id)) if open_still else (state, ())
+            if rank:
+                return state, ()
+            return _served(state, requests.said(state.requests, said, now_s))
+        case events.Asked():
+            assert refused(state) is None, "requests are let in only while they are taken"
+            return _served(state, requests.asked(state.requests, event, now_s))
+        case events.Abandoned():
+            if state.stopping:
+                return state, ()
+            return _served(state, requests.abandoned(state.requests, event))
 
 
-def _said(state: ClusterState, said: core.Event) -> Step:
-    if isinstance(said, core.FinishEvent):
-        state = replace(state, requests=state.requests - {said.request_id})
-    return state, (events.Deliver(said),)
-
-
-def _broadcast(state: ClusterState, action: core.Submit | core.Cancel | core.Drain) -> Step:
-    number = state.commands + 1
-    return replace(state, commands=number), (events.Broadcast(core.Command(number, action)),)
+def _served(state: ClusterState, change: requests.Change) -> Step:
+    changed, actions = change
+    return replace(state, requests=changed), actions
 
 
 def _end(
@@ -191,7 +174,7 @@ def _end(
             fault = Fault(event.loss, f"{who}: {event.cause}", event.last_stderr)
             return _fail(state, (fault,), now_s)
         case events.HostLost(host=host):
-            lost = _host_fault(state, host, event.cause)
+            lost = host_fault(state.ranks, host, event.cause)
             return _fail(_gone(state, host, lost=True), (lost,), now_s)
         case events.HostStopped(host=host):
             return _settle_if_gone(_gone(state, host, lost=False), ())
@@ -219,16 +202,16 @@ def _dismiss(state: ClusterState, event: events.Dismissed, now_s: float) -> Step
     if state.phase is Phase.DRAINING:
         return state, ()
     state = replace(state, phase=Phase.DRAINING, ends_s=now_s + state.drain_s)
-    state, drain = _broadcast(state, core.Drain())
+    state, drain = _served(state, requests.broadcast(state.requests, core.Drain()))
     return state, (events.Serve(ready=False), *drain)
 
 
 def _tick(state: ClusterState, now_s: float) -> Step:
-    """Hold agents to their lease, and every end to its deadline."""
+    """Hold agents to their lease, requests to their time, and every end to its deadline."""
     slept_s = now_s - state.ticked_s
     state = replace(state, ticked_s=now_s)
     if slept_s > _OWN_STALL_S:
-        state = _forgive(state, slept_s)
+        state = replace(state, hosts=forgiven(state.hosts, slept_s))
     lease_s = _LEASE_BEATS * state.beat_s
     silent = [
         name
@@ -237,19 +220,12 @@ def _tick(state: ClusterState, now_s: float) -> Step:
     ]
     if silent:
         cause = f"no sign of its agent for {lease_s:g} s"
-        faults = [_host_fault(state, name, cause) for name in silent]
+        faults = [host_fault(state.ranks, name, cause) for name in silent]
         return _fail(_gone(state, *silent, lost=True), faults, now_s)
     if state.ends_s is None or now_s < state.ends_s:
-        return state, ()
+        late = requests.overdue(state.requests, now_s)
+        return (state, ()) if state.stopping else _served(state, late)
     return _settle(state, ()) if state.stopping else _stop(state, now_s)
-
-
-def _forgive(state: ClusterState, slept_s: float) -> ClusterState:
-    """What agents said while this process slept is still on its way."""
-    hosts = {
-        name: replace(host, seen_s=host.seen_s + slept_s) for name, host in state.hosts.items()
-    }
-    return replace(state, hosts=hosts)
 
 
 def _gone(state: ClusterState, *names: str, lost: bool) -> ClusterState:
@@ -277,17 +253,5 @@ def _error(state: ClusterState) -> Dsv4Error | None:
     if fault := verdict(state):
         unsure = [name for name, host in state.hosts.items() if host.running]
         doubt = f"; {', '.join(unsure)} did not confirm that its ranks are gone" if unsure else ""
-        return RankFailure(f"{fault.message}{_last_words(fault)}{doubt}")
+        return RankFailure(f"{fault.message}{last_words(fault)}{doubt}")
     return None
-
-
-def _last_words(fault: Fault) -> str:
-    """The last line of stderr, which is where Python names an exception."""
-    lines = fault.last_stderr.strip().splitlines()
-    return f" ({lines[-1].strip()})" if lines else ""
-
-
-def _host_fault(state: ClusterState, host: str, cause: str) -> Fault:
-    ranks = [str(number) for number, rank in state.ranks.items() if rank.host == host]
-    which = "rank" if len(ranks) == 1 else "ranks"
-    return Fault(core.Loss.HOST, f"{which} {', '.join(ranks)} on {host}: {cause}")

@@ -56,19 +56,13 @@ class Ledger:
 
     def __init__(self) -> None:
         self.calls: Counter[Payload] = Counter()
+        self.traffic = Traffic()  # everything counted so far
 
     def note(self, kind: str, x: mx.array) -> None:
         """One more collective of this kind carries `x`."""
         dtype = str(x.dtype).removeprefix("mlx.core.")
         self.calls[Payload(kind, dtype, x.size, x.nbytes)] += 1
-
-    @property
-    def traffic(self) -> Traffic:
-        """Everything counted so far."""
-        return Traffic(
-            collectives=self.calls.total(),
-            wire_bytes=sum(payload.nbytes * count for payload, count in self.calls.items()),
-        )
+        self.traffic += Traffic(1, x.nbytes)
 
 
 class Collectives:

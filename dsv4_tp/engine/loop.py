@@ -33,6 +33,7 @@ from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.engine.scoring import score_rows
 from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Row, Score, Wait
 from dsv4_tp.engine.team import Team
+from dsv4_tp.engine.watch import Watch
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.model import Cache, Model
 from dsv4_tp.prefixes import Index, Shelf, with_entries
@@ -62,7 +63,7 @@ class Engine:
         pace: of drafting, for a model with an MTP stage; None: nothing is drafted.
         inbox: where the command log arrives.
         progress: told of every step.
-        emit: takes this rank's events; tokens and scores come from rank 0 only.
+        emit: takes this rank's events; tokens, scores and steps come from rank 0 only.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class Engine:
         self._shelf_bytes = shelf_bytes
         self._guide_for = guide_for
         self._inbox = inbox
-        self._progress = progress
-        self._emit = emit
+        ledger = team.collectives.ledger
+        self._progress = self._watch = Watch(progress, emit, ledger, tells=team.leads)
+        self._emit = self._watch.emit
         self._turns: dict[str, _Turn] = {}
         self._batch = Batch()
         self._spent_us = 0  # by the last decode step
@@ -105,6 +107,7 @@ class Engine:
         state = State(self._limits, self._prefill_chunk, self._shared_index(), self._pace)
         while not isinstance(step := lockstep.next_step(state), Leave):
             state = self._perform(state, step)
+            self._watch.done(step, running=len(state.active))
         self._progress.phase("leaving")
 
     def _perform(self, state: State, step: Wait | Feed | Decode | Score) -> State:

@@ -123,6 +123,8 @@ class _Launch:
             cache_rows=plan.cache_rows,
             batch=config.batch,
             mtp=config.mtp,
+            queue=config.queue,
+            time_limit_s=config.time_limit_s,
             prefix_bytes=plan.prefix_bytes,
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,

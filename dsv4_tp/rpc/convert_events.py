@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dsv4_tp import core
-from dsv4_tp.rpc.convert import unknown
+from dsv4_tp.rpc.convert import phase_from_proto, phase_to_proto, unknown
 from dsv4_tp.v1 import types_pb2 as pb
 
 
@@ -16,6 +16,11 @@ def event_to_proto(event: core.Event) -> pb.Event:
             return pb.Event(finish=_finish_to_proto(event))
         case core.ScoreEvent():
             return pb.Event(score=_score_event_to_proto(event))
+        case core.StepEvent(phase=phase, work=work, running=running):
+            step = pb.StepEvent(
+                phase=phase_to_proto(phase), work=work_to_proto(work), running=running
+            )
+            return pb.Event(step=step)
 
 
 def event_from_proto(message: pb.Event) -> core.Event:
@@ -27,8 +32,37 @@ def event_from_proto(message: pb.Event) -> core.Event:
             return _finish_from_proto(message.finish)
         case "score":
             return _score_event_from_proto(message.score)
+        case "step":
+            step = message.step
+            return core.StepEvent(
+                phase_from_proto(step.phase), work_from_proto(step.work), step.running
+            )
         case None:
             raise unknown("an event")
+
+
+def work_to_proto(work: core.Work) -> pb.Work:
+    """The message of what steps did."""
+    return pb.Work(
+        steps=work.steps,
+        rows=work.rows,
+        tokens=work.tokens,
+        collectives=work.collectives,
+        wire_bytes=work.wire_bytes,
+        time_s=work.time_s,
+    )
+
+
+def work_from_proto(message: pb.Work) -> core.Work:
+    """What steps did."""
+    return core.Work(
+        message.steps,
+        message.rows,
+        message.tokens,
+        message.collectives,
+        message.wire_bytes,
+        message.time_s,
+    )
 
 
 def top_to_proto(top: Iterable[tuple[int, float]]) -> list[pb.Alternative]:

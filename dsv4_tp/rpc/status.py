@@ -21,6 +21,7 @@ _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
     (errors.ModelError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.PlanError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.PreflightError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.RankFailure, grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),

@@ -15,9 +15,12 @@ from dsv4_tp.cli.main import run
 SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
     " --presence-penalty --frequency-penalty --logit-bias --logprobs --stop --stop-id --json-schema"
+    " --time-limit"
 )
-CACHES = "--batch --mtp --cache-rows --prefix-cache-gb"
-CLUSTER = f"--model --hosts -f --file --context --dtype {CACHES} --prefix-cache-on-disk"
+CACHES = "--mtp --cache-rows --prefix-cache-gb"
+CLUSTER = (
+    f"--model --hosts -f --file --context --dtype --batch --queue {CACHES} --prefix-cache-on-disk"
+)
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
     "agent": "--bind --port --state-dir --detach",
@@ -25,7 +28,7 @@ OPTIONS = {
     "worker": "--socket --progress",
     "coordinator": LAUNCH,
     "launch": LAUNCH,
-    "plan": f"--model --ranks --split --hosts -f --file --context {CACHES} "
+    "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
     "--memory --bandwidth --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
@@ -63,11 +66,12 @@ def test_everything_is_an_option_but_what_is_inspected():
         (
             client,
             "Ask Client ClusterStatus Finish HostStatus Logprob Piece RankStatus Stats "
-            "find_cluster",
+            "Totals find_cluster",
         ),
         (
             config,
-            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK ClusterConfig "
+            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK QUEUE "
+            "ClusterConfig "
             "DTypeChoice Host ModelConfig Ports PrefixCache Rank Timeouts check_name "
             "cluster_of_hosts model_path parse_weights read_cluster",
         ),
@@ -134,12 +138,14 @@ def test_the_module_is_the_command():
             "coordinator --prompt x --model demo --hosts a --json-schema pyproject.toml",
             "is not JSON",
         ),
+        ("generate --prompt x --time-limit 0", "0.0 is not a number above 0"),
         ("generate --prompt x --name a --address b:1", "--name and --address both say"),
         ("generate --prompt x --address b", "--address 'b': expected HOST:PORT"),
         ("launch --dtype float16", "Invalid value for '--dtype'"),
         ("coordinator --hosts localhost --model demo --top-k 3", "--top-k needs --prompt"),
         ("coordinator --hosts localhost --logit-bias 5=1", "--logit-bias needs --prompt"),
         ("coordinator --hosts localhost --stop-id 5", "--stop-id needs --prompt"),
+        ("coordinator --hosts localhost --time-limit 5", "--time-limit needs --prompt"),
         ("coordinator --hosts localhost --model demo --json", "--json needs --prompt"),
         ("coordinator --hosts localhost --model demo --name a/b", "name 'a/b': expected letters"),
         ("coordinator --hosts localhost", "which model? give --model"),

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats
-from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest
-from dsv4_tp.errors import Dsv4Error, RankFailure, RequestError
+from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats, Totals
+from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest, Work
+from dsv4_tp.errors import BusyError, Dsv4Error, RankFailure, RequestError
 from dsv4_tp.rpc.server import bind, make_server
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
@@ -100,7 +100,7 @@ def test_what_is_not_asked_for_is_left_to_the_cluster():
     settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 0.5, "top_k": 0, "seed": 0}
     settings |= {"min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.0}
     settings |= {"frequency_penalty": -1.0, "logit_bias": {5: 2.0}, "logprobs": 0}
-    settings |= {"stop": ["a", "b"], "stop_ids": [4]}
+    settings |= {"stop": ["a", "b"], "stop_ids": [4], "time_limit_s": 0.5}
     generate(service, Ask("x", chat=True, **settings))
     assert service.asked == pb.GenerateRequest(user="x", **settings)
     assert service.asked.HasField("temperature")
@@ -134,7 +134,9 @@ def test_one_stop_string_may_stand_alone():
     assert service.asked == pb.GenerateRequest(text="x", stop=["END"])
 
 
-@pytest.mark.parametrize("error", [RequestError("no"), RankFailure("rank 1 on b: killed")])
+@pytest.mark.parametrize(
+    "error", [RequestError("no"), BusyError("1"), RankFailure("rank 1 on b: killed")]
+)
 def test_the_cluster_s_error_comes_back_as_it_was_raised(error: Dsv4Error):
     with pytest.raises(type(error), match=str(error)):
         generate(Scripted(pb.GenerateResponse(tokens=[1]), error), Ask("x"))
@@ -171,10 +173,20 @@ def test_the_status_is_all_of_it():
         hosts=[pb.HostStatus(name="a", ranks=[rank], beat_age_s=0.5)],
         version="0.1",
         failure="none",
+        totals=pb.Totals(
+            running=2,
+            waiting=1,
+            ended={"stop": 3},
+            prefill=types_pb2.Work(steps=1, rows=2, tokens=3),
+            decode=types_pb2.Work(collectives=4, wire_bytes=5, time_s=0.5),
+        ),
     )
     found: ClusterStatus = with_client(Scripted(message), lambda client: client.status())
     assert (found.name, found.phase, found.epoch, found.dtype) == ("lab", "ready", 1, "float32")
     assert (found.model_path, found.version, found.failure) == ("/m", "0.1", "none")
+    assert found.totals == Totals(
+        2, 1, {"stop": 3}, Work(1, 2, 3), Work(collectives=4, wire_bytes=5, time_s=0.5)
+    )
     (host,) = found.hosts
     assert (host.name, host.beat_age_s) == ("a", 0.5)
     assert host.ranks[0].report == RankReport(rank=1, phase="decode", decode_steps=5, pid=9)

@@ -37,6 +37,8 @@ timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
 context: 4096
 batch: 3
+queue: 0
+time_limit_s: 30
 cache_rows: trained
 prefix_cache: {gb: 1.5, on_disk: true}
 """
@@ -66,6 +68,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.ports, config.timeouts) == (Ports(), Timeouts())
     assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
     assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
+    assert (config.queue, config.time_limit_s) == (64, None)
 
 
 def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
@@ -83,7 +86,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
     assert config.cache_rows is CacheRows.TRAINED
-    assert config.batch == 3
+    assert (config.batch, config.queue, config.time_limit_s) == (3, 0, 30.0)
     assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.config import BATCH, PREFILL_CHUNK, Timeouts, read_cluster
+from dsv4_tp.config import BATCH, PREFILL_CHUNK, QUEUE, Timeouts, read_cluster
 from dsv4_tp.core import CacheRows, ExpertSplit
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
     assert config.weights == (1, 1, 1)
     assert config.cache_rows is CacheRows.EXACT
-    assert config.batch == BATCH
+    assert (config.batch, config.queue) == (BATCH, QUEUE)
     assert not config.prefix_cache.on_disk
 
 

@@ -96,6 +96,12 @@ def test_stop_strings_that_cannot_be_looked_for(stops: list[str], says: str):
         Prompts(demo.path(), read_spec(demo.path())).answer(asked(stop=stops))
 
 
+@pytest.mark.parametrize("limit_s", [0.0, -1.0, float("nan")])
+def test_a_time_limit_that_cannot_be_kept(limit_s: float):
+    with pytest.raises(RequestError, match=f"time_limit_s is {limit_s}; it must be above 0"):
+        Prompts(demo.path(), read_spec(demo.path())).time_limit_s(asked(time_limit_s=limit_s))
+
+
 def test_stop_ids_come_beside_the_checkpoint_s_own():
     prompts = Prompts(demo.path(), read_spec(demo.path()))
     own = prompts.request(asked()).stop_ids

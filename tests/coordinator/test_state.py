@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.events import Broadcast, Deliver, Serve, Settle, StartEpoch, StopEpoch
-from dsv4_tp.coordinator.state import SETTLE_S, Phase, first_state, step
+from dsv4_tp.coordinator.requests import Requests
+from dsv4_tp.coordinator.state import SETTLE_S, Phase, first_state, refused, step
 from dsv4_tp.core import Loss
-from dsv4_tp.errors import InputError, RankFailure
+from dsv4_tp.errors import BusyError, Dsv4Error, InputError, RankFailure
 
 HOSTS = {0: "a", 1: "a", 2: "b"}
 
@@ -23,7 +24,7 @@ def run(state, *happened, now_s=0.0):
 
 
 def fresh():
-    return first_state(HOSTS, beat_s=0.5, drain_s=45, now_s=0.0)
+    return first_state(HOSTS, Requests(batch=1, queue=1), beat_s=0.5, drain_s=45, now_s=0.0)
 
 
 def beat(host, *reports):
@@ -96,6 +97,23 @@ def test_a_finished_request_is_not_cancelled():
     asked = events.Asked(request()), events.Said(0, finish())
     state, _ = run(ready(), *asked)
     assert run(state, events.Abandoned("r"))[1] == []
+
+
+def test_what_is_not_taken_is_told_why():
+    assert type(refused(joined())) is Dsv4Error
+    state = ready()
+    assert refused(state) is None
+    state, _ = run(state, events.Asked(request("a")), events.Asked(request("b")))
+    assert isinstance(refused(state), BusyError)
+    assert isinstance(refused(run(state, lost(0, Loss.KILLED))[0]), RankFailure)
+
+
+def test_a_request_whose_time_is_over_is_cancelled_with_the_next_tick():
+    state, _ = run(ready(), events.Asked(request(), time_limit_s=0.3))
+    state, actions = run(state, events.Ticked(), now_s=0.25)
+    assert actions == []
+    state, actions = run(state, events.Ticked(), now_s=0.5)
+    assert actions == [Broadcast(core.Command(2, core.Cancel("r")))]
 
 
 def test_a_loss_ends_the_epoch_everywhere_and_then_is_told():

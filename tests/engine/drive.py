@@ -12,6 +12,7 @@ from dsv4_tp.core import (
     Sampling,
     ScoreEvent,
     ScoreRequest,
+    StepEvent,
     Submit,
     TokenEvent,
 )
@@ -46,6 +47,7 @@ class Record:
     def __init__(self) -> None:
         self.phases: list[str] = []
         self.prefill_tokens = self.decode_steps = 0
+        self.steps: list[StepEvent] = []
 
     def phase(self, phase: str) -> None:
         if self.phases[-1:] != [phase]:
@@ -81,6 +83,10 @@ def play(
     """The events and the progress of one engine that runs the script to its end."""
     events: list[Event] = []
     record = Record()
+
+    def emit(event: Event) -> None:
+        (record.steps if isinstance(event, StepEvent) else events).append(event)
+
     Engine(
         model,
         team or Team.of_one(model.part),
@@ -90,7 +96,7 @@ def play(
         prefill_chunk=prefill_chunk,
         inbox=inbox,
         progress=record,
-        emit=events.append,
+        emit=emit,
         **rest,
     ).run()
     return events, record

@@ -77,6 +77,22 @@ def test_progress_counts_every_step(model):
     assert record.phases == ["ready", "prefill", "decode", "ready", "leaving"]
 
 
+def test_every_step_is_told_with_what_it_did(model):
+    asked = request("a", PROMPT, 3), request("b", PROMPT[:4], 3)
+    score = ScoreRequest("s", (tuple(PROMPT), tuple(PROMPT)))
+    _, record = play(model, Script(log(*asked, score)), prefill_chunk=32, batch=2)
+    steps = [(s.phase, s.work.rows, s.work.tokens, s.running) for s in record.steps]
+    assert steps == [
+        ("prefill", 1, len(PROMPT), 2),
+        ("decode", 1, 1, 2),
+        ("prefill", 1, 4, 2),
+        ("decode", 2, 2, 2),  # the first one is done, the score takes its place
+        ("prefill", 2, 2 * len(PROMPT), 1),
+        ("decode", 1, 1, 0),
+    ]
+    assert all(s.work.steps == 1 and s.work.time_s > 0 for s in record.steps)
+
+
 @pytest.mark.parametrize(
     ("prompt", "count", "words"),
     [

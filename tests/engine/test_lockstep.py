@@ -121,6 +121,21 @@ def test_queued_and_active_requests_can_be_cancelled():
     assert lockstep.next_step(state).request.id == "c"
 
 
+@pytest.mark.parametrize("fed", [0, 1, 2, 3])
+def test_a_cancel_frees_the_place_at_the_next_border(fed):
+    """Whether a prompt is being fed, 4 of its 9 ids at a time, or a text made."""
+    state, _ = after(request("a", range(9), 9), request("b", [1], 1))
+    for step in range(fed):
+        assert ids_of(lockstep.next_step(state)) == ["a"]
+        state = feed(state) if step < 2 else choose(state, 1)[0]
+    # It arrives while the next step is on its way: one more of this request, and no other.
+    cancel = Command(state.received + 1, Cancel("a"))
+    state = lockstep.receive(feed(state) if fed < 2 else choose(state, 1)[0], cancel)
+    state, ended = lockstep.border(state, state.received)
+    assert reasons(ended) == [("a", FinishReason.CANCELLED)]
+    assert ids_of(lockstep.next_step(state)) == ["b"]
+
+
 def test_a_drain_finishes_what_runs_and_ends_what_waits():
     state, ended = after(request("a", [1], 1), request("b", [1], 1), Drain())
     assert reasons(ended) == [("b", FinishReason.CANCELLED)]

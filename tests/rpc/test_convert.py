@@ -56,6 +56,8 @@ pieces = st.builds(
     st.lists(numbers, max_size=3).map(tuple),
     st.booleans(),
 )
+works = st.builds(core.Work, counts, counts, counts, counts, counts, numbers)
+steps = st.builds(core.StepEvent, st.sampled_from(["prefill", "decode"]), works, ids)
 phases = ("starting", "joining", "loading", "ready", "prefill", "decode", "leaving")
 reports = st.builds(
     core.RankReport, ids, st.sampled_from(phases), counts, counts, counts, counts, counts, counts
@@ -72,7 +74,7 @@ def test_commands_come_back(command: core.Command):
     assert convert.command_from_proto(convert.command_to_proto(command)) == command
 
 
-@given(tokens | finishes | pieces)
+@given(tokens | finishes | pieces | steps)
 def test_events_come_back(event: core.Event):
     assert convert_events.event_from_proto(convert_events.event_to_proto(event)) == event
 
