@@ -165,8 +165,8 @@ class FinishEvent:
     cached_tokens: int = 0  # of the prompt, that were in a snapshot
     queue_s: float = 0.0  # from its arrival at the coordinator, which fills these in, to its start
     first_token_s: float | None = None  # from its arrival to its first token, if it has one
-    decoded_tokens: int = 0  # chosen in decode steps; a stop token, too
-    drafted_tokens: int = 0  # guessed and fed; `decoded_tokens - decode_steps` of them were right
+    drafted_tokens: int = 0  # guessed, and fed in the decode steps
+    accepted_tokens: int = 0  # of them, that were right; each step told one token more
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def _response(tokens: Sequence[TokenEvent], text: str) -> pb.GenerateResponse:
 
 
 def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Finish:
-    decoded = event.decoded_tokens
+    decoded = event.decode_steps + event.accepted_tokens
     stats = pb.Stats(
         prompt_tokens=event.prompt_tokens,
         generated_tokens=generated,
@@ -93,7 +93,7 @@ def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Fini
         wire_bytes_per_token=event.wire_bytes / decoded if decoded else 0.0,
         cached_tokens=event.cached_tokens,
         drafted_tokens=event.drafted_tokens,
-        accepted_tokens=decoded - event.decode_steps,
+        accepted_tokens=event.accepted_tokens,
         queue_s=event.queue_s,
         first_token_s=event.first_token_s,
     )

@@ -175,7 +175,7 @@ class Engine:
         state = self._draft(state, step, streams, told, cache)
         spent = self._team.collectives.ledger.traffic - before
         for row, tokens in zip(step.rows, told, strict=True):
-            self._turns[row.request.id].meter.decoded(spent, len(row.drafts), len(tokens))
+            self._turns[row.request.id].meter.decoded(spent, len(row.drafts), len(tokens) - 1)
         self._spent_us = _microseconds(time.monotonic() - began_s)
         return self._cross(state, agreed, ended)
 

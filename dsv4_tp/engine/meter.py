@@ -16,17 +16,17 @@ class Meter:
         self._started_s = time.monotonic()
         self._decoding_since_s: float | None = None
         self._spent = _NOTHING
-        self._decode_steps = self._decoded = self._drafted = 0
+        self._decode_steps = self._drafted = self._accepted = 0
 
     def prefill_done(self) -> None:
         """The prompt is fed and its first token chosen."""
         self._decoding_since_s = time.monotonic()
 
-    def decoded(self, spent: Traffic, drafts: int, tokens: int) -> None:
-        """A step fed a token and its drafts and told so many tokens; it exchanged so much."""
+    def decoded(self, spent: Traffic, drafted: int, accepted: int) -> None:
+        """A step fed a token and so many drafts, of which some were right; it exchanged so much."""
         self._decode_steps += 1
-        self._drafted += drafts
-        self._decoded += tokens
+        self._drafted += drafted
+        self._accepted += accepted
         self._spent += spent
 
     def finish(self, ended: Ended) -> FinishEvent:
@@ -38,8 +38,8 @@ class Meter:
             prefill_s=prefill_end_s - self._started_s,
             decode_s=now_s - prefill_end_s,
             decode_steps=self._decode_steps,
-            decoded=self._decoded,
             drafted=self._drafted,
+            accepted=self._accepted,
             spent=self._spent,
         )
 
@@ -50,8 +50,8 @@ def finish_event(
     prefill_s: float = 0.0,
     decode_s: float = 0.0,
     decode_steps: int = 0,
-    decoded: int = 0,
     drafted: int = 0,
+    accepted: int = 0,
     spent: Traffic = _NOTHING,
 ) -> FinishEvent:
     """The event of a request that ended; one that never had its turn cost nothing."""
@@ -69,6 +69,6 @@ def finish_event(
         wire_bytes=spent.wire_bytes,
         error=ended.error,
         decode_steps=decode_steps,
-        decoded_tokens=decoded,
         drafted_tokens=drafted,
+        accepted_tokens=accepted,
     )

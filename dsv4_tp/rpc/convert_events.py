@@ -120,8 +120,8 @@ def _finish_to_proto(event: core.FinishEvent) -> pb.FinishEvent:
         error=event.error,
         decode_steps=event.decode_steps,
         cached_tokens=event.cached_tokens,
-        decoded_tokens=event.decoded_tokens,
         drafted_tokens=event.drafted_tokens,
+        accepted_tokens=event.accepted_tokens,
     )
 
 
@@ -138,8 +138,8 @@ def _finish_from_proto(message: pb.FinishEvent) -> core.FinishEvent:
         error=message.error,
         decode_steps=message.decode_steps,
         cached_tokens=message.cached_tokens,
-        decoded_tokens=message.decoded_tokens,
         drafted_tokens=message.drafted_tokens,
+        accepted_tokens=message.accepted_tokens,
     )
 
 

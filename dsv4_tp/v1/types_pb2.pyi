@@ -455,8 +455,8 @@ class FinishEvent(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     DECODE_STEPS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
-    DECODED_TOKENS_FIELD_NUMBER: _builtins.int
     DRAFTED_TOKENS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     reason: Global___FinishReason.ValueType
     prompt_tokens: _builtins.int
@@ -473,10 +473,10 @@ class FinishEvent(_message.Message):
     """the first token comes with the prompt, without one"""
     cached_tokens: _builtins.int
     """of the prompt, that were in a snapshot"""
-    decoded_tokens: _builtins.int
-    """chosen in the decode steps"""
     drafted_tokens: _builtins.int
-    """fed in them as guesses; decoded_tokens - decode_steps were right"""
+    """guessed, and fed in the decode steps"""
+    accepted_tokens: _builtins.int
+    """of them, that were right; each step told one token more"""
     def __init__(
         self,
         *,
@@ -491,12 +491,12 @@ class FinishEvent(_message.Message):
         error: _builtins.str = ...,
         decode_steps: _builtins.int = ...,
         cached_tokens: _builtins.int = ...,
-        decoded_tokens: _builtins.int = ...,
         drafted_tokens: _builtins.int = ...,
+        accepted_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "decoded_tokens", b"decoded_tokens", "drafted_tokens", b"drafted_tokens", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_tokens", b"accepted_tokens", "cached_tokens", b"cached_tokens", "collectives", b"collectives", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "drafted_tokens", b"drafted_tokens", "error", b"error", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

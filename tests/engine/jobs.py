@@ -158,7 +158,7 @@ def many(collectives: Collectives, out: Path, *, count: int, batch: int, depth: 
         alone += [(number, token) for token in whole[: len(said)]]
         end = finish(events, one.id)
         ends.append((end.generated_tokens, end.reason.value))
-        right += end.decoded_tokens - end.decode_steps
+        right += end.accepted_tokens
     told = {"together": together, "alone": alone, "ends": ends, "right": right}
     np.savez(out / f"{collectives.rank}.npz", **told)
 
