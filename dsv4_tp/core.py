@@ -64,6 +64,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # a stop token, or a stop string
     LENGTH = "length"  # max_tokens
     CANCELLED = "cancelled"
+    FAILED = "failed"  # the model's numbers were none
     TIMEOUT = "timeout"  # its time limit
 
 
@@ -160,7 +161,7 @@ class FinishEvent:
     decode_s: float
     collectives: int  # during the decode steps
     wire_bytes: int  # payload this rank sent during the decode steps, one way
-    error: str = ""  # not empty: the rank refused the request, and why
+    error: str = ""  # not empty: why the request was refused, or failed
     decode_steps: int = 0  # the first token comes with the prompt, without one
     cached_tokens: int = 0  # of the prompt, that were in a snapshot
     queue_s: float = 0.0  # from its arrival at the coordinator, which fills these in, to its start

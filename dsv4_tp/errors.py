@@ -9,6 +9,7 @@
     |  |- RequestError        a prompt or a sampling setting
     |  `- PreflightError      a host, a port, a version
     |- BusyError           4  too many requests wait
+    |- NumericsError       1  the model's numbers were none
     |- RankFailure         5  a rank or its host was lost
     `- DeadlineError       6  something did not happen in time
 
@@ -57,6 +58,10 @@ class BusyError(Dsv4Error):
     """As many requests wait as may; a later one may find a place."""
 
     exit_code = 4
+
+
+class NumericsError(Dsv4Error):
+    """The model yielded no numbers for a request; others are not touched."""
 
 
 class RankFailure(Dsv4Error):

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from dsv4_tp.core import FinishEvent, FinishReason, TokenEvent
-from dsv4_tp.errors import RequestError
+from dsv4_tp.errors import NumericsError, RequestError
 from dsv4_tp.rpc.convert_events import reason_to_proto, top_to_proto
 from dsv4_tp.text import Detokenizer, Stops
 from dsv4_tp.v1 import cluster_pb2 as pb
@@ -43,10 +43,9 @@ class Answer:
     def finish(self, event: FinishEvent) -> pb.GenerateResponse:
         """What is left to show, and what it cost.
 
-        Raises RequestError if the ranks have refused the request.
+        Raises RequestError if the ranks have refused the request, NumericsError if it failed.
         """
-        if event.error:
-            raise RequestError(event.error)
+        check(event)
         text = self._write(self._words.finish() if self._words else "")
         if self._stops and not self.stopped:
             text += self._stops.finish()
@@ -70,6 +69,12 @@ class Answer:
         while self._held and (self._stops is None or self._held[0][0] < self._shown):
             tokens.append(self._held.popleft()[1])
         return tokens
+
+
+def check(event: FinishEvent) -> None:
+    """Raises RequestError if the ranks have refused the request, NumericsError if it failed."""
+    if event.error:
+        raise (NumericsError if event.reason is FinishReason.FAILED else RequestError)(event.error)
 
 
 def _response(tokens: Sequence[TokenEvent], text: str) -> pb.GenerateResponse:

@@ -125,7 +125,8 @@ def _finished(requests: Requests, event: core.FinishEvent, now_s: float) -> Chan
         event = _timed(event, one, now_s)
     left = {name: each for name, each in requests.open.items() if name != event.request_id}
     ended = dict(requests.totals.ended)
-    why = _REFUSED if event.error else event.reason.value
+    refused = event.error and event.reason is FinishReason.CANCELLED
+    why = _REFUSED if refused else event.reason.value
     ended[why] = ended.get(why, 0) + 1
     totals = replace(requests.totals, ended=ended)
     return replace(requests, open=left, totals=totals), (events.Deliver(event),)

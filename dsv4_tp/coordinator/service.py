@@ -4,13 +4,14 @@ import time
 from collections.abc import AsyncIterator
 
 from dsv4_tp import __version__
+from dsv4_tp.coordinator.answer import check
 from dsv4_tp.coordinator.coordinator import EPOCH, Coordinator
 from dsv4_tp.coordinator.prompts import Prompts, score_request
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import AgentSetup
 from dsv4_tp.coordinator.state import verdict
 from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
-from dsv4_tp.errors import DeadlineError, RequestError
+from dsv4_tp.errors import DeadlineError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
 from dsv4_tp.rpc.convert_events import work_to_proto
@@ -114,7 +115,6 @@ def _totals(requests: Requests) -> pb.Totals:
 
 def _check(event: FinishEvent) -> None:
     """Half a score is none."""
-    if event.error:
-        raise RequestError(event.error)
+    check(event)
     if event.reason is FinishReason.TIMEOUT:
         raise DeadlineError("the score was not done within its time limit")

@@ -6,7 +6,8 @@ nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -76,6 +77,7 @@ class Collectives:
         self.group = group or Group()
         self.ledger = Ledger()
         self._last: mx.array | None = None
+        self._parts: list[mx.array] | None = None
 
     @property
     def rank(self) -> int:
@@ -93,6 +95,8 @@ class Collectives:
         A row of a few does not depend on the others: of three ranks and more, the order in which a
         ring adds up depends on the shape. So few rows are gathered, and added by rank in float32.
         """
+        if self._parts is not None:
+            self._parts.append(x)
         if self.size == 1:
             return x
         if self.size == 2 or x.size > MOST_ROWS * x.shape[-1]:
@@ -101,6 +105,15 @@ class Collectives:
         for other in others:
             total = total + other
         return total.astype(x.dtype)
+
+    @contextmanager
+    def watched(self) -> Generator[list[mx.array]]:
+        """What this rank puts into sums meanwhile, in their order."""
+        self._parts = parts = list[mx.array]()
+        try:
+            yield parts
+        finally:
+            self._parts = None
 
     def gather(self, x: mx.array) -> mx.array:
         """All ranks' `x` stacked by rank: [size, *x.shape]."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dsv4_tp.core import Request
 from dsv4_tp.engine import pace as paces
-from dsv4_tp.engine.lockstep import Active, State
+from dsv4_tp.engine.state import Active, State
 from dsv4_tp.engine.steps import MOST_ROWS, Decode, Feed
 
 
@@ -32,7 +32,7 @@ def drafted(state: State, step: Feed | Decode, drafts: Sequence[tuple[int, ...]]
 
 def _drafts(state: State, active: Active | None, depth: int) -> int:
     """How many tokens of a request to draft: none that could not be told."""
-    if active is None or not isinstance(request := active.request, Request):
+    if active is None or active.suspects or not isinstance(request := active.request, Request):
         return 0
     made = len(active.tokens)
     rest = min(request.max_tokens - made, state.limits.context - len(request.prompt) - made)

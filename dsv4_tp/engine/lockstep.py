@@ -8,7 +8,7 @@ It knows no model, no clock and no collective; `loop` performs what it says.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from dsv4_tp.core import (
     Cancel,
@@ -20,78 +20,23 @@ from dsv4_tp.core import (
     Submit,
 )
 from dsv4_tp.engine import pace as paces
-from dsv4_tp.engine.pace import Pace
-from dsv4_tp.engine.refusal import Limits, need_bytes, refusal
+from dsv4_tp.engine.refusal import need_bytes, refusal
+from dsv4_tp.engine.state import Active, State
 from dsv4_tp.engine.steps import (
-    MOST_ROWS,
+    Check,
     Decode,
     Due,
     Ended,
     Feed,
     Leave,
-    Row,
     Score,
     Step,
     Wait,
 )
 from dsv4_tp.errors import RankFailure
-from dsv4_tp.prefixes import Index, Match, digest_of, find, is_border, used
+from dsv4_tp.prefixes import Index, Match, digest_of, find, is_border, used, without
 
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """A request that has its place, and how far it is."""
-
-    request: Request | ScoreRequest
-    fed: int = 0  # prompt ids in the cache
-    tokens: tuple[int, ...] = ()  # generated so far
-    drafts: tuple[int, ...] = ()  # that may follow them
-    trail: tuple[Match, ...] = ()  # snapshots that it went on from, or left on its way
-    start: Match | None = None  # what of the prompt was there before
-
-    @property
-    def cached(self) -> int:
-        """Prompt ids that were in a snapshot."""
-        return self.start.length if self.start else 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Where a rank stands; every rank stands there at the same step, but for `pending`."""
-
-    limits: Limits
-    prefill_chunk: int
-    index: Index  # of the snapshots that prompts may go on from
-    pace: Pace = field(default_factory=Pace)  # of drafting
-    applied: int = 0  # the number of the last command applied
-    pending: tuple[Command, ...] = ()  # received here, not yet agreed on
-    queue: tuple[Request | ScoreRequest, ...] = ()
-    active: tuple[Active, ...] = ()
-    fed_last: bool = False  # the last step was a chunk of somebody's prompt
-    draining: bool = False
-
-    def __post_init__(self) -> None:
-        assert self.prefill_chunk > 0, "a chunk of no tokens never ends"
-
-    @property
-    def received(self) -> int:
-        """The number of the last command this rank has received."""
-        return self.applied + len(self.pending)
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """The sequences that decode, each with as many of its drafts as there is room for."""
-        decoding = [one for one in self.active if one.tokens]
-        most = MOST_ROWS // max(1, len(decoding)) - 1
-        return tuple(
-            Row(one.request, one.tokens, one.drafts[:most])
-            for one in decoding
-            if isinstance(one.request, Request)
-        )
-
-    def of(self, request_id: str) -> Active:
-        """The active request of this id."""
-        return next(one for one in self.active if one.request.id == request_id)
+_NOT_AGAIN = "no logit was a number; fed once more, all were"
 
 
 def receive(state: State, command: Command) -> State:
@@ -105,6 +50,13 @@ def receive(state: State, command: Command) -> State:
             "the log has a gap or repeats itself"
         )
     return replace(state, pending=(*state.pending, command))
+
+
+def received(state: State, commands: Sequence[Command]) -> State:
+    """Commands have arrived here, in their order; see `receive`."""
+    for command in commands:
+        state = receive(state, command)
+    return state
 
 
 def border(state: State, agreed: int) -> tuple[State, tuple[Ended, ...]]:
@@ -122,7 +74,7 @@ def border(state: State, agreed: int) -> tuple[State, tuple[Ended, ...]]:
 def next_step(state: State) -> Step:
     """What to perform now."""
     rows = state.rows
-    filling = [one for one in state.active if not one.tokens]
+    filling = [one for one in state.active if not one.tokens or one.suspects]
     if filling and not (rows and state.fed_last):
         return _fill(filling[0], state.prefill_chunk)
     if rows:
@@ -142,15 +94,19 @@ def fed(state: State, step: Feed) -> tuple[State, Due | None]:
 def chosen(
     state: State, step: Feed | Decode, tokens: Sequence[tuple[int, ...]]
 ) -> tuple[State, tuple[Ended, ...], tuple[Due, ...]]:
-    """The tokens, at least one each, that continue the step's requests, in its order.
+    """The tokens that continue the step's requests, in its order.
 
-    A stop token ends its request and is not part of it. Snapshots are due at the end of a prompt
-    and at that of an answer.
+    A stop token ends its request and is not part of it. Where no token could be chosen, what was
+    fed of the request is fed again, by `Check` steps. Snapshots are due at the end of a prompt and
+    at that of an answer.
     """
     ended: list[Ended] = []
     due: list[Due] = []
     for request, more in zip(step.requests, tokens, strict=True):
         active = state.of(request.id)
+        if not more:
+            state = _suspected(state, active)
+            continue
         state, end = _chosen(state, request, more, turned=isinstance(step, Feed))
         ended += [end] if end else []
         if end or isinstance(step, Feed):
@@ -162,13 +118,20 @@ def chosen(
     return state, tuple(ended), tuple(due)
 
 
+def checked(state: State, step: Check, fault: str) -> tuple[State, tuple[Ended, ...]]:
+    """A part of what failed was fed again; `fault`: what was wrong, empty if nothing was."""
+    active = state.of(step.request.id)
+    if not fault and not step.last:
+        return _turned(state, replace(active, fed=active.fed + len(step.ids))), ()
+    # Snapshots on its way may have no numbers either.
+    state = _with_index(state, without(state.index, [match.key for match in active.trail]))
+    state, ended = _finish(_turned(state, active), active, FinishReason.FAILED)
+    return state, (replace(ended, error=fault or _NOT_AGAIN),)
+
+
 def kept(state: State, index: Index, due: Due) -> State:
     """The snapshot that was due is in the index now, or was not worth its place."""
-    # A request that has not begun may have lost what it was to go on from.
-    lost = [one for one in state.active if _waits(one) and one.trail[0].key not in index.alive]
-    state = replace(state, index=index)
-    for one in lost:
-        state = _updated(state, _placed(index, one.request))
+    state = _with_index(state, index)
     match = Match(digest_of(due.ids), len(due.ids))
     active = next((one for one in state.active if one.request.id == due.request.id), None)
     if active is None or match.key not in index.entries:
@@ -185,8 +148,12 @@ def scored(state: State, step: Score, *, last: bool) -> tuple[State, tuple[Ended
     return state, (ended,)
 
 
-def _fill(active: Active, chunk: int) -> Feed | Score:
+def _fill(active: Active, chunk: int) -> Feed | Score | Check:
     request = active.request
+    if active.suspects and isinstance(request, Request):
+        stop = min(active.fed + chunk, len(active.suspects))
+        ids = active.suspects[active.fed : stop]
+        return Check(request, ids, active.fed, last=stop == len(active.suspects))
     if isinstance(request, ScoreRequest):
         return Score(request)
     # Chunks end where they end without a snapshot, so that rounding is the same, too.
@@ -210,6 +177,21 @@ def _chosen(
     if len(active.tokens) == request.max_tokens or total == state.limits.context:
         return _finish(state, active, FinishReason.LENGTH)
     return state, None
+
+
+def _suspected(state: State, active: Active) -> State:
+    assert isinstance(active.request, Request), "scores choose no token"
+    suspects = (*active.request.prompt, *active.tokens)
+    return _turned(state, replace(active, fed=0, drafts=(), suspects=suspects))
+
+
+def _with_index(state: State, index: Index) -> State:
+    """A request that has not begun may have lost what it was to go on from."""
+    lost = [one for one in state.active if _waits(one) and one.trail[0].key not in index.alive]
+    state = replace(state, index=index)
+    for one in lost:
+        state = _updated(state, _placed(index, one.request))
+    return state
 
 
 def _updated(state: State, active: Active) -> State:
@@ -282,7 +264,8 @@ def _placed(index: Index, request: Request | ScoreRequest) -> Active:
 
 def _waits(active: Active) -> bool:
     """Whether it has a start that it has not gone on from yet."""
-    return active.start is not None and not active.tokens and active.fed == active.start.length
+    begun = active.tokens or active.suspects
+    return active.start is not None and not begun and active.fed == active.start.length
 
 
 def _has_room(state: State, request: Request | ScoreRequest) -> bool:

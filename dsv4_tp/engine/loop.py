@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from dsv4_tp.core import (
-    Command,
     Event,
     FinishEvent,
     Request,
@@ -23,18 +22,18 @@ from dsv4_tp.engine import drafting, lockstep
 from dsv4_tp.engine.batch import Batch
 from dsv4_tp.engine.common import common
 from dsv4_tp.engine.draws import Choice, Draw, draw_of
+from dsv4_tp.engine.faults import find_fault
 from dsv4_tp.engine.guided import Guided, GuideFor, no_guides
-from dsv4_tp.engine.lockstep import State
 from dsv4_tp.engine.meter import Meter, finish_event
 from dsv4_tp.engine.outside import Inbox, Progress
 from dsv4_tp.engine.pace import Pace
 from dsv4_tp.engine.passes import Passes
 from dsv4_tp.engine.refusal import Limits
 from dsv4_tp.engine.scoring import score_rows
-from dsv4_tp.engine.steps import Decode, Due, Ended, Feed, Leave, Row, Score, Wait
+from dsv4_tp.engine.state import State
+from dsv4_tp.engine.steps import Check, Decode, Due, Ended, Feed, Leave, Row, Score, Wait
 from dsv4_tp.engine.team import Team
 from dsv4_tp.engine.watch import Watch
-from dsv4_tp.errors import RankFailure
 from dsv4_tp.model import Cache, Model
 from dsv4_tp.prefixes import Index, Shelf, with_entries
 
@@ -102,7 +101,7 @@ class Engine:
     def run(self) -> None:
         """Serves requests until the log says to drain.
 
-        Raises RankFailure if the log has a gap or the model yields no numbers.
+        Raises RankFailure if the log has a gap.
         """
         state = State(self._limits, self._prefill_chunk, self._shared_index(), self._pace)
         while not isinstance(step := lockstep.next_step(state), Leave):
@@ -110,15 +109,17 @@ class Engine:
             self._watch.done(step, running=len(state.active))
         self._progress.phase("leaving")
 
-    def _perform(self, state: State, step: Wait | Feed | Decode | Score) -> State:
+    def _perform(self, state: State, step: Wait | Feed | Decode | Score | Check) -> State:
         match step:
             case Wait():
                 self._progress.phase("ready")
                 # What was not everywhere at the last border is here, and nothing may follow it.
                 commands = self._inbox.poll() if state.pending else self._inbox.wait()
-                return self._meet(_received(state, commands))
+                return self._meet(lockstep.received(state, commands))
             case Score():
                 return self._score(state, step)
+            case Check():
+                return self._check(state, step)
             case Feed(choose=False):
                 return self._feed(state, step)
             case Feed():
@@ -140,13 +141,13 @@ class Engine:
         self._progress.phase("prefill")
         turn, last = self._turn_of(state, step), len(step.ids) - 1
         self._batch.add(step.request.id, turn.cache)
-        state = _received(state, self._inbox.poll())
+        state = lockstep.received(state, self._inbox.poll())
         streams = self._passes.feed([step.ids], turn.cache)
         draws, least = [self._draw(step.request, ())], [state.received]
         choices, (agreed,) = self._passes.choose(
             streams, [(0, last)], draws, least=least, cache=turn.cache
         )
-        told = _told(Row(step.request, ()), choices)
+        told = Row(step.request, ()).told([choice.token for choice in choices])
         turn.meter.prefill_done()
         self._progress.prefilled(len(step.ids))
         self._tell(step.request, 0, choices)
@@ -161,11 +162,14 @@ class Engine:
     def _decode(self, state: State, step: Decode) -> State:
         self._progress.phase("decode")
         began_s, before = time.monotonic(), self._team.collectives.ledger.traffic
-        state = _received(state, self._inbox.poll())
+        state = lockstep.received(state, self._inbox.poll())
         cache = self._batch.cache_of([row.request.id for row in step.rows])
         streams = self._passes.feed([row.ids for row in step.rows], cache)
         choices, (agreed, *spent_us) = self._choose(state, step, streams, cache)
-        told = [_told(row, some) for row, some in zip(step.rows, choices, strict=True)]
+        told = [
+            row.told([choice.token for choice in some])
+            for row, some in zip(step.rows, choices, strict=True)
+        ]
         for row, some, tokens in zip(step.rows, choices, told, strict=True):
             self._tell(row.request, len(row.tokens), some[: len(tokens)])
         self._passes.settle(streams, told, cache)
@@ -175,7 +179,8 @@ class Engine:
         state = self._draft(state, step, streams, told, cache)
         spent = self._team.collectives.ledger.traffic - before
         for row, tokens in zip(step.rows, told, strict=True):
-            self._turns[row.request.id].meter.decoded(spent, len(row.drafts), len(tokens) - 1)
+            right = max(0, len(tokens) - 1)
+            self._turns[row.request.id].meter.decoded(spent, len(row.drafts), right)
         self._spent_us = _microseconds(time.monotonic() - began_s)
         return self._cross(state, agreed, ended)
 
@@ -222,6 +227,19 @@ class Engine:
         state, ended = lockstep.scored(state, step, last=event.last)
         return self._meet(state, ended)
 
+    def _check(self, state: State, step: Check) -> State:
+        self._progress.phase("prefill")
+        turn = self._turns[step.request.id]
+        if step.position == 0:
+            self._batch.drop(step.request.id)
+            turn.cache = self._model.make_cache()
+        at = step.position
+        fault = find_fault(self._model, self._team, step.ids, turn.cache, position=at)
+        self._progress.prefilled(len(step.ids))
+        state, ended = lockstep.checked(state, step, fault)
+        self._shelf.keep_only(state.index)
+        return self._meet(state, ended)
+
     def _shared_index(self) -> Index:
         """The index of the snapshots that all ranks have found; the others are given up."""
         shared = common(self._team.collectives, self._shelf.found)
@@ -246,7 +264,7 @@ class Engine:
 
     def _meet(self, state: State, ended: Sequence[Ended] = ()) -> State:
         """Agrees with the other ranks on what all have received, and goes on from there."""
-        state = _received(state, self._inbox.poll())
+        state = lockstep.received(state, self._inbox.poll())
         return self._cross(state, self._team.collectives.agree(state.received), ended)
 
     def _cross(self, state: State, agreed: int, ended: Sequence[Ended]) -> State:
@@ -282,19 +300,5 @@ class Engine:
         return draw_of(request, tokens, self._turns[request.id].guided.allowed(tokens))
 
 
-def _told(row: Row, choices: Sequence[Choice]) -> tuple[int, ...]:
-    """The tokens that are sure; RankFailure if there is none."""
-    if told := row.told([choice.token for choice in choices]):
-        return told
-    position = len(row.request.prompt) + len(row.tokens)
-    raise RankFailure(f"no logit of the token at position {position} is a number")
-
-
 def _microseconds(seconds: float) -> int:
     return min(int(seconds * 1e6), 2**31 - 1)
-
-
-def _received(state: State, commands: Sequence[Command]) -> State:
-    for command in commands:
-        state = lockstep.receive(state, command)
-    return state

@@ -71,9 +71,9 @@ class Passes:
         if not (depth := max(counts)):
             return drafts
         stage, rows = cache[-1], len(following)
-        lasts = mx.array([len(known) - 1 for known in following])
+        lasts = mx.array([max(0, len(known) - 1) for known in following])
         ahead = streams[mx.arange(rows), lasts][:, None]
-        tokens = [known[-1] for known in following]
+        tokens = [known[-1] if known else 0 for known in following]
         stage.rewind([1] * rows)  # the last one again, and now what it predicts
         for place in range(depth):
             ahead = self._model.mtp_streams(ahead, mx.array(tokens)[:, None], cache)

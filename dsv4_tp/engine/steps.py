@@ -96,12 +96,22 @@ class Score:
     request: ScoreRequest
 
 
-Step = Wait | Leave | Feed | Decode | Score
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Feed these ids once more, to an empty cache at first, and find where numbers go wrong."""
+
+    request: Request
+    ids: tuple[int, ...]
+    position: int  # of the first of `ids`
+    last: bool
+
+
+Step = Wait | Leave | Feed | Decode | Score | Check
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request is over; `error` says why it was refused, if it was."""
+    """A request is over; `error` says why it was refused or failed, if so."""
 
     request: Request | ScoreRequest
     reason: FinishReason

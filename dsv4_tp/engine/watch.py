@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dsv4_tp.core import Event, StepEvent, TokenEvent, Work
 from dsv4_tp.engine.collectives import Ledger
 from dsv4_tp.engine.outside import Progress
-from dsv4_tp.engine.steps import Decode, Feed, Score, Wait
+from dsv4_tp.engine.steps import Check, Decode, Feed, Score, Wait
 
 
 class Watch:
@@ -43,7 +43,7 @@ class Watch:
             self._tokens += 1
         self._emit(event)
 
-    def done(self, step: Wait | Feed | Decode | Score, *, running: int) -> None:
+    def done(self, step: Wait | Feed | Decode | Score | Check, *, running: int) -> None:
         """The step is over, and so many requests have a place now."""
         if self._tells and not isinstance(step, Wait):
             self._emit(StepEvent(self._phase, self._work(step), running))
@@ -52,7 +52,7 @@ class Watch:
     def _begin(self) -> None:
         self._began_s, self._before, self._tokens = time.monotonic(), self._ledger.traffic, 0
 
-    def _work(self, step: Feed | Decode | Score) -> Work:
+    def _work(self, step: Feed | Decode | Score | Check) -> Work:
         spent = self._ledger.traffic - self._before
         return Work(
             steps=1,
@@ -64,9 +64,9 @@ class Watch:
         )
 
 
-def _rows(step: Feed | Decode | Score) -> int:
+def _rows(step: Feed | Decode | Score | Check) -> int:
     match step:
-        case Feed():
+        case Feed() | Check():
             return 1
         case Decode():
             return len(step.rows)

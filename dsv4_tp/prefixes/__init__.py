@@ -14,6 +14,7 @@ from dsv4_tp.prefixes.index import (
     is_border,
     used,
     with_entries,
+    without,
 )
 from dsv4_tp.prefixes.shelf import Shelf
 
@@ -29,4 +30,5 @@ __all__ = [
     "open_folder",
     "used",
     "with_entries",
+    "without",
 ]

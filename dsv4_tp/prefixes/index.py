@@ -171,6 +171,13 @@ def with_entries(budget_bytes: int, entries: Iterable[Entry]) -> Index:
     return _shrunk(index, spare="")[0]
 
 
+def without(index: Index, keys: Iterable[str]) -> Index:
+    """The index without these entries and all that follow them; it may lack some of them."""
+    gone = set(keys)
+    alive = (k for k in index.alive if gone.isdisjoint(entry.key for entry in index.chain(k)))
+    return _pruned(replace(index, alive=frozenset(alive)))[0]
+
+
 def _shrunk(index: Index, *, spare: str) -> tuple[Index, tuple[Drop, ...]]:
     """The index within its budget: rests go by last use, but not that of `spare`."""
     drops: tuple[Drop, ...] = ()

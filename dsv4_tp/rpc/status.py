@@ -25,6 +25,7 @@ _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
     (errors.RankFailure, grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.NumericsError, grpc.StatusCode.INTERNAL),
     (Dsv4Error, grpc.StatusCode.INTERNAL),
 )
 

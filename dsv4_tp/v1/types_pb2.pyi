@@ -30,6 +30,7 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 3
     FINISH_REASON_TIMEOUT: _FinishReason.ValueType  # 4
+    FINISH_REASON_FAILED: _FinishReason.ValueType  # 5
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
@@ -38,6 +39,7 @@ FINISH_REASON_STOP: FinishReason.ValueType  # 1
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
 FINISH_REASON_TIMEOUT: FinishReason.ValueType  # 4
+FINISH_REASON_FAILED: FinishReason.ValueType  # 5
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 class _Phase:
@@ -468,7 +470,7 @@ class FinishEvent(_message.Message):
     wire_bytes: _builtins.int
     """payload this rank sent in the decode steps, one way"""
     error: _builtins.str
-    """not empty: refused, and why"""
+    """not empty: why it was refused, or failed"""
     decode_steps: _builtins.int
     """the first token comes with the prompt, without one"""
     cached_tokens: _builtins.int

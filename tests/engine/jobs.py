@@ -163,6 +163,51 @@ def many(collectives: Collectives, out: Path, *, count: int, batch: int, depth: 
     np.savez(out / f"{collectives.rank}.npz", **told)
 
 
+def faulty(collectives: Collectives, out: Path) -> None:
+    """Rank 1 comes to hold an expert without numbers, which two of three requests meet."""
+    folder = ROOT / "public/a1_flash_mini"
+    parts = parts_of(folder, [1] * collectives.size, ExpertSplit.WIDTH)
+    own, sums = parts[collectives.rank], collectives.all_sum
+    model = load_rank(folder, own, dtype=DType.FLOAT32, all_sum=sums).model
+    team = Team(collectives, tuple(part.vocab for part in parts))
+    asked = fault_requests(model)
+    whole = [tokens(answer(model, one, team=team), one.id) for one in asked]
+    if collectives.rank == 1:
+        spoil(model)
+    events = answer(model, *asked, team=team, batch=3)
+    told = {
+        "whole": whole,
+        "texts": [tokens(events, one.id) for one in asked],
+        "errors": [finish(events, one.id).error for one in asked],
+        "reasons": [finish(events, one.id).reason for one in asked],
+    }
+    (out / f"{collectives.rank}.json").write_text(json.dumps(told))
+
+
+FAULTY = 1  # layer, which routes by token
+BAD = 3  # expert
+
+
+def fault_requests(model: Model) -> list[Request]:
+    """Greedy ones: none meets the bad expert, the prompt does, the first token does."""
+    table = np.array(model.layers[FAULTY].ffn.gate.tid2eid).tolist()
+    good = [token for token, experts in enumerate(table) if BAD not in experts]
+    bad = next(token for token, experts in enumerate(table) if BAD in experts)
+    healthy = Sampling(temperature=0, logit_bias=tuple((token, 100.0) for token in good))
+    doomed = Sampling(temperature=0, logit_bias=((bad, 100.0),))
+    return [
+        request("healthy", good[:20], 9, sampling=healthy),
+        request("prompt", [*good[5:25], bad, *good[:9]], 9, sampling=healthy),
+        request("token", good[9:40], 9, sampling=doomed),
+    ]
+
+
+def spoil(model: Model) -> None:
+    """The bad expert has no numbers from here on."""
+    experts = model.layers[FAULTY].ffn.experts
+    experts.w1.weight[BAD] = np.nan
+
+
 def guided_requests() -> list[Request]:
     """Chosen in several ways, of the demo model."""
     ways = {
@@ -247,6 +292,7 @@ JOBS: dict[str, Callable[..., None]] = {
     "measure": measure,
     "write": write,
     "many": many,
+    "faulty": faulty,
     "guided": guided,
     "nothing": nothing,
 }

@@ -1,0 +1,41 @@
+"""Where numbers go wrong: tokens are fed once more, and each rank looks at all that it adds up.
+
+Behind a sum every rank has what one of them put into it; so the rank shows before the sum only.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from dsv4_tp.engine.team import Team
+from dsv4_tp.model import Cache, Model
+
+_NEXT = "launch again; if it comes back, compare that host's copy of the model with another"
+
+
+def find_fault(model: Model, team: Team, ids: Sequence[int], cache: Cache, *, position: int) -> str:
+    """Appends ids to the cache; what is wrong with them, the same on all ranks, or nothing.
+
+    A layer adds up twice: what its heads read, then what its experts made of it.
+    """
+    with team.collectives.watched() as parts:
+        streams = model.streams(mx.array([ids], dtype=mx.int32), cache)
+    seen = [*parts, model.logits(streams[:, -1:])]
+    sound = mx.stack([mx.isfinite(x).all() for x in seen])
+    mx.eval(sound, cache.arrays())
+    first = int(np.argmin([*np.array(sound, dtype=bool), False]))
+    firsts = np.array(team.collectives.gather(mx.array(first)), dtype=np.int32)
+    lowest = int(firsts.min())
+    if lowest == len(seen):
+        return ""
+    ranks = ", ".join(map(str, np.flatnonzero(firsts == lowest)))
+    tokens = f"tokens {position} to {position + len(ids) - 1}"
+    return f"no numbers: rank {ranks}, {_place(lowest, len(parts))}, at {tokens}; {_NEXT}"
+
+
+def _place(sums: int, of: int) -> str:
+    """Where a rank is before its next sum."""
+    if sums == of:
+        return "head"
+    return f"layer {sums // 2}, {'experts' if sums % 2 else 'attention'}"

@@ -1,0 +1,66 @@
+"""Where a rank stands: requests in line and in their places, and how far each one is."""
+
+from dataclasses import dataclass, field
+
+from dsv4_tp.core import Command, Request, ScoreRequest
+from dsv4_tp.engine.pace import Pace
+from dsv4_tp.engine.refusal import Limits
+from dsv4_tp.engine.steps import MOST_ROWS, Row
+from dsv4_tp.prefixes import Index, Match
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """A request that has its place, and how far it is."""
+
+    request: Request | ScoreRequest
+    fed: int = 0  # prompt ids in the cache
+    tokens: tuple[int, ...] = ()  # generated so far
+    drafts: tuple[int, ...] = ()  # that may follow them
+    suspects: tuple[int, ...] = ()  # behind these no token could be chosen: they are fed again
+    trail: tuple[Match, ...] = ()  # snapshots that it went on from, or left on its way
+    start: Match | None = None  # what of the prompt was there before
+
+    @property
+    def cached(self) -> int:
+        """Prompt ids that were in a snapshot."""
+        return self.start.length if self.start else 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a rank stands; every rank stands there at the same step, but for `pending`."""
+
+    limits: Limits
+    prefill_chunk: int
+    index: Index  # of the snapshots that prompts may go on from
+    pace: Pace = field(default_factory=Pace)  # of drafting
+    applied: int = 0  # the number of the last command applied
+    pending: tuple[Command, ...] = ()  # received here, not yet agreed on
+    queue: tuple[Request | ScoreRequest, ...] = ()
+    active: tuple[Active, ...] = ()
+    fed_last: bool = False  # the last step was a chunk of somebody's prompt
+    draining: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.prefill_chunk > 0, "a chunk of no tokens never ends"
+
+    @property
+    def received(self) -> int:
+        """The number of the last command this rank has received."""
+        return self.applied + len(self.pending)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The sequences that decode, each with as many of its drafts as there is room for."""
+        decoding = [one for one in self.active if one.tokens and not one.suspects]
+        most = MOST_ROWS // max(1, len(decoding)) - 1
+        return tuple(
+            Row(one.request, one.tokens, one.drafts[:most])
+            for one in decoding
+            if isinstance(one.request, Request)
+        )
+
+    def of(self, request_id: str) -> Active:
+        """The active request of this id."""
+        return next(one for one in self.active if one.request.id == request_id)
