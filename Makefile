@@ -52,6 +52,7 @@ check: lint types protos-diff test ## all that CI asks for
 soak: setup ## random schedules of the caches, random models over random shares, resumable: make soak CASES=1000
 	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
+	$(BIN)/python -m tests.soak.structured $(CASES)
 
 bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py

@@ -66,12 +66,12 @@ class Guide:
             for token in self._stop_ids:
                 _set(mask, token, to=True)
         if not any(mask):
-            raise refusal(["no token can follow what has been generated"])
+            raise refusal("no token can follow what has been generated")
         return bytes(mask)
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise refusal([self._matcher.get_error()])
+            raise refusal(self._matcher.get_error())
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:

@@ -1,18 +1,18 @@
 """From a JSON schema to the library's grammar, or the words that say why there is none."""
 
 import json
-from collections.abc import Iterable
 
-from llguidance import LLMatcher, LLParserLimits
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from dsv4_tp.errors import RequestError
 
 FIELD = "json_schema"
-MOST_CHARACTERS = 1_000_000
+MOST_CHARACTERS = 200_000
 # Between signs. A model that has lost its way would else go on with blanks for ever.
 _BLANKS = r" |\n[ \t]{0,20}"
 # Messages without them would carry the text that was made so far.
 LIMITS = LLParserLimits(verbose_errors=False)
+_PLAIN = {"NoExtensionBias": "no text of any length is valid"}
 
 
 def check_schema(schema: str) -> None:
@@ -21,9 +21,10 @@ def check_schema(schema: str) -> None:
     Raises:
         RequestError: it is not JSON, not a schema, impossible, or says what cannot be held to.
     """
-    refused, words = LLMatcher.validate_grammar_with_warnings(grammar(schema), limits=LIMITS)
-    if refused:
-        raise refusal(words)
+    matcher = LLMatcher(LLTokenizer("byte"), grammar(schema), log_level=0, limits=LIMITS)
+    matcher.compute_bitmask()  # some that no text can satisfy are only found here
+    if matcher.is_error():
+        raise refusal(matcher.get_error())
 
 
 def grammar(schema: str) -> str:
@@ -33,18 +34,19 @@ def grammar(schema: str) -> str:
         RequestError: it is not JSON, or no object.
     """
     if len(schema) > MOST_CHARACTERS:
-        raise refusal([f"it has {len(schema):,} characters; the most are {MOST_CHARACTERS:,}"])
+        raise refusal(f"it has {len(schema):,} characters; the most are {MOST_CHARACTERS:,}")
     try:
         found = json.loads(schema)
         if not isinstance(found, dict):
-            raise refusal([f"a schema is a JSON object; this is {schema.strip()[:20]!r}"])
+            raise refusal(f"a schema is a JSON object; this is {schema.strip()[:20]!r}")
         return LLMatcher.grammar_from_json_schema(
             schema, {"whitespace_pattern": _BLANKS}, {"lenient": False}
         )
     except (ValueError, RecursionError) as error:
-        raise refusal([f"it is not JSON: {error}"]) from error
+        raise refusal(f"it is not JSON: {error}") from error
 
 
-def refusal(words: Iterable[str]) -> RequestError:
+def refusal(words: str) -> RequestError:
     """The error of a schema, in the library's words."""
-    return RequestError(f"{FIELD}: {' '.join(' '.join(words).split())}")
+    plain = " ".join(words.replace("<non-verbose/>", "").split())
+    return RequestError(f"{FIELD}: {_PLAIN.get(plain, plain)}")

@@ -14,6 +14,7 @@ from dsv4_tp import demo
 from dsv4_tp.errors import ModelError, RequestError
 from dsv4_tp.guides import Guide, Vocabulary, check_schema, tokenizer_digest
 from dsv4_tp.guides import schema as rules
+from tests.soak.schemas import random_schema
 
 ROWS = 700  # of a head that is longer than the tokenizer
 END = 1
@@ -64,6 +65,14 @@ def test_whatever_is_allowed_makes_a_text_that_validates(vocabulary: Vocabulary)
     for text in texts:
         jsonschema.validate(json.loads(text), json.loads(SCHEMA))
     assert len(set(texts)) > 35
+
+
+@pytest.mark.parametrize("case", range(25))
+def test_texts_of_random_schemas_validate(vocabulary: Vocabulary, case: int):
+    schema = random_schema(random.Random(case))
+    check_schema(json.dumps(schema))
+    taken = walk(Guide(vocabulary, json.dumps(schema), [END]), random.Random(case))
+    jsonschema.validate(json.loads(TOKENIZER.decode(taken)), schema)
 
 
 def test_every_beginning_gets_the_same_answer_in_any_order(vocabulary: Vocabulary):
@@ -125,7 +134,9 @@ REFUSED = {
     '{"$ref": "https://example.org/a"}': "does not fetch",
     '{"type": "string", "pattern": "(?=a)b"}': "look-around",
     "[" * 9000: "not JSON",
-    " " * 1_000_001: "the most are 1,000,000",
+    '{"$ref": "#"}': "no text of any length is valid",
+    '{"type": "integer", "minimum": 1' + "0" * 25 + "}": "Failed to generate regex",
+    " " * 200_001: "the most are 200,000",
 }
 
 
@@ -136,7 +147,7 @@ def test_a_schema_that_cannot_be_held_to_is_refused(vocabulary: Vocabulary, sche
     assert str(checked.value).startswith("json_schema: ")
     assert REFUSED[schema] in str(checked.value)
     with pytest.raises(RequestError):
-        Guide(vocabulary, schema, [END])
+        Guide(vocabulary, schema, [END]).allowed(())
 
 
 def test_a_guide_that_failed_can_be_asked_again(vocabulary: Vocabulary, monkeypatch):
