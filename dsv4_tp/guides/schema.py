@@ -10,6 +10,8 @@ FIELD = "json_schema"
 MOST_CHARACTERS = 200_000
 # Between signs. A model that has lost its way would else go on with blanks for ever.
 _BLANKS = r" |\n[ \t]{0,20}"
+# Without \u and \/ there is one way to write each string, so that no name can pass for another.
+_ESCAPES = 'bfnrt"\\\\'
 # Messages without them would carry the text that was made so far.
 LIMITS = LLParserLimits(verbose_errors=False)
 _PLAIN = {"NoExtensionBias": "no text of any length is valid"}
@@ -40,7 +42,9 @@ def grammar(schema: str) -> str:
         if not isinstance(found, dict):
             raise refusal(f"a schema is a JSON object; this is {schema.strip()[:20]!r}")
         return LLMatcher.grammar_from_json_schema(
-            schema, {"whitespace_pattern": _BLANKS}, {"lenient": False}
+            schema,
+            {"whitespace_pattern": _BLANKS, "json_allowed_escapes": _ESCAPES},
+            {"lenient": False},
         )
     except (ValueError, RecursionError) as error:
         raise refusal(f"it is not JSON: {error}") from error

@@ -113,6 +113,14 @@ def test_special_tokens_and_rows_without_a_token_are_never_text(vocabulary: Voca
     assert not special.intersection(inside)
 
 
+def test_a_name_cannot_pass_for_another(vocabulary: Vocabulary):
+    schema = {"properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "null"}}
+    guide = Guide(vocabulary, json.dumps({"type": "object"} | schema), [END])
+    assert END in allowed(guide, ids_of('{"b":null}'))
+    assert allowed(guide, ids_of('{"a":null}')) is None
+    assert allowed(guide, ids_of(r'{"\u0061":null}')) is None
+
+
 def test_blanks_come_to_an_end(vocabulary: Vocabulary):
     guide = Guide(vocabulary, SCHEMA, [END])
     (line,), (space,) = ids_of("\n"), ids_of(" ")

@@ -39,9 +39,9 @@ def of_object(rng: random.Random, depth: int) -> dict:
         "additionalProperties": False,
     }
     if rng.random() < 0.2:
-        # Without this the model may never have enough of them.
+        # Without a pattern a name may have any length, and without a limit there may be any number.
         schema |= {"required": names, "maxProperties": len(names) + 1}
-        schema["additionalProperties"] = anything(rng, 0)
+        schema["patternProperties"] = {"^more[0-9]$": anything(rng, 0)}
     return schema
 
 

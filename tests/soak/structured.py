@@ -2,11 +2,11 @@
 
     python -m tests.soak.structured [CASES]
 
-Two ranks of the demo model on this machine serve eight texts at a time. Each case is one line of
+Two ranks of the demo model on this machine serve 64 texts at a time. Each case is one line of
 results/structured.csv, and its number is its seed: a run goes on after the last line, so it may be
 interrupted at any time. A case is a random schema and two texts held to it, one greedy, one drawn
-with random settings; jsonschema judges them. Ends with 1 if one is against its schema, or if it has
-not come to an end in so many tokens that it should have.
+with random settings, with drafts or without; jsonschema judges them. Ends with 1 if one is against
+its schema, or if it has not come to an end in so many tokens that it should have.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from tests.soak.schemas import random_schema
 
 RESULTS = Path(__file__).parent / "results" / "structured.csv"
 COLUMNS = ("case", "outcome", "tokens", "texts", "schema", "setting")
-AT_ONCE = 4  # cases
-MOST_TOKENS = 1000
+AT_ONCE = 32  # cases
+MOST_TOKENS = 600
 PROMPTS = ("It was a cold morning.", "Tom had a red ball.", "The code of the door is")
 
 
@@ -67,7 +67,7 @@ async def run_case(client: Client, case: int) -> Line:
     """One line of the results."""
     rng = random.Random(case)
     schema, setting = random_schema(rng), random_setting(rng)
-    how = {"max_tokens": MOST_TOKENS, "json_schema": json.dumps(schema)}
+    how = {"max_tokens": MOST_TOKENS, "json_schema": json.dumps(schema), "mtp": rng.choice([0, 4])}
     asks = [Ask(rng.choice(PROMPTS), **each, **how) for each in ({"temperature": 0}, setting)]
     told = await asyncio.gather(*(write(client, ask) for ask in asks))
     faults = [fault(text, schema) if end == "stop" else end for text, _, end in told]
@@ -77,7 +77,7 @@ async def run_case(client: Client, case: int) -> Line:
         "tokens": [tokens for _, tokens, _ in told],
         "texts": json.dumps([text for text, _, _ in told], ensure_ascii=False),
         "schema": json.dumps(schema, ensure_ascii=False),
-        "setting": setting,
+        "setting": setting | {"mtp": how["mtp"]},
     }
 
 
@@ -104,8 +104,8 @@ class Cases:
 def cluster() -> Iterator[str]:
     """The address of two ranks of the demo model."""
     with tempfile.TemporaryDirectory() as folder:
-        hosts = ("--hosts", "localhost,localhost", "--model", "demo", "--batch", 2 * AT_ONCE)
-        launched = launch(*hosts, state_dir=Path(folder))
+        hosts = ("--hosts", "localhost,localhost", "--model", "demo", "--mtp")
+        launched = launch(*hosts, "--batch", 2 * AT_ONCE, state_dir=Path(folder))
         try:
             launched.wait_ready(ranks=2)
             yield launched.entry()["address"]
