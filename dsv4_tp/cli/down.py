@@ -3,7 +3,7 @@
 import asyncio
 
 from dsv4_tp.cli.reach import address_of
-from dsv4_tp.client import Client
+from dsv4_tp.client import AsyncClient
 
 
 def run(*, name: str | None, address: str | None) -> None:
@@ -12,5 +12,5 @@ def run(*, name: str | None, address: str | None) -> None:
 
 
 async def _down(address: str) -> None:
-    async with Client(address) as client:
+    async with AsyncClient(address) as client:
         await client.down()

@@ -4,7 +4,7 @@ from dsv4_tp import launcher
 from dsv4_tp.cli.inputs import Checkpoint
 from dsv4_tp.cli.sheet import Sheet
 from dsv4_tp.cli.tables import note
-from dsv4_tp.client import Client
+from dsv4_tp.client import AsyncClient
 from dsv4_tp.config import ClusterConfig
 from dsv4_tp.core import ScoreRequest
 from dsv4_tp.errors import Dsv4Error
@@ -15,7 +15,7 @@ def score_there(config: ClusterConfig, checkpoint: Checkpoint, request: ScoreReq
 
     async def job(address: str) -> Sheet:
         sheet = Sheet(len(request.rows))
-        async with Client(address) as client:
+        async with AsyncClient(address) as client:
             async for event in client.score(request):
                 sheet.add(event)
         return sheet

@@ -8,8 +8,8 @@ from typing import Any
 
 from dsv4_tp.cli.show import rank_table
 from dsv4_tp.cli.tables import note
-from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece
-from dsv4_tp.errors import ConfigError, Dsv4Error
+from dsv4_tp.client import Answer, Ask, AsyncClient, ClusterStatus, Finish, Piece, whole
+from dsv4_tp.errors import ConfigError
 
 _SHOWN_CHARACTERS = 100  # of a prompt
 _LONG_S = 0.2  # in line; less is not worth a word
@@ -30,33 +30,28 @@ async def speak(address: str, asks: Sequence[Ask], *, as_json: bool) -> None:
 
     As JSON each is one line when it is done. Among several, each is told by its prompt.
     """
-    async with Client(address) as client:
+    async with AsyncClient(address) as client:
         for number, ask in enumerate(asks, start=1):
             if len(asks) > 1 and not as_json:
                 note(f"\nprompt {number} of {len(asks)}: {_shown(ask.prompt)}")
-            pieces = await _hear(client, ask, aloud=not as_json)
-            finish = pieces[-1].finish if pieces else None
-            if finish is None:
-                raise Dsv4Error(f"the cluster at {address} ended the text without a finish")
             if as_json:
-                answer = _as_json(pieces, finish, await client.status())
-                print(json.dumps(answer), flush=True)
+                answer = await client.generate(ask)
+                print(json.dumps(_as_json(answer, await client.status())), flush=True)
             else:
-                print(flush=True)
-                note(_cost(finish))
+                note(_cost(await _say(client, ask)))
         if not as_json:
             note(rank_table(await client.status()))
 
 
-async def _hear(client: Client, ask: Ask, *, aloud: bool) -> list[Piece]:
-    """One whole text; aloud: on the terminal as it comes."""
+async def _say(client: AsyncClient, ask: Ask) -> Finish:
+    """One whole text, on the terminal as it comes."""
     pieces: list[Piece] = []
-    async for piece in client.generate(ask):
+    async for piece in client.stream(ask):
         pieces.append(piece)
-        if aloud:
-            sys.stdout.write(piece.text)
-            sys.stdout.flush()
-    return pieces
+        sys.stdout.write(piece.text)
+        sys.stdout.flush()
+    print(flush=True)
+    return whole(pieces).finish
 
 
 def _shown(prompt: str) -> str:
@@ -65,7 +60,7 @@ def _shown(prompt: str) -> str:
     return words if len(words) <= _SHOWN_CHARACTERS else "... " + words[-_SHOWN_CHARACTERS:]
 
 
-def _as_json(pieces: list[Piece], finish: Finish, status: ClusterStatus) -> dict[str, Any]:
+def _as_json(answer: Answer, status: ClusterStatus) -> dict[str, Any]:
     ranks = [
         {
             "rank": rank.report.rank,
@@ -78,13 +73,13 @@ def _as_json(pieces: list[Piece], finish: Finish, status: ClusterStatus) -> dict
         for host in status.hosts
         for rank in host.ranks
     ]
-    likely = [asdict(each) for piece in pieces for each in piece.logprobs]
+    likely = [asdict(each) for each in answer.logprobs]
     return {
-        "text": "".join(piece.text for piece in pieces),
-        "tokens": [token for piece in pieces for token in piece.tokens],
+        "text": answer.text,
+        "tokens": list(answer.tokens),
         **({"logprobs": likely} if likely else {}),
-        "finish_reason": finish.reason.value,
-        "stats": asdict(finish.stats) | {"dtype": status.dtype, "ranks": ranks},
+        "finish_reason": answer.reason.value,
+        "stats": asdict(answer.finish.stats) | {"dtype": status.dtype, "ranks": ranks},
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from dsv4_tp.cli.reach import address_of
 from dsv4_tp.cli.show import status_page
-from dsv4_tp.client import Client, ClusterStatus
+from dsv4_tp.client import AsyncClient, ClusterStatus
 
 
 def run(*, name: str | None, address: str | None, as_json: bool) -> None:
@@ -16,5 +16,5 @@ def run(*, name: str | None, address: str | None, as_json: bool) -> None:
 
 
 async def _status(address: str) -> ClusterStatus:
-    async with Client(address) as client:
+    async with AsyncClient(address) as client:
         return await client.status()

@@ -1,8 +1,10 @@
 """What a program needs to use a running cluster. Knows the wire, and nothing of how it runs."""
 
-from dsv4_tp.client.client import Client
+from dsv4_tp.client.blocking import Client
+from dsv4_tp.client.client import AsyncClient
 from dsv4_tp.client.find import find_cluster
 from dsv4_tp.client.types import (
+    Answer,
     Ask,
     ClusterStatus,
     Finish,
@@ -12,10 +14,13 @@ from dsv4_tp.client.types import (
     RankStatus,
     Stats,
     Totals,
+    whole,
 )
 
 __all__ = [
+    "Answer",
     "Ask",
+    "AsyncClient",
     "Client",
     "ClusterStatus",
     "Finish",
@@ -26,4 +31,5 @@ __all__ = [
     "Stats",
     "Totals",
     "find_cluster",
+    "whole",
 ]

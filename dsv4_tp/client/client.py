@@ -1,6 +1,6 @@
-"""Client: the calls of a running cluster."""
+"""AsyncClient: the calls of a running cluster."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 
 from dsv4_tp.client.convert import (
@@ -10,7 +10,9 @@ from dsv4_tp.client.convert import (
     score_to_proto,
     status_from_proto,
 )
-from dsv4_tp.client.types import Ask, ClusterStatus, Piece
+from dsv4_tp.client.find import find_cluster
+from dsv4_tp.client.types import Answer, Ask, ClusterStatus, Piece, ask_of, whole
+from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import ScoreEvent, ScoreRequest
 from dsv4_tp.rpc.channel import open_channel
 from dsv4_tp.rpc.status import calling
@@ -23,18 +25,24 @@ _DOWN_S = 60.0
 _STREAM_S = 24 * 3600.0
 
 
-class Client:
-    """A connection to the cluster at `address`, HOST:PORT. To be used in `async with`.
+class AsyncClient:
+    """A connection to a running cluster. To be used in `async with`.
 
     Every call raises the Dsv4Error that the cluster raised, or one that names its address.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str | None = None, *, name: str | None = None) -> None:
+        """To the cluster at `address`, HOST:PORT, or to one that was launched on this machine.
+
+        That is the one called `name`, or the only one. Raises ConfigError if there is none.
+        """
+        address = address or find_cluster(state_dir(), name)
+        self.address = address
         self._peer = f"the cluster at {address}"
         self._channel = open_channel(address)
         self._stub = ClusterServiceStub(self._channel)
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> "AsyncClient":
         return self
 
     async def __aexit__(
@@ -43,12 +51,20 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection; what is still running on it is cancelled."""
         await self._channel.close()
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+    async def generate(self, ask: Ask | str) -> Answer:
+        """A whole text; cancelling this cancels the request."""
+        return whole([piece async for piece in self.stream(ask)])
+
+    async def stream(self, ask: Ask | str) -> AsyncGenerator[Piece]:
         """The text as it comes; closing this, or the client, before its end cancels the request."""
         with calling(self._peer):
-            call = self._stub.Generate(ask_to_proto(ask), timeout=_STREAM_S)
+            call = self._stub.Generate(ask_to_proto(ask_of(ask)), timeout=_STREAM_S)
             try:
                 async for message in call:
                     yield piece_from_proto(message)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dsv4_tp.core import FinishReason, RankReport, Work
+from dsv4_tp.errors import Dsv4Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,21 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole text, and what it cost."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish
+    logprobs: tuple[Logprob, ...] = ()  # of each token, where asked
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why it ended."""
+        return self.finish.reason
+
+
+@dataclass(frozen=True, slots=True)
 class RankStatus:
     """One rank: what it does and what it holds."""
 
@@ -90,6 +106,24 @@ class HostStatus:
     name: str
     beat_age_s: float  # since its agent last spoke
     ranks: tuple[RankStatus, ...]
+
+
+def ask_of(ask: Ask | str) -> Ask:
+    """A prompt alone asks with all settings as the cluster chooses."""
+    return Ask(ask) if isinstance(ask, str) else ask
+
+
+def whole(pieces: Sequence[Piece]) -> Answer:
+    """The text that came in these pieces; Dsv4Error if its end is missing."""
+    finish = pieces[-1].finish if pieces else None
+    if finish is None:
+        raise Dsv4Error("the text ended without a finish")
+    return Answer(
+        "".join(piece.text for piece in pieces),
+        tuple(token for piece in pieces for token in piece.tokens),
+        finish,
+        tuple(each for piece in pieces for each in piece.logprobs),
+    )
 
 
 @dataclass(frozen=True, slots=True)

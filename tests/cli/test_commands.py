@@ -65,8 +65,8 @@ def test_everything_is_an_option_but_what_is_inspected():
     [
         (
             client,
-            "Ask Client ClusterStatus Finish HostStatus Logprob Piece RankStatus Stats "
-            "Totals find_cluster",
+            "Answer Ask AsyncClient Client ClusterStatus Finish HostStatus Logprob Piece "
+            "RankStatus Stats Totals find_cluster whole",
         ),
         (
             config,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Logprob, Piece, Stats, Totals
+from dsv4_tp.client import Ask, AsyncClient, ClusterStatus, Finish, Logprob, Piece, Stats, Totals
 from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest, Work
 from dsv4_tp.errors import BusyError, Dsv4Error, RankFailure, RequestError
 from dsv4_tp.rpc.server import bind, make_server
@@ -51,14 +51,14 @@ class Scripted(ClusterServiceServicer):
         raise self.answers[0]
 
 
-def with_client(service: Scripted, work: Callable[[Client], Awaitable[T]]) -> T:
+def with_client(service: Scripted, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     async def run() -> T:
         server: grpc.aio.Server = make_server(token=None)
         add_ClusterServiceServicer_to_server(service, server)
         port = bind(server, "127.0.0.1", 0)
         await server.start()
         try:
-            async with Client(f"127.0.0.1:{port}") as client:
+            async with AsyncClient(f"127.0.0.1:{port}") as client:
                 return await work(client)
         finally:
             await server.stop(None)
@@ -67,8 +67,8 @@ def with_client(service: Scripted, work: Callable[[Client], Awaitable[T]]) -> T:
 
 
 def generate(service: Scripted, ask: Ask) -> list[Piece]:
-    async def work(client: Client) -> list[Piece]:
-        return [piece async for piece in client.generate(ask)]
+    async def work(client: AsyncClient) -> list[Piece]:
+        return [piece async for piece in client.stream(ask)]
 
     return with_client(service, work)
 
@@ -151,7 +151,7 @@ def test_a_score_comes_in_pieces():
     )
     request = ScoreRequest("x", ((1, 2, 3),), chunk=2, want_logits=True)
 
-    async def work(client: Client) -> list[ScoreEvent]:
+    async def work(client: AsyncClient) -> list[ScoreEvent]:
         return [event async for event in client.score(request)]
 
     first, last = with_client(service, work)
@@ -195,7 +195,7 @@ def test_the_status_is_all_of_it():
 
 def test_nobody_there_is_an_error_that_names_the_address():
     async def run() -> None:
-        async with Client("127.0.0.1:1") as client:
+        async with AsyncClient("127.0.0.1:1") as client:
             await client.status()
 
     with pytest.raises(Dsv4Error, match=r"the cluster at 127\.0\.0\.1:1"):

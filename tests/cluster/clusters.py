@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from dsv4_tp.client import Client
+from dsv4_tp.client import AsyncClient
 from dsv4_tp.errors import Dsv4Error
 
 HERE = Path(__file__).parent
@@ -113,7 +113,7 @@ class Launch:
 
 
 async def _status(address):
-    async with Client(address) as client:
+    async with AsyncClient(address) as client:
         return await client.status()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.client import Ask, Client
+from dsv4_tp.client import Ask, AsyncClient
 from tests.cluster.clusters import launch, sweep
 
 pytestmark = pytest.mark.cluster
@@ -26,10 +26,10 @@ ASKS = tuple(
 async def told(address: str, *, together: bool) -> list[list[int]]:
     """The tokens of every answer."""
 
-    async def one(client: Client, ask: Ask) -> list[int]:
-        return [token async for piece in client.generate(ask) for token in piece.tokens]
+    async def one(client: AsyncClient, ask: Ask) -> list[int]:
+        return [token async for piece in client.stream(ask) for token in piece.tokens]
 
-    async with Client(address) as client:
+    async with AsyncClient(address) as client:
         if together:
             return await asyncio.gather(*(one(client, ask) for ask in ASKS))
         return [await one(client, ask) for ask in ASKS]

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from dsv4_tp.client import Ask, Client, ClusterStatus, Finish, Piece, Totals
+from dsv4_tp.client import Ask, AsyncClient, ClusterStatus, Finish, Piece, Totals
 from dsv4_tp.core import FinishReason
 from dsv4_tp.errors import BusyError
 
@@ -16,12 +16,12 @@ SHORT = Ask("Hello", max_tokens=4, temperature=0)
 _PATIENCE_S = 30.0
 
 
-async def whole(client: Client, ask: Ask) -> tuple[list[int], Finish]:
-    pieces = [piece async for piece in client.generate(ask)]
+async def whole(client: AsyncClient, ask: Ask) -> tuple[list[int], Finish]:
+    pieces = [piece async for piece in client.stream(ask)]
     return [token for piece in pieces for token in piece.tokens], pieces[-1].finish
 
 
-async def until(client: Client, running: int, waiting: int) -> ClusterStatus:
+async def until(client: AsyncClient, running: int, waiting: int) -> ClusterStatus:
     """The status, once so many run and wait."""
     async with asyncio.timeout(_PATIENCE_S):
         while True:
@@ -31,10 +31,10 @@ async def until(client: Client, running: int, waiting: int) -> ClusterStatus:
             await asyncio.sleep(0.05)
 
 
-async def crowd(client: Client) -> tuple[list[Piece], Finish]:
+async def crowd(client: AsyncClient) -> tuple[list[Piece], Finish]:
     """One runs, one waits until it is late, one is refused; the first goes away unasked."""
     heard: list[Piece] = []
-    async with aclosing(client.generate(LONG)) as running:
+    async with aclosing(client.stream(LONG)) as running:
         heard += [await anext(running), await anext(running)]
         waiting = asyncio.create_task(whole(client, Ask("Hello", time_limit_s=1.0)))
         await until(client, 1, 1)
@@ -46,7 +46,7 @@ async def crowd(client: Client) -> tuple[list[Piece], Finish]:
 
 
 async def visit(address: str) -> tuple[Totals, ClusterStatus]:
-    async with Client(address) as client:
+    async with AsyncClient(address) as client:
         heard, late = await crowd(client)
         assert late.reason is FinishReason.TIMEOUT
         assert late.stats.queue_s >= 1.0
