@@ -20,7 +20,6 @@ from dsv4_tp.core import (
     TokenEvent,
 )
 from dsv4_tp.engine import lockstep
-from dsv4_tp.engine.batch import Batch
 from dsv4_tp.engine.choice import choose_together
 from dsv4_tp.engine.common import common
 from dsv4_tp.engine.draws import Choice, Draw, History
@@ -68,7 +67,7 @@ class _Turn:
     """What an active request holds."""
 
     meter: Meter
-    cache: Cache  # of a generation; empty once it is in the batch
+    cache: Cache  # of a generation
     pieces: Iterator[ScoreEvent]  # of a scoring
 
 
@@ -110,7 +109,6 @@ class Engine:
         self._progress = progress
         self._emit = emit
         self._turns: dict[str, _Turn] = {}
-        self._batch = Batch()
 
     def run(self) -> None:
         """Serves requests until the log says to drain.
@@ -144,25 +142,22 @@ class Engine:
         mx.eval(self._streams([step.ids], cache), cache.arrays())
         self._progress.prefilled(len(step.ids))
         state, due = lockstep.fed(state, step)
-        return self._meet(self._keep(state, [due] if due else [], lambda _: cache))
+        return self._meet(self._keep(state, [due] if due else []))
 
     def _feed_last(self, state: State, step: Feed) -> State:
         self._progress.phase("prefill")
         turn = self._turn_of(state, step)
-        self._batch.add(step.request.id, turn.cache)
         draw = _draw(step.request, ())
         state, choices, agreed = self._choose(state, [step.ids], turn.cache, [draw])
         turn.meter.prefill_done()
         self._progress.prefilled(len(step.ids))
         state, ended, due = lockstep.chosen(state, step, _tokens(choices, [draw]))
         self._tell_token(step.request, 0, choices[0])
-        state = self._keep(state, due, self._batch.of)
-        turn.cache = Cache(())  # the batch has it
-        return self._cross(state, agreed, ended)
+        return self._cross(self._keep(state, due), agreed, ended)
 
     def _decode(self, state: State, step: Decode) -> State:
         self._progress.phase("decode")
-        cache = self._batch.cache_of([row.request.id for row in step.rows])
+        cache = Cache.merged([self._turns[row.request.id].cache for row in step.rows])
         draws = [_draw(row.request, row.tokens) for row in step.rows]
         before = self._team.collectives.ledger.traffic
         ids = [row.tokens[-1:] for row in step.rows]
@@ -174,8 +169,7 @@ class Engine:
             self._tell_token(row.request, len(row.tokens), choice)
         self._progress.decoded()
         state, ended, due = lockstep.chosen(state, step, tokens)
-        state = self._keep(state, due, self._batch.of)
-        return self._cross(state, agreed, ended)
+        return self._cross(self._keep(state, due), agreed, ended)
 
     def _score(self, state: State, step: Score) -> State:
         self._progress.phase("prefill")
@@ -205,10 +199,10 @@ class Engine:
         self._shelf.keep_only(index)
         return index
 
-    def _keep(self, state: State, due: Sequence[Due], cache_of: Callable[[str], Cache]) -> State:
+    def _keep(self, state: State, due: Sequence[Due]) -> State:
         """Leaves snapshots where they are due and there is room."""
         for each in due if self._shelf_bytes else ():
-            cache = cache_of(each.request.id)
+            cache = self._turns[each.request.id].cache
             index = self._shelf.keep(state.index, each.ids, each.trail, cache)
             state = lockstep.kept(state, index, each)
         return state
@@ -231,7 +225,6 @@ class Engine:
         state, more = lockstep.border(state, agreed)
         for each in (*ended, *more):
             self._emit(self._finished(each))
-        self._batch.part()
         return state
 
     def _turn_of(self, state: State, step: Feed | Score) -> _Turn:
@@ -251,7 +244,6 @@ class Engine:
 
     def _finished(self, ended: Ended) -> FinishEvent:
         turn = self._turns.pop(ended.request.id, None)
-        self._batch.drop(ended.request.id)
         return turn.meter.finish(ended) if turn else finish_event(ended)
 
 
