@@ -59,12 +59,12 @@ def filled(spec: ModelSpec, ratio: int, count: int, *, chunk: int = 4096) -> Lay
     for first in range(0, count, chunk):
         more = min(chunk, count - first)
         cache.extend(rows(more, spec.head_dim))
-        for pool, head in zip(cache.pools, heads, strict=False):
+        for pool, head in zip(cache.memories[0].pools, heads, strict=False):
             width = 2 * head * (1 + pool.overlaps)
-            pool.tail.write((first,), rows(min(more, 512), width, mx.float32))
+            pool.tail.write(first, rows(min(more, 512), width, mx.float32))
             done = pool.complete(first + more) - pool.complete(first)
             if done:
-                pool.rows.write((pool.complete(first),), rows(done, head))
+                pool.rows.write(pool.complete(first), rows(done, head))
         mx.eval(cache.state)
     return cache
 

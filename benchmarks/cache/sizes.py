@@ -65,7 +65,8 @@ def _growth_peak(spec: ModelSpec) -> float:
     others, extra = mx.get_active_memory() - cache.nbytes, 0
     for first in range(start, start + 4096, 128):
         mx.reset_peak_memory()
-        cache.pool.rows.write((cache.pool.complete(first),), rows(32, spec.head_dim))
+        (pool,) = cache.pools
+        pool.rows.write(pool.complete(first), rows(32, spec.head_dim))
         mx.eval(cache.state)
         extra = max(extra, mx.get_peak_memory() - others - cache.nbytes)
     return 1 + extra / _model_bytes(spec, start)

@@ -270,6 +270,5 @@ def _waits(active: Active) -> bool:
 
 def _has_room(state: State, request: Request | ScoreRequest) -> bool:
     limits, requests = state.limits, [*(one.request for one in state.active), request]
-    # Their caches are joined, each as long as the longest.
-    widest = max(need_bytes(one, limits) for one in requests)
-    return len(requests) <= limits.batch and len(requests) * widest <= limits.room_bytes
+    needed = sum(need_bytes(one, limits) for one in requests)
+    return len(requests) <= limits.batch and needed <= limits.room_bytes

@@ -19,7 +19,6 @@ from dsv4_tp.core import (
     TokenEvent,
 )
 from dsv4_tp.engine import drafting, lockstep
-from dsv4_tp.engine.batch import Batch
 from dsv4_tp.engine.common import common
 from dsv4_tp.engine.draws import Choice, Draw, draw_of
 from dsv4_tp.engine.faults import find_fault
@@ -43,7 +42,7 @@ class _Turn:
     """What an active request holds."""
 
     meter: Meter
-    cache: Cache  # of a generation; empty once it is in the batch
+    cache: Cache  # of a generation
     pieces: Iterator[ScoreEvent]  # of a scoring
     guided: Guided
 
@@ -95,7 +94,6 @@ class Engine:
         self._progress = self._watch = Watch(progress, emit, ledger, tells=team.leads)
         self._emit = self._watch.emit
         self._turns: dict[str, _Turn] = {}
-        self._batch = Batch()
         self._spent_us = 0  # by the last decode step
 
     def run(self) -> None:
@@ -135,12 +133,11 @@ class Engine:
         mx.eval(streams, cache.arrays())
         self._progress.prefilled(len(step.ids))
         state, due = lockstep.fed(state, step)
-        return self._meet(self._keep(state, [due] if due else [], lambda _: cache))
+        return self._meet(self._keep(state, [due] if due else []))
 
     def _feed_last(self, state: State, step: Feed) -> State:
         self._progress.phase("prefill")
         turn, last = self._turn_of(state, step), len(step.ids) - 1
-        self._batch.add(step.request.id, turn.cache)
         state = lockstep.received(state, self._inbox.poll())
         streams = self._passes.feed([step.ids], turn.cache)
         draws, least = [self._draw(step.request, ())], [state.received]
@@ -154,16 +151,15 @@ class Engine:
         following = [(*step.following, *told)]
         self._passes.settle(streams, following, turn.cache)
         state, ended, due = lockstep.chosen(state, step, [told])
-        state = self._keep(state, due, self._batch.of)
+        state = self._keep(state, due)
         state = self._draft(state, step, streams, following, turn.cache)
-        turn.cache = Cache(())  # the batch has it
         return self._cross(state, agreed, ended)
 
     def _decode(self, state: State, step: Decode) -> State:
         self._progress.phase("decode")
         began_s, before = time.monotonic(), self._team.collectives.ledger.traffic
         state = lockstep.received(state, self._inbox.poll())
-        cache = self._batch.cache_of([row.request.id for row in step.rows])
+        cache = Cache.merged([self._turns[row.request.id].cache for row in step.rows])
         streams = self._passes.feed([row.ids for row in step.rows], cache)
         choices, (agreed, *spent_us) = self._choose(state, step, streams, cache)
         told = [
@@ -175,7 +171,7 @@ class Engine:
         self._passes.settle(streams, told, cache)
         self._progress.decoded()
         state, ended, due = lockstep.chosen(drafting.timed(state, *spent_us), step, told)
-        state = self._keep(state, due, self._batch.of)
+        state = self._keep(state, due)
         state = self._draft(state, step, streams, told, cache)
         spent = self._team.collectives.ledger.traffic - before
         for row, tokens in zip(step.rows, told, strict=True):
@@ -231,7 +227,6 @@ class Engine:
         self._progress.phase("prefill")
         turn = self._turns[step.request.id]
         if step.position == 0:
-            self._batch.drop(step.request.id)
             turn.cache = self._model.make_cache()
         at = step.position
         fault = find_fault(self._model, self._team, step.ids, turn.cache, position=at)
@@ -247,10 +242,10 @@ class Engine:
         self._shelf.keep_only(index)
         return index
 
-    def _keep(self, state: State, due: Sequence[Due], cache_of: Callable[[str], Cache]) -> State:
+    def _keep(self, state: State, due: Sequence[Due]) -> State:
         """Leaves snapshots where they are due and there is room."""
         for each in due if self._shelf_bytes else ():
-            cache = cache_of(each.request.id)
+            cache = self._turns[each.request.id].cache
             index = self._shelf.keep(state.index, each.ids, each.trail, cache)
             state = lockstep.kept(state, index, each)
         return state
@@ -272,7 +267,6 @@ class Engine:
         state, more = lockstep.border(state, agreed)
         for each in (*ended, *more):
             self._emit(self._finished(each))
-        self._batch.part()
         return state
 
     def _turn_of(self, state: State, step: Feed | Score) -> _Turn:
@@ -293,7 +287,6 @@ class Engine:
 
     def _finished(self, ended: Ended) -> FinishEvent:
         turn = self._turns.pop(ended.request.id, None)
-        self._batch.drop(ended.request.id)
         return turn.meter.finish(turn.guided.told(ended)) if turn else finish_event(ended)
 
     def _draw(self, request: Request, tokens: tuple[int, ...]) -> Draw:

@@ -2,16 +2,17 @@
 
 They make one object per layer, save and load it, join those of several requests to a batch, and
 pad prompts of unequal length at the right. Padding is never fed: while prompts are padded, the
-sequences are apart, and the model reads of each what is its own.
+model reads of each sequence what is its own.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Self
 
 import mlx.core as mx
 
 from dsv4_tp.errors import RequestError
-from dsv4_tp.model import LayerCache
+from dsv4_tp.model import LayerCache, Memory
 
 _Slots = list[mx.array | None]
 
@@ -24,16 +25,14 @@ class Dsv4LayerCache:
 
     def __init__(self, memory: LayerCache, model: str) -> None:
         self.memory, self.model = memory, model
-        # While prompts are padded: each sequence, and the position where its prompt ends.
-        self.apart: list[LayerCache] = []
-        self._stops: tuple[int, ...] = ()
+        self._stops: tuple[int, ...] = ()  # where prompts end, while they are padded
 
     @property
     def state(self) -> tuple[object, ...]:
         """Whose, what layer, positions, how many tokens can be taken back, arrays."""
-        memory = self.memory
-        starts, back = memory.starts(1), memory.rewindable or (0,)
-        return self.model, memory.window, memory.ratio, starts, back, _slots(memory)
+        layer = self.memory
+        slots = [slot for memory in layer.memories for slot in _slots(memory)]
+        return self.model, layer.window, layer.ratio, layer.positions, layer.rewindable, slots
 
     @classmethod
     def from_state(cls, state: Sequence[Any]) -> Self:
@@ -43,12 +42,13 @@ class Dsv4LayerCache:
             RequestError: no such cache had it.
         """
         try:
-            model, window, ratio, starts, back, slots = state
+            model, window, ratio, positions, back, slots = state
+            count = len(slots) // len(positions)
             parts = [
-                _restored(LayerCache(window, ratio), at, most, [_one(s, b) for s in slots])
-                for b, (at, most) in enumerate(zip(starts, back, strict=True))
+                _restored(LayerCache(window, ratio), at, most, slots[n * count : (n + 1) * count])
+                for n, (at, most) in enumerate(zip(positions, back, strict=True))
             ]
-            return cls(_joined(parts), model)
+            return cls(LayerCache.merged(parts), model)
         except (TypeError, ValueError, KeyError, AttributeError, IndexError):
             raise RequestError(
                 "the prompt cache is damaged, or of another version of dsv4-tp: make it anew"
@@ -57,17 +57,17 @@ class Dsv4LayerCache:
     @property
     def arrays(self) -> list[mx.array]:
         """Every array held."""
-        return [array for part in self.apart or [self.memory] for array in part.state]
+        return self.memory.state
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays held."""
-        return sum(array.nbytes for array in self.arrays)
+        return self.memory.nbytes
 
     @property
     def offset(self) -> int:
         """The position of the sequence that is furthest."""
-        return max(self.memory.positions, default=0)
+        return max(self.memory.positions)
 
     def size(self) -> int:
         """How many tokens the sequence that is furthest has."""
@@ -91,25 +91,25 @@ class Dsv4LayerCache:
 
     @classmethod
     def merge(cls, caches: Sequence["Dsv4LayerCache"]) -> "Dsv4LayerCache":
-        """The memory of a batch of these sequences, one each, which stay as they are."""
-        return cls(_joined([cache.memory.of(0) for cache in caches]), _common(caches))
+        """The memory of a batch of all their sequences, which stay as they are."""
+        # Arrays are shared until one of the two is written to.
+        parts = [deepcopy(cache.memory) for cache in caches]
+        return cls(LayerCache.merged(parts), _common(caches))
 
     def extend(self, other: "Dsv4LayerCache") -> None:
         """Let the other's sequences join, after the ones that are here."""
         self.model = _common([self, other])
-        self.memory = _joined([*self._sequences(), *other._sequences()])
+        self.memory = LayerCache.merged([self.memory, other.memory])
 
     def extract(self, sequence: int) -> "Dsv4LayerCache":
         """The memory of one sequence, in buffers of its own, as small as they can be."""
         alone = Dsv4LayerCache(self.memory.of(sequence).copy(), self.model)
-        mx.eval(alone.arrays)  # or the whole batch is kept for it
+        mx.eval(alone.arrays)
         return alone
 
     def filter(self, keep: Sequence[int]) -> None:
-        """Let all but these sequences leave; room that only the others needed goes with them."""
-        sequences = self._sequences()
-        if list(keep) != list(range(len(sequences))):
-            self.memory = _joined([sequences[number].copy() for number in keep])
+        """Let all but these sequences leave."""
+        self.memory = LayerCache.merged([self.memory.of(number) for number in keep])
 
     def prepare(
         self,
@@ -127,24 +127,27 @@ class Dsv4LayerCache:
             raise RequestError("prompts padded at the left are not served: pad at the right")
         if right_padding is None or lengths is None or not any(right_padding):
             return
-        self.apart = self._sequences()
-        self.memory = LayerCache(self.memory.window, self.memory.ratio)
-        self._stops = tuple(
-            part.starts(1)[0] + length for part, length in zip(self.apart, lengths, strict=True)
-        )
+        lengths_at = zip(self.memory.positions, lengths, strict=True)
+        self._stops = tuple(at + length for at, length in lengths_at)
+
+    @property
+    def padded(self) -> bool:
+        """Whether what is fed now may be padding."""
+        return bool(self._stops)
 
     def own(self, length: int) -> list[int]:
-        """How many of the next `length` tokens of each sequence, now apart, are its own."""
-        stops = zip(self.apart, self._stops, strict=True)
-        return [min(length, stop - part.starts(1)[0]) for part, stop in stops]
+        """How many of the next `length` tokens of each sequence are no padding."""
+        stops = zip(self.memory.positions, self._stops, strict=True)
+        return [min(length, stop - at) for at, stop in stops]
 
     def finalize(self) -> None:
-        """The prompts are fed: join the sequences again."""
-        if self.apart:
-            self.memory, self.apart = _joined(self.apart), []
+        """The prompts are fed."""
+        self._stops = ()
 
-    def _sequences(self) -> list[LayerCache]:
-        return [self.memory.of(number) for number in range(len(self.memory.starts(1)))]
+    def begin(self, batch: int) -> None:
+        """Before the first tokens of `batch` sequences: a memory for each."""
+        if self.empty() and len(self.memory.memories) == 1:
+            self.memory = LayerCache.merged([deepcopy(self.memory) for _ in range(batch)])
 
 
 def _common(caches: Sequence[Dsv4LayerCache]) -> str:
@@ -154,16 +157,7 @@ def _common(caches: Sequence[Dsv4LayerCache]) -> str:
     return models.pop()
 
 
-def _joined(parts: Sequence[LayerCache]) -> LayerCache:
-    """The memory of all these sequences, each now alone."""
-    return parts[0] if len(parts) == 1 else LayerCache.merged(parts)
-
-
-def _one(slots: mx.array | None, sequence: int) -> mx.array | None:
-    return None if slots is None else slots[sequence : sequence + 1]
-
-
-def _slots(memory: LayerCache) -> _Slots:
+def _slots(memory: Memory) -> _Slots:
     """Its arrays, each in its place: None where there is none yet."""
     pools = [part for pool in memory.pools for part in (pool.tail.slots, pool.rows.rows)]
     return [memory.ring.slots, *pools]
@@ -171,10 +165,11 @@ def _slots(memory: LayerCache) -> _Slots:
 
 def _restored(empty: LayerCache, position: int, back: int, slots: _Slots) -> LayerCache:
     """The memory of one sequence that had these arrays; ValueError if they do not fit."""
-    empty.ring.slots = slots[0]
-    rings = [empty.ring]
+    (memory,) = empty.memories
+    memory.ring.slots = slots[0]
+    rings = [memory.ring]
     pairs = zip(slots[1::2], slots[2::2], strict=True)
-    for pool, (tail, rows) in zip(empty.pools, pairs, strict=True):
+    for pool, (tail, rows) in zip(memory.pools, pairs, strict=True):
         pool.tail.slots, pool.rows.rows = tail, rows
         rings.append(pool.tail)
         if pool.complete(position) > (0 if rows is None else rows.shape[1]):

@@ -65,7 +65,9 @@ class Model(model.Model):
         if cache is None:
             return super().__call__(ids, super().make_cache())
         self._check(cache)
-        if cache[0].apart:
+        for layer in cache:
+            layer.begin(ids.shape[0])
+        if cache[0].padded:
             logits = self._apart(ids, cache)
         else:
             logits = super().__call__(ids, model.Cache(layer.memory for layer in cache))
@@ -93,7 +95,7 @@ class Model(model.Model):
         if not any(counts):
             raise RequestError("the prompts are fed: a prompt cache needs finalize() to go on")
         for number, count in enumerate(counts):
-            alone = model.Cache(layer.apart[number] for layer in cache)
+            alone = model.Cache(layer.memory.of(number) for layer in cache)
             row = mx.zeros((1, 0, self.spec.vocab_size))
             if count:
                 row = super().__call__(ids[number : number + 1, :count], alone)

@@ -3,7 +3,7 @@
 Names, shapes and order follow DeepSeek's published inference code; paper: arXiv 2606.19348.
 """
 
-from dsv4_tp.model.cache import Cache, LayerCache
+from dsv4_tp.model.cache import Cache, LayerCache, Memory
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
 from dsv4_tp.model.model import Model
 from dsv4_tp.model.snapshot import Arrays, Rows
@@ -15,6 +15,7 @@ __all__ = [
     "ExpertLinear",
     "GroupedLinear",
     "LayerCache",
+    "Memory",
     "Model",
     "Rows",
     "identity",

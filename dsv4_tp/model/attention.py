@@ -6,17 +6,19 @@ softmax without a value. The output is turned back by the query's position and l
 one projection per output group (`wo_a`), then `wo_b`. Follows Attention of the reference.
 """
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.core import Part
-from dsv4_tp.model.cache import LayerCache
+from dsv4_tp.model.cache import LayerCache, Memory
 from dsv4_tp.model.compressor import Compressor
-from dsv4_tp.model.context import Context
-from dsv4_tp.model.indexer import Indexer
+from dsv4_tp.model.context import Context, runs
+from dsv4_tp.model.indexer import Asked, Indexer
 from dsv4_tp.model.layers import GroupedLinear, linear
 from dsv4_tp.model.rope import Rope
-from dsv4_tp.model.rows import Starts
+from dsv4_tp.model.rows import Starts, parted
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import head_runs
 
@@ -54,21 +56,27 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """Tokens x [B, L, D] appended to the cache -> this part's share of [B, L, D]."""
         starts = cache.starts(x.shape[0])
-        window = cache.extend(self._keys(x, starts))
+        windows = cache.extend(self._keys(x, starts))
         q_latent = self.q_norm(self.wq_a(x))
         if self.ratio:
-            self.compressor(x, starts, cache.pool, self.rope)
+            self.compressor(x, starts, cache.pools, self.rope)
         if self.ratio == 4:
-            self.indexer.compressor(x, starts, cache.index_pool, self.rope)
+            self.indexer.compressor(x, starts, cache.index_pools, self.rope)
         if not self.heads:
             return mx.zeros((*x.shape[:2], self.hidden), dtype=x.dtype)
+        contexts = [
+            self._context(memory, window, x.shape[1])
+            for memory, window in zip(cache.memories, windows, strict=True)
+        ]
         queries = self._queries(q_latent, starts)
-        rows = cache.pool.read(starts, x.shape[1]) if self.ratio else None
-        form = cache.forms.attention
-        context = Context(window, rows, form, starts, x.shape[1], self.window, self.ratio)
-        if self.ratio == 4 and rows is not None and rows.shape[1] > self.indexer.topk:
-            return self._project(self._read_picked(queries, x, q_latent, context, cache), starts)
-        return self._project(self._read_all(queries, context), starts)
+        query_bytes = sum(map(self._query_bytes, contexts)) * x.shape[0] // len(contexts)
+        pieces: list[mx.array] = []
+        for first, last in runs(x.shape[1], self.window, query_bytes):
+            run = slice(first, last)
+            asked = self._asked(x[:, run], q_latent[:, run], first, contexts)
+            parts = zip(parted(queries[:, :, run], len(contexts)), asked, contexts, strict=True)
+            pieces.append(_joined([self._read(*part, first) for part in parts], axis=0))
+        return self._project(_joined(pieces, axis=2), starts)
 
     def note(self, x: mx.array, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the cache of a layer that does not compress."""
@@ -79,38 +87,44 @@ class Attention(nn.Module):
         """Keys, which are the values too, [B, L, head]."""
         return self.rope(self.kv_norm(self.wkv(x)), starts)
 
-    def _read_all(self, q: mx.array, context: Context) -> mx.array:
-        """What each query reads of all rows it may see, [B, H, L, head]."""
-        rows = 0 if context.rows is None else context.rows.shape[1]
-        query_bytes = 4 * q.shape[0] * self.heads * (2 * self.window + rows)
-        pieces = [
-            context.read_all(q[:, :, first:last], first, self.attn_sink)
-            for first, last in context.runs(query_bytes)
-        ]
-        return _joined(pieces)
+    def _context(self, memory: Memory, window: mx.array, length: int) -> Context:
+        """What the last `length` tokens of a memory may read."""
+        rows = index_rows = None
+        start = memory.position - length
+        if self.ratio:
+            rows = memory.pools[0].read(start, length)
+        if self.ratio == 4 and rows is not None and rows.shape[1] > self.indexer.topk:
+            index_rows = memory.pools[1].read(start, length)
+        return Context(
+            window, rows, index_rows, memory.forms, start, length, self.window, self.ratio
+        )
 
-    def _read_picked(
-        self, q: mx.array, x: mx.array, q_latent: mx.array, context: Context, cache: LayerCache
-    ) -> mx.array:
-        """The same of the pooled rows that the indexer picks for each."""
-        index_rows = cache.index_pool.read(context.starts, context.length)
-        assert index_rows is not None
-        topk = self.indexer.topk
-        own = topk * self.head + self.heads * (topk + 2 * self.window)
-        query_bytes = 4 * q.shape[0] * (own + index_rows.shape[1])
-        pieces: list[mx.array] = []
-        for first, last in context.runs(query_bytes):
-            run, starts = slice(first, last), tuple(start + first for start in context.starts)
-            picked = self.indexer(
-                x[:, run],
-                q_latent[:, run],
-                starts,
-                index_rows,
-                form=cache.index_pool.form,
-                rope=self.rope,
-            )
-            pieces.append(context.read_picked(q[:, :, run], first, picked, self.attn_sink))
-        return _joined(pieces)
+    def _query_bytes(self, context: Context) -> int:
+        """Of the arrays that one token's query needs in one sequence."""
+        if context.index_rows is not None:
+            topk = self.indexer.topk
+            own = topk * self.head + self.heads * (topk + 2 * self.window)
+            return 4 * (own + context.index_rows.shape[1])
+        rows = 0 if context.rows is None else context.rows.shape[1]
+        return 4 * self.heads * (2 * self.window + rows)
+
+    def _asked(
+        self, x: mx.array, q_latent: mx.array, first: int, contexts: Sequence[Context]
+    ) -> Sequence[Asked | None]:
+        """What the call's tokens from `first` on look for in each context, if they have to."""
+        if all(context.index_rows is None for context in contexts):
+            return [None] * len(contexts)
+        starts = tuple(context.start + first for context in contexts)
+        form = contexts[0].forms.index
+        asked = self.indexer.asked(x, q_latent, starts, form=form, rope=self.rope)
+        return asked.parted(len(contexts))
+
+    def _read(self, q: mx.array, asked: Asked | None, context: Context, first: int) -> mx.array:
+        """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
+        if asked is None or context.index_rows is None:
+            return context.read_all(q, first, self.attn_sink)
+        picked = self.indexer(asked, context.start + first, context.index_rows)
+        return context.read_picked(q, first, picked, self.attn_sink)
 
     def _queries(self, q_latent: mx.array, starts: Starts) -> mx.array:
         """[B, H, L, head], each head normalised without a weight."""
@@ -133,5 +147,5 @@ class Attention(nn.Module):
         return self.wo_b(latent.flatten(-2))
 
 
-def _joined(pieces: list[mx.array]) -> mx.array:
-    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
+def _joined(pieces: list[mx.array], *, axis: int) -> mx.array:
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=axis)

@@ -3,6 +3,9 @@
 Everything follows from a sequence's position. Rings hold the row of position p in slot p % size,
 pools the row of window w under number w, and how many of them count is computed. So a sequence is
 rewound by lowering its position: what lies behind it is overwritten before it is read again.
+
+Each sequence has arrays of its own. A batch refers to the memories of its sequences, so that they
+join and leave without a row being moved.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +14,7 @@ import mlx.core as mx
 
 from dsv4_tp.core import CacheRows
 from dsv4_tp.model.forms import Form, Forms
-from dsv4_tp.model.rows import Ring, Starts, Store
+from dsv4_tp.model.rows import Ring, Starts, Store, parted
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import REWIND, reach
 
@@ -34,87 +37,107 @@ class Pool:
         self.tail = Ring(self.reach + REWIND)
         self.rows = Store()
 
-    def of(self, sequence: int) -> "Pool":
-        """The pool of one sequence of the batch."""
-        alone = Pool(self.ratio, self.form)
-        alone.tail, alone.rows = self.tail.of(sequence), self.rows.of(sequence)
-        return alone
-
-    def copy(self, positions: Starts) -> "Pool":
+    def copy(self, position: int) -> "Pool":
         """The same pool in buffers of its own, with the complete rows only."""
         kept = Pool(self.ratio, self.form)
         kept.tail = self.tail.copy()
-        kept.rows = self.rows.copy(self.complete(max(positions)))
+        kept.rows = self.rows.copy(self.complete(position))
         return kept
-
-    @classmethod
-    def merged(cls, pools: Sequence["Pool"], positions: Starts) -> "Pool":
-        """The pool of a batch of all their sequences, which stand at these positions."""
-        whole = cls(pools[0].ratio, pools[0].form)
-        whole.tail = Ring.merged([pool.tail for pool in pools])
-        counts = [whole.complete(position) for position in positions]
-        whole.rows = Store.merged([pool.rows for pool in pools], counts)
-        return whole
 
     def complete(self, position: int) -> int:
         """How many windows are complete before `position`."""
         return position // self.ratio
 
-    def write(self, starts: Starts, rows: mx.array) -> None:
-        """The rows [B, n, head] of the windows that the tokens from `starts` on complete."""
-        self.rows.write(tuple(map(self.complete, starts)), self.form.encode(rows))
+    def write(self, start: int, rows: mx.array) -> None:
+        """The rows [B, n, head] of the windows that the tokens from `start` on complete."""
+        self.rows.write(self.complete(start), self.form.encode(rows))
 
-    def read(self, starts: Starts, length: int) -> mx.array | None:
-        """The rows [B, T, any] complete after `length` tokens from `starts` on; None if none is.
+    def read(self, start: int, length: int) -> mx.array | None:
+        """The rows [B, T, any] complete after `length` tokens from `start` on; None if none is.
 
-        They are as they are held, for `form` to decode. T is of the sequence that is furthest;
-        another one's last rows are not complete.
+        They are as they are held, for `form` to decode.
         """
-        return self.rows.read(self.complete(max(starts) + length))
+        return self.rows.read(self.complete(start + length))
 
     def arrays(self) -> list[mx.array]:
         """What is held."""
         return [array for array in (self.tail.slots, self.rows.rows) if array is not None]
 
 
-class LayerCache:
-    """One layer's memory of a batch: window rows, and pools where the layer compresses.
+class Memory:
+    """One layer's memory of a sequence: window rows, and pools where the layer compresses.
 
-    `positions` are those of the next tokens, by sequence; empty before the first.
+    `position` is that of the next token. Sequences that begin together, and stay so, may share one.
     """
+
+    def __init__(self, window: int, ratio: int, forms: Forms) -> None:
+        self.window, self.ratio, self.forms = window, ratio, forms
+        self.position = 0
+        self.ring = Ring(window - 1 + REWIND)
+        forms_of_pools = (forms.attention, forms.index)[: _POOLS[ratio]]
+        self.pools = tuple(Pool(ratio, form) for form in forms_of_pools)
+        self._highest = 0  # position that was reached, maybe rewound since
+
+    def extend(self, held: mx.array) -> mx.array:
+        """Appends rows [B, L, any], as they are held; returns those still in reach, then these."""
+        earlier = self.ring.read(self.position, min(self.window - 1, self.position))
+        self.ring.write(self.position, held)
+        self.position += held.shape[1]
+        self._highest = max(self._highest, self.position)
+        return held if earlier is None else mx.concatenate([earlier, held], axis=1)
+
+    @property
+    def rewindable(self) -> int:
+        """How many tokens can be taken back now."""
+        return min(self.position, REWIND - (self._highest - self.position))
+
+    def stand_at(self, position: int, rewindable: int) -> None:
+        """See `Cache.stand_at`."""
+        self.position, self._highest = position, position + REWIND - rewindable
+
+    def copy(self) -> "Memory":
+        """The same memory in buffers of its own, as small as they can be."""
+        kept = Memory(self.window, self.ratio, self.forms)
+        kept.ring = self.ring.copy()
+        kept.pools = tuple(pool.copy(self.position) for pool in self.pools)
+        kept.position, kept._highest = self.position, self._highest
+        return kept
+
+    def arrays(self) -> list[mx.array]:
+        """What is held."""
+        ring = [] if self.ring.slots is None else [self.ring.slots]
+        return ring + [array for pool in self.pools for array in pool.arrays()]
+
+
+class LayerCache:
+    """One layer's memory of a batch: that of each sequence, or a single one for all of them."""
 
     def __init__(self, window: int, ratio: int, forms: Forms | None = None) -> None:
         self.window, self.ratio, self.forms = window, ratio, forms or Forms()
-        self.positions: Starts = ()
-        self.ring = Ring(window - 1 + REWIND)
-        forms_of_pools = (self.forms.attention, self.forms.index)[: _POOLS[ratio]]
-        self.pools = tuple(Pool(ratio, form) for form in forms_of_pools)
-        self._highest: Starts = ()  # positions that were reached, maybe rewound since
+        self.memories = [Memory(window, ratio, self.forms)]
+
+    @property
+    def positions(self) -> Starts:
+        """Of the next token, by memory."""
+        return tuple(memory.position for memory in self.memories)
 
     def starts(self, batch: int) -> Starts:
-        """Where the next tokens of `batch` sequences stand."""
-        return self.positions or (0,) * batch
+        """The same for each of `batch` sequences."""
+        return self.positions * (batch // len(self.memories))
 
-    def extend(self, kv: mx.array) -> mx.array:
-        """Appends kv [B, L, head_dim]; returns the earlier rows still in reach, then kv.
+    def extend(self, kv: mx.array) -> list[mx.array]:
+        """Appends kv [B, L, head_dim]; of each memory the earlier rows in reach, then its own.
 
-        All of them, kv too, as they are read back from now on. The earlier ones are as many as
-        the sequence that is furthest has; another one's rows before its position 0 mean nothing.
+        All of them, those of kv too, as they are read back from now on.
         """
-        starts, length = self.starts(kv.shape[0]), kv.shape[1]
-        earlier = self.ring.read(starts, min(self.window - 1, max(starts)))
-        held = self.forms.attention.encode(kv)
-        self.ring.write(starts, held)
-        self.positions = tuple(start + length for start in starts)
-        self._highest = tuple(map(max, self._highest or self.positions, self.positions))
-        rows = held if earlier is None else mx.concatenate([earlier, held], axis=1)
-        return self.forms.attention.decode(rows, kv.dtype)
+        held = parted(self.forms.attention.encode(kv), len(self.memories))
+        windows = (memory.extend(own) for memory, own in zip(self.memories, held, strict=True))
+        return [self.forms.attention.decode(rows, kv.dtype) for rows in windows]
 
     @property
     def rewindable(self) -> tuple[int, ...]:
         """How many tokens of each sequence can be taken back now."""
-        reached = zip(self.positions, self._highest, strict=True)
-        return tuple(min(at, REWIND - (highest - at)) for at, highest in reached)
+        return tuple(memory.rewindable for memory in self.memories)
 
     def rewind(self, counts: Sequence[int]) -> None:
         """Take back the last `counts[b]` tokens of sequence b.
@@ -124,56 +147,46 @@ class LayerCache:
         """
         if any(n > most for n, most in zip(counts, self.rewindable, strict=True)):
             raise ValueError(f"{list(counts)} tokens back, {list(self.rewindable)} are kept")
-        self.positions = tuple(at - n for at, n in zip(self.positions, counts, strict=True))
+        for memory, count in zip(self.memories, counts, strict=True):
+            memory.position -= count
 
     def stand_at(self, position: int, rewindable: int) -> None:
         """See `Cache.stand_at`."""
-        self.positions = (position,)
-        self._highest = (position + REWIND - rewindable,)
+        (memory,) = self.memories
+        memory.stand_at(position, rewindable)
 
     def of(self, sequence: int) -> "LayerCache":
-        """The memory of one sequence of the batch."""
-        alone = LayerCache(self.window, self.ratio, self.forms)
-        alone.ring = self.ring.of(sequence)
-        alone.pools = tuple(pool.of(sequence) for pool in self.pools)
-        alone.positions = self.positions[sequence : sequence + 1]
-        alone._highest = self._highest[sequence : sequence + 1]
-        return alone
+        """One sequence of the batch: what is fed to it is fed there."""
+        return self._with([self.memories[sequence]])
 
     def copy(self) -> "LayerCache":
         """The same memory in buffers of its own, as small as they can be."""
-        kept = LayerCache(self.window, self.ratio, self.forms)
-        kept.ring = self.ring.copy()
-        kept.pools = tuple(pool.copy(self.starts(1)) for pool in self.pools)
-        kept.positions, kept._highest = self.positions, self._highest
-        return kept
+        return self._with([memory.copy() for memory in self.memories])
 
     @classmethod
     def merged(cls, layers: Sequence["LayerCache"]) -> "LayerCache":
-        """The memory of a batch of these sequences, one each, at whatever positions."""
-        whole = cls(layers[0].window, layers[0].ratio, layers[0].forms)
-        whole.ring = Ring.merged([layer.ring for layer in layers])
-        whole.positions = tuple(layer.starts(1)[0] for layer in layers)
-        pools = zip(*(layer.pools for layer in layers), strict=True)
-        whole.pools = tuple(Pool.merged(same, whole.positions) for same in pools)
-        whole._highest = tuple((layer._highest or (0,))[0] for layer in layers)
-        return whole
+        """All their sequences as a batch: what is fed to it is fed to them."""
+        return layers[0]._with([memory for layer in layers for memory in layer.memories])
+
+    def _with(self, memories: list[Memory]) -> "LayerCache":
+        cache = LayerCache(self.window, self.ratio, self.forms)
+        cache.memories = memories
+        return cache
 
     @property
     def state(self) -> list[mx.array]:
         """Every array held; evaluate them with each step, or the graph grows without end."""
-        rings = [] if self.ring.slots is None else [self.ring.slots]
-        return rings + [array for pool in self.pools for array in pool.arrays()]
+        return [array for memory in self.memories for array in memory.arrays()]
 
     @property
-    def pool(self) -> Pool:
-        """The rows that attention reads, of a layer that compresses."""
-        return self.pools[0]
+    def pools(self) -> list[Pool]:
+        """The rows that attention reads, of a layer that compresses; by memory."""
+        return [memory.pools[0] for memory in self.memories]
 
     @property
-    def index_pool(self) -> Pool:
-        """The rows that the indexer scores, of a layer that has one."""
-        return self.pools[1]
+    def index_pools(self) -> list[Pool]:
+        """The rows that the indexer scores, of a layer that has one; by memory."""
+        return [memory.pools[1] for memory in self.memories]
 
     @property
     def nbytes(self) -> int:
@@ -208,7 +221,7 @@ class Cache(list[LayerCache]):
             layer.stand_at(position, rewindable)
 
     def of(self, sequence: int) -> "Cache":
-        """The memory of one sequence of the batch."""
+        """One sequence of the batch: what is fed to it is fed there."""
         return Cache(layer.of(sequence) for layer in self)
 
     def copy(self) -> "Cache":
@@ -222,7 +235,7 @@ class Cache(list[LayerCache]):
 
     @classmethod
     def merged(cls, caches: Sequence["Cache"]) -> "Cache":
-        """The memory of a batch of these sequences, one each, at whatever positions."""
+        """All their sequences as a batch, no array moved: what is fed to it is fed to them."""
         return cls(LayerCache.merged(same) for same in zip(*caches, strict=True))
 
     def arrays(self) -> list[mx.array]:

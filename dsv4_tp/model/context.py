@@ -1,4 +1,4 @@
-"""What the tokens of one call may read, and what comes of it.
+"""What the tokens of one call may read of a memory, and what comes of it.
 
 A call's queries are handled in runs, so that no temporary array outgrows RUN_BYTES by much,
 however many rows there are and however long the call is.
@@ -9,50 +9,43 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from dsv4_tp.model.forms import Form
+from dsv4_tp.model.forms import Forms
 from dsv4_tp.model.indexer import complete_at, visible
-from dsv4_tp.model.rows import Starts
 from dsv4_tp.rules import run_length
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The rows before and among the `length` tokens of a call, which start at `starts`.
+    """The rows of one memory before and among the `length` tokens of a call, from `start` on.
 
-    window  [B, earlier + L, head]   the last rows before the call, then its own
-    rows    [B, T, any]              the pool's as they are held, where the layer compresses
-    form                             how they are held
-    reach                            window rows that a query sees
-    ratio                            tokens that a pooled row stands for
+    window      [B, earlier + L, head]  the last rows before the call, then its own
+    rows        [B, T, any]  the pool's as they are held, where the layer compresses
+    index_rows  [B, T, any]  the indexer's, where it has to choose among them
+    forms       how they are held
+    reach       window rows that a query sees
+    ratio       tokens that a pooled row stands for
     """
 
     window: mx.array
     rows: mx.array | None
-    form: Form
-    starts: Starts
+    index_rows: mx.array | None
+    forms: Forms
+    start: int
     length: int
     reach: int
     ratio: int
-
-    def runs(self, query_bytes: int) -> Iterator[tuple[int, int]]:
-        """Runs of the call's tokens, each of which needs `query_bytes`.
-
-        None is longer than the window: its queries are compared with the window rows of them all.
-        """
-        most = run_length(min(self.length, self.reach), query_bytes)
-        for first in range(0, self.length, most):
-            yield first, min(first + most, self.length)
 
     def read_all(self, q: mx.array, first: int, sinks: mx.array) -> mx.array:
         """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
         last = first + q.shape[2]
         keys, mask = self._window(first, last)
         if self.rows is not None:
-            rows = self.form.decode(self.rows, keys.dtype)
+            rows = self.forms.attention.decode(self.rows, keys.dtype)
             keys = mx.concatenate([keys, rows], axis=1)
         if mask is not None and self.rows is not None:
-            seen = visible(self._at(first), last - first, self.rows.shape[1], ratio=self.ratio)
-            mask = _side_by_side(mask, seen)
+            count = self.rows.shape[1]
+            seen = visible(self.start + first, last - first, count, ratio=self.ratio)
+            mask = mx.concatenate([mask, seen], axis=-1)
         return _softmax_over(q, keys, mask, sinks)
 
     def read_picked(self, q: mx.array, first: int, picked: mx.array, sinks: mx.array) -> mx.array:
@@ -60,33 +53,35 @@ class Context:
         assert self.rows is not None
         last = first + q.shape[2]
         window, mask = self._window(first, last)
-        rows = self.form.decode(_taken(self.rows, picked), window.dtype)
+        rows = self.forms.attention.decode(_taken(self.rows, picked), window.dtype)
         if mask is None:
             return _softmax_over(q, mx.concatenate([window, rows[:, 0]], axis=1), None, sinks)
-        seen = picked < complete_at(self._at(first), last - first, ratio=self.ratio)
+        seen = picked < complete_at(self.start + first, last - first, ratio=self.ratio)
         return _softmax_over_own(q, window=window, mask=mask, rows=rows, seen=seen, sinks=sinks)
-
-    def _at(self, first: int) -> Starts:
-        return tuple(start + first for start in self.starts)
 
     def _window(self, first: int, last: int) -> tuple[mx.array, mx.array | None]:
         """The window rows [B, w, head] of the tokens [first, last), and who sees what.
 
-        The mask is [1 or B, l, w]; None for the last token alone, which sees all, pooled ones too.
+        The mask is [1, l, w]; None for the last token alone, which sees all, pooled ones too.
         """
         earlier = self.window.shape[1] - self.length
         low = max(earlier + first - self.reach + 1, 0)
         keys = self.window[:, low : earlier + last]
-        even = len(set(self.starts)) == 1
-        if first == self.length - 1 and even:
+        if first == self.length - 1:
             return keys, None
         queries = mx.arange(earlier + first, earlier + last)[:, None]
         numbers = mx.arange(low, earlier + last)
-        mask = (numbers <= queries) & (numbers > queries - self.reach)
-        if even:
-            return keys, mask[None]
-        # Of a sequence that is behind, the first rows stand before its position 0.
-        return keys, mask & (numbers >= earlier - mx.array(self.starts)[:, None, None])
+        return keys, ((numbers <= queries) & (numbers > queries - self.reach))[None]
+
+
+def runs(length: int, reach: int, query_bytes: int) -> Iterator[tuple[int, int]]:
+    """Runs of a call's `length` tokens, each of which needs `query_bytes`.
+
+    None is longer than the window: its queries are compared with the window rows of them all.
+    """
+    most = run_length(min(length, reach), query_bytes)
+    for first in range(0, length, most):
+        yield first, min(first + most, length)
 
 
 def _softmax_over(q: mx.array, keys: mx.array, mask: mx.array | None, sinks: mx.array) -> mx.array:
@@ -122,12 +117,13 @@ def _softmax_over_own(
 ) -> mx.array:
     """The same where beside the window each query has rows of its own, [B, L, k, head].
 
-    mask [1 or B, L, w] and seen [B, L, k] say which of them count.
+    mask [1, L, w] and seen [B, L, k] say which of them count.
     """
     queries = q.swapaxes(1, 2).astype(mx.float32) * q.shape[-1] ** -0.5  # [B, L, H, head]
     near, own = window[:, None].astype(mx.float32), rows.astype(mx.float32)
     scores = mx.concatenate([queries @ near.swapaxes(-1, -2), queries @ own.swapaxes(-1, -2)], -1)
-    scores = mx.where(_side_by_side(mask, seen)[:, :, None], scores, -mx.inf)
+    both = mx.concatenate([mx.broadcast_to(mask, (*seen.shape[:2], mask.shape[-1])), seen], axis=-1)
+    scores = mx.where(both[:, :, None], scores, -mx.inf)
     weights = _weights(scores, sinks[:, None])
     width = window.shape[1]
     out = weights[..., :width] @ near + weights[..., width:-1] @ own
@@ -138,11 +134,3 @@ def _taken(rows: mx.array, picked: mx.array) -> mx.array:
     """The rows [B, T, any] with the numbers picked [B, L, k], as [B, L, k, any]."""
     flat = picked.reshape(picked.shape[0], -1, 1)
     return mx.take_along_axis(rows, flat, axis=1).reshape(*picked.shape, rows.shape[-1])
-
-
-def _side_by_side(one: mx.array, other: mx.array) -> mx.array:
-    """Masks [1 or B, L, any], joined at the last axis."""
-    batch = max(one.shape[0], other.shape[0])
-    return mx.concatenate(
-        [mx.broadcast_to(mask, (batch, *mask.shape[1:])) for mask in (one, other)], axis=-1
-    )

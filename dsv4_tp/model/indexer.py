@@ -6,6 +6,8 @@ it rounds them to FP4. The form in which rows are held does both or neither, to 
 without the rounding the turns cancel.
 """
 
+from dataclasses import dataclass
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -13,7 +15,7 @@ from dsv4_tp.model.compressor import Compressor
 from dsv4_tp.model.forms import Form, as_held
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
-from dsv4_tp.model.rows import Starts
+from dsv4_tp.model.rows import Starts, parted
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import run_length
 
@@ -29,69 +31,73 @@ class Indexer(nn.Module):
         self.weights_proj = linear(spec.hidden_size, self.heads)
         self.compressor = Compressor(spec, 4, self.head)
 
-    def __call__(
-        self,
-        x: mx.array,
-        q_latent: mx.array,
-        starts: Starts,
-        rows: mx.array,
-        *,
-        form: Form,
-        rope: Rope,
-    ) -> mx.array:
+    def __call__(self, asked: "Asked", start: int, rows: mx.array) -> mx.array:
         """The numbers [B, L, topk] of the rows [B, T, any] to read, T above topk.
 
         Rows that the query may not see yet are among them where fewer than topk are visible.
         """
-        scores = self.scores(x, q_latent, starts, rows, form=form, rope=rope)
-        seen = visible(starts, x.shape[1], rows.shape[1], ratio=4)
-        scores = mx.where(seen, scores, -mx.inf)
+        scores = self.scores(asked, rows)
+        if (start + 1) // 4 < rows.shape[1]:  # the first query does not see all
+            seen = visible(start, *scores.shape[1:], ratio=4)
+            scores = mx.where(seen, scores, -mx.inf)
         return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
 
-    def scores(
-        self,
-        x: mx.array,
-        q_latent: mx.array,
-        starts: Starts,
-        rows: mx.array,
-        *,
-        form: Form,
-        rope: Rope,
-    ) -> mx.array:
-        """How well each of `rows` [B, T, any], held in `form`, suits each query: [B, L, T].
+    def asked(
+        self, x: mx.array, q_latent: mx.array, starts: Starts, *, form: Form, rope: Rope
+    ) -> "Asked":
+        """What the tokens from `starts` on look for among rows that are held in `form`.
 
-        In float32. x [B, L, D] and q_latent [B, L, q_lora_rank], the attention's own, belong to
-        the tokens from `starts` on.
+        x [B, L, D] and q_latent [B, L, q_lora_rank], the attention's own, belong to the tokens.
         """
         batch, length, _ = x.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        q = as_held(form, rope(q.swapaxes(1, 2), starts)).astype(mx.float32)  # [B, H, L, head]
+        q = as_held(form, rope(q.swapaxes(1, 2), starts)).astype(mx.float32)
         scale = (self.head * self.heads) ** -0.5
         weights = self.weights_proj(x).astype(mx.float32) * scale  # [B, L, H]
-        weights = weights.swapaxes(1, 2)[..., None]
+        return Asked(q, weights.swapaxes(1, 2)[..., None], form)
+
+    def scores(self, asked: "Asked", rows: mx.array) -> mx.array:
+        """How well each of `rows` [B, T, any] suits each query, [B, L, T] in float32."""
+        batch, heads, length, head = asked.q.shape
         # The product of all heads is what is large; of a single token, the rows in float32.
-        most = run_length(rows.shape[1], 4 * batch * max(self.heads * length, self.head))
+        most = run_length(rows.shape[1], 4 * batch * max(heads * length, head))
         runs = [
-            self._weighed(q, form.decode(rows[:, first : first + most], x.dtype), weights)
-            for first in range(0, rows.shape[1], most)
+            asked.weighed(rows[:, first : first + most]) for first in range(0, rows.shape[1], most)
         ]
         return runs[0] if len(runs) == 1 else mx.concatenate(runs, axis=-1)
 
-    def _weighed(self, q: mx.array, rows: mx.array, weights: mx.array) -> mx.array:
-        """[B, L, T] of q [B, H, L, head], rows [B, T, head] and the heads' weights [B, H, L, 1]."""
-        batch, heads, length, head = q.shape
-        keys = rows.astype(mx.float32).swapaxes(-1, -2)
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What tokens look for: queries [B, H, L, head] and the heads' weights [B, H, L, 1].
+
+    `form` is that of the rows they look among.
+    """
+
+    q: mx.array
+    weights: mx.array
+    form: Form
+
+    def parted(self, count: int) -> list["Asked"]:
+        """What each of `count` parts of the sequences looks for."""
+        parts = zip(parted(self.q, count), parted(self.weights, count), strict=True)
+        return [Asked(q, weights, self.form) for q, weights in parts]
+
+    def weighed(self, rows: mx.array) -> mx.array:
+        """How well each of rows [B, T, any] suits, [B, L, T]."""
+        batch, heads, length, head = self.q.shape
+        keys = self.form.decode(rows, mx.float32).astype(mx.float32).swapaxes(-1, -2)
         # All heads in one product: head by head, a single token's would read the rows for each.
-        scores = (q.reshape(batch, heads * length, head) @ keys).reshape(batch, heads, length, -1)
-        return (mx.maximum(scores, 0) * weights).sum(axis=1)
+        scores = self.q.reshape(batch, heads * length, head) @ keys
+        scores = scores.reshape(batch, heads, length, -1)
+        return (mx.maximum(scores, 0) * self.weights).sum(axis=1)
 
 
-def visible(starts: Starts, length: int, rows: int, *, ratio: int) -> mx.array:
-    """[1 or B, L, rows]: a row is seen from the token on that completes its window."""
-    return mx.arange(rows) < complete_at(starts, length, ratio=ratio)
+def visible(start: int, length: int, rows: int, *, ratio: int) -> mx.array:
+    """[1, L, rows]: a row is seen from the token on that completes its window."""
+    return mx.arange(rows) < complete_at(start, length, ratio=ratio)
 
 
-def complete_at(starts: Starts, length: int, *, ratio: int) -> mx.array:
-    """[1 or B, L, 1]: how many rows are complete for each of the tokens from `starts` on."""
-    firsts = starts[:1] if len(set(starts)) == 1 else starts
-    return ((mx.array(firsts)[:, None] + mx.arange(length) + 1) // ratio)[..., None]
+def complete_at(start: int, length: int, *, ratio: int) -> mx.array:
+    """[1, L, 1]: how many rows are complete for each of the tokens from `start` on."""
+    return (mx.arange(start + 1, start + 1 + length) // ratio)[None, :, None]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from dsv4_tp.model.cache import Cache, Pool
+from dsv4_tp.model.cache import Cache, Memory, Pool
 from dsv4_tp.model.rows import Ring, own
 
 Arrays = dict[str, mx.array]  # by layer, pool and piece
@@ -70,7 +70,7 @@ def restore(
         for name, pool in _pools(cache):
             count = pool.complete(stop) - pool.complete(span.first)
             if count > 0:
-                pool.rows.write((pool.complete(span.first),), span.arrays[name][:, :count])
+                pool.rows.write(pool.complete(span.first), span.arrays[name][:, :count])
         stop = min(stop, span.first)
     cache.stand_at(position, back)
     cache.rewind([position - length])
@@ -78,16 +78,22 @@ def restore(
 
 
 def _rings(cache: Cache) -> Iterator[tuple[str, Ring]]:
-    for number, layer in enumerate(cache):
-        yield f"{number}.window", layer.ring
-        for place, pool in enumerate(layer.pools):
+    for number, memory in _memories(cache):
+        yield f"{number}.window", memory.ring
+        for place, pool in enumerate(memory.pools):
             yield f"{number}.{place}.tail", pool.tail
 
 
 def _pools(cache: Cache) -> Iterator[tuple[str, Pool]]:
-    for number, layer in enumerate(cache):
-        for place, pool in enumerate(layer.pools):
+    for number, memory in _memories(cache):
+        for place, pool in enumerate(memory.pools):
             yield f"{number}.{place}.rows", pool
+
+
+def _memories(cache: Cache) -> Iterator[tuple[int, Memory]]:
+    for number, layer in enumerate(cache):
+        (memory,) = layer.memories
+        yield number, memory
 
 
 def _evaluated(arrays: Arrays) -> Arrays:

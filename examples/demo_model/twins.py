@@ -13,7 +13,7 @@ import mlx.core as mx
 from dsv4_tp.core import Part
 from dsv4_tp.model import Model
 from dsv4_tp.model.attention import Attention
-from dsv4_tp.model.cache import LayerCache, Pool
+from dsv4_tp.model.cache import LayerCache
 from dsv4_tp.model.indexer import visible
 from dsv4_tp.model.moe import Experts, Gate, MoE, clamped_swiglu
 from dsv4_tp.model.rope import Rope
@@ -59,8 +59,8 @@ class TrainedAttention(Attention):
         q = self._queries(q_latent, START)
         scores, rows = [self._window_scores(q, kv)], None
         if self.ratio:
-            self.compressor(x, START, cache.pool, self.rope)
-            rows = cache.pool.read(START, x.shape[1])
+            self.compressor(x, START, cache.pools, self.rope)
+            rows = cache.pools[0].read(0, x.shape[1])
         if rows is not None:
             seen = self._seen(mx.stop_gradient(x), mx.stop_gradient(q_latent), cache)
             scores.append(mx.where(seen[:, None], self._scores(q, rows), -mx.inf))
@@ -91,16 +91,16 @@ class TrainedAttention(Attention):
     def _seen(self, x: mx.array, q_latent: mx.array, cache: LayerCache) -> mx.array:
         """Which rows a query reads, [1 or B, L, T]."""
         length = x.shape[1]
-        count = cache.pool.complete(length)
-        seen = visible(START, length, count, ratio=self.ratio)
+        count = cache.pools[0].complete(length)
+        seen = visible(0, length, count, ratio=self.ratio)
         if self.ratio != 4:
             return seen
         indexer = self.indexer
-        indexer.compressor(x, START, cache.index_pool, self.rope)
+        indexer.compressor(x, START, cache.index_pools, self.rope)
         if not self.select or count <= indexer.topk:
             return seen
-        rows, form = _rows(cache.index_pool, length), cache.index_pool.form
-        scores = indexer.scores(x, q_latent, START, rows, form=form, rope=self.rope)
+        asked = indexer.asked(x, q_latent, START, form=cache.forms.index, rope=self.rope)
+        scores = indexer.scores(asked, _index_rows(cache, length))
         scores = mx.stop_gradient(mx.where(seen, scores, -mx.inf))
         least = mx.partition(scores, scores.shape[-1] - indexer.topk, axis=-1)
         return seen & (scores >= least[..., -indexer.topk, None])
@@ -134,9 +134,10 @@ class TrainedAttention(Attention):
         run = slice(start, start + count)
         attention = mx.stop_gradient(weights[:, :, run].sum(axis=1))
         x, q_latent = mx.stop_gradient(x[:, run]), mx.stop_gradient(q_latent[:, run])
-        rows, form = _rows(cache.index_pool, length), cache.index_pool.form
-        scores = self.indexer.scores(x, q_latent, (start,), rows, form=form, rope=self.rope)
-        return divergence(attention, scores, visible((start,), count, scores.shape[-1], ratio=4))
+        form = cache.forms.index
+        asked = self.indexer.asked(x, q_latent, (start,), form=form, rope=self.rope)
+        scores = self.indexer.scores(asked, _index_rows(cache, length))
+        return divergence(attention, scores, visible(start, count, scores.shape[-1], ratio=4))
 
 
 def divergence(attention: mx.array, scores: mx.array, seen: mx.array) -> mx.array:
@@ -196,9 +197,9 @@ class TrainedMoE(MoE):
         self.experts = TrainedExperts(spec, part.experts, len(part.expert_width))
 
 
-def _rows(pool: Pool, length: int) -> mx.array:
-    """The rows of sequences of `length` tokens."""
-    rows = pool.read(START, length)
+def _index_rows(cache: LayerCache, length: int) -> mx.array:
+    """What the indexer scores, of sequences of `length` tokens."""
+    rows = cache.index_pools[0].read(0, length)
     assert rows is not None
     return rows
 

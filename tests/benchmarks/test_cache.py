@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.cache import decode, layers, prefill, sizes
 from dsv4_tp.core import DType
+from dsv4_tp.model import attention
 from dsv4_tp.model.context import Context
 from dsv4_tp.model.rows import Ring
 from dsv4_tp.plan import cache_bytes
@@ -50,9 +51,9 @@ def test_rows_that_are_kept_apart_are_seen(short_look: None, monkeypatch: pytest
     """As a list of pieces would be, one for each step."""
     kept, write = [], Ring.write
 
-    def hoarding(self: Ring, starts: tuple[int, ...], rows: mx.array) -> None:
+    def hoarding(self: Ring, start: int, rows: mx.array) -> None:
         kept.append(rows + 0)
-        write(self, starts, rows)
+        write(self, start, rows)
 
     monkeypatch.setattr(Ring, "write", hoarding)
     found = decode.endurance(0, 80, context=256)
@@ -75,7 +76,7 @@ def test_a_chunk_keeps_to_its_bound(ratio: int):
 
 
 def test_all_queries_at_once_do_not(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Context, "runs", lambda self, _: [(0, self.length)])
+    monkeypatch.setattr(attention, "runs", lambda length, *_: [(0, length)])
     found = prefill.prefill(4, 256, 4096)
     assert found.peak_bytes > found.bound_bytes
 

@@ -9,7 +9,7 @@ import pytest
 from dsv4_tp import demo
 from dsv4_tp.core import DType
 from dsv4_tp.model import Cache, Model
-from dsv4_tp.model.rows import Ring, Starts
+from dsv4_tp.model.rows import Ring
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.rules import REWIND, reach
 from dsv4_tp.text import Text
@@ -68,8 +68,8 @@ def test_chunks_that_forget_open_windows_find_nothing(
 ):
     read = Ring.read
 
-    def forgetful(self: Ring, stops: Starts, count: int) -> mx.array | None:
-        rows = read(self, stops, count)
+    def forgetful(self: Ring, stop: int, count: int) -> mx.array | None:
+        rows = read(self, stop, count)
         return mx.zeros_like(rows) if rows is not None and self.size == reach(4) + REWIND else rows
 
     monkeypatch.setattr(Ring, "read", forgetful)
@@ -98,7 +98,7 @@ def test_each_of_eight_prompts_goes_on_as_it_does_alone(model: Model):
     prompts = [list(QUESTION[-length:]) for length in LENGTHS]
     given = zip(prompts, caches, strict=True)
     last = [int(feed(model, [prompt], cache).argmax()) for prompt, cache in given]
-    together = Cache.merged(caches)
+    together = Cache.merged([cache.copy() for cache in caches])
     assert together.positions == LENGTHS
     for _ in range(STEPS):
         batch = feed(model, [[token] for token in last], together)

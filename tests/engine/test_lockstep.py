@@ -236,10 +236,17 @@ def test_who_has_no_room_waits_and_nobody_overtakes():
         state=replace(MANY, limits=limits),
     )
     assert [one.request.id for one in state.active] == ["a", "b"]
-    state, _ = after(Cancel("a"), state=state)
+    state, _ = after(Cancel("a"), request("d", [1], 1), state=state)
     assert [one.request.id for one in state.active] == ["b"]
-    state, _ = after(Cancel("b"), request("d", [1], 1), state=state)
-    assert [one.request.id for one in state.active] == ["c"]
+    state, _ = after(Cancel("b"), state=state)
+    assert [one.request.id for one in state.active] == ["c", "d"]
+
+
+def test_a_short_one_beside_a_long_one_takes_what_it_needs_itself():
+    limits = replace(MANY.limits, room_bytes=24, cache_bytes=lambda tokens: tokens)
+    asked = [request("long", range(16), 4), *(request(name, [1], 1) for name in "ab")]
+    state, _ = after(*asked, state=replace(MANY, limits=limits))
+    assert [one.request.id for one in state.active] == ["long", "a", "b"]
 
 
 def test_one_that_ends_leaves_the_others_where_they_are():

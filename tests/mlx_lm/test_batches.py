@@ -122,7 +122,7 @@ def test_room_goes_with_the_sequence_that_needed_it() -> None:
     left = batch.extract(1)
     assert left.nbytes <= short.nbytes < long.nbytes < batch.nbytes
     batch.filter([1])
-    assert batch.nbytes == left.nbytes
+    assert batch.nbytes == short.nbytes
 
 
 def test_padding_at_the_left_is_refused() -> None:

@@ -104,13 +104,13 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["ring", "tail", "rows", "no ring"])
 def test_a_file_that_lacks_something_is_refused(place: str, tmp_path: Path) -> None:
     cache = fed(40)
-    memory = cache[1].memory
+    (memory,) = cache[1].memory.memories
     if place == "ring":
         memory.ring.slots = memory.ring.slots[:, 1:]
     elif place == "tail":
         memory.pools[1].tail.slots = memory.pools[1].tail.slots[:, 1:]
     elif place == "rows":
-        complete = memory.positions[0] // 4
+        complete = memory.position // 4
         memory.pools[0].rows.rows = memory.pools[0].rows.rows[:, : complete - 1]
     else:
         memory.ring.slots = None

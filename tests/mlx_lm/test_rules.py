@@ -53,7 +53,7 @@ def test_an_approximate_trim_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a yes would do: the same lookup, with the position lowered by more than is kept."""
 
     def trim(layer: Dsv4LayerCache, count: int) -> int:
-        layer.memory.positions = (layer.memory.positions[0] - count,)
+        layer.memory.memories[0].position -= count
         return count
 
     monkeypatch.setattr(Dsv4LayerCache, "is_trimmable", lambda _: True)

@@ -1,5 +1,6 @@
 """A layer's memory after any schedule is, bit for bit, that of the tokens that survived it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -31,14 +32,15 @@ class Layer:
     ) -> None:
         self.cache = cache or LayerCache(WINDOW, ratio, forms)
         self.rope = Rope(TINY, compressed=True)
-        self.compressors = [_compressor(ratio, seed) for seed in range(len(self.cache.pools))]
+        self.compressors = [_compressor(ratio, seed) for seed in range({0: 0, 4: 2, 128: 1}[ratio])]
 
     def append(self, tokens: np.ndarray) -> None:
         x = mx.array(tokens)
         starts = self.cache.starts(x.shape[0])
         self.cache.extend(x[..., :HEAD])
-        for pool, compress in zip(self.cache.pools, self.compressors, strict=True):
-            compress(x, starts, pool, self.rope)
+        for place, compress in enumerate(self.compressors):
+            pools = [memory.pools[place] for memory in self.cache.memories]
+            compress(x, starts, pools, self.rope)
         mx.eval(self.cache.state)
 
     @property
@@ -57,10 +59,10 @@ def _compressor(ratio: int, seed: int) -> Compressor:
 
 def kept(cache: LayerCache) -> list[np.ndarray]:
     """All that counts in the memory of one sequence."""
-    (position,) = cache.positions
-    found = [cache.ring.read((position,), min(WINDOW - 1, position))]
-    for pool in cache.pools:
-        found.append(pool.tail.read((position,), min(pool.reach, position)))
+    (memory,), (position,) = cache.memories, cache.positions
+    found = [memory.ring.read(position, min(WINDOW - 1, position))]
+    for pool in memory.pools:
+        found.append(pool.tail.read(position, min(pool.reach, position)))
         found.append(pool.rows.read(pool.complete(position)))
     return [np.array(rows) for rows in found if rows is not None]
 
@@ -101,7 +103,7 @@ class Batch:
         """Some of the sequences, some maybe twice, in another order."""
         chosen = [number % len(self.tokens) for number in order]
         cache = self.layer.cache
-        self.layer.cache = cache.merged([cache.of(n) for n in chosen])
+        self.layer.cache = cache.merged([cache.of(n).copy() for n in chosen])
         self.tokens = [self.tokens[n] for n in chosen]
 
     def save(self) -> None:
@@ -202,18 +204,44 @@ def test_a_store_grows_by_little(ratio: int) -> None:
     for _ in range(30):
         layer.append(np.ones((1, 777, WIDTH), np.float32))
         (position,) = layer.cache.positions
-        for pool in layer.cache.pools:
+        for pool in layer.cache.memories[0].pools:
             assert pool.rows.rows.shape[1] <= pool.complete(position) * 33 / 32 + 128
 
 
-def test_a_short_sequence_does_not_keep_a_long_ones_room() -> None:
-    long, short = Layer(4), Layer(4)
-    long.append(np.ones((1, 4000, WIDTH), np.float32))
-    short.append(np.ones((1, 40, WIDTH), np.float32))
-    wide = LayerCache.merged([long.cache, short.cache])
-    assert wide.pool.rows.rows.shape[1] >= 1000
-    alone = LayerCache.merged([wide.of(1)])
-    assert alone.pool.rows.rows.shape[1] == 64
+def test_sequences_join_and_leave_without_a_row_being_moved() -> None:
+    """Nothing is allocated, and what is fed to the batch is fed to the sequences."""
+    alone = [Layer(4) for _ in range(3)]
+    for layer, count in zip(alone, (40, 4000, 700), strict=True):
+        layer.append(np.ones((1, count, WIDTH), np.float32))
+    assert moved_bytes(lambda: LayerCache.merged([layer.cache for layer in alone])) == 0
+    batch = Layer(4, LayerCache.merged([layer.cache for layer in alone]))
+    batch.append(np.ones((3, 1, WIDTH), np.float32))
+    assert batch.cache.positions == (41, 4001, 701)
+    assert batch.cache.nbytes == sum(layer.cache.nbytes for layer in alone)
+    left = Layer(4, batch.cache.of(1))
+    # It completes a window, whose rows are written in place.
+    longest = left.cache.memories[0].pools[0].rows.rows.nbytes
+    assert moved_bytes(lambda: left.append(np.ones((1, 3, WIDTH), np.float32))) < longest / 2
+    assert alone[1].cache.positions == (4004,)
+
+
+def test_rows_that_are_moved_are_seen() -> None:
+    """As a batch of one array for all its sequences would have it."""
+    layer = Layer(4)
+    layer.append(np.ones((1, 4000, WIDTH), np.float32))
+    rows = layer.cache.memories[0].pools[0].rows.rows
+    assert moved_bytes(lambda: mx.eval(mx.concatenate([rows, rows]))) >= 2 * rows.nbytes
+
+
+def moved_bytes(action: Callable[[], object]) -> int:
+    """The most memory that MLX holds meanwhile beside what it held before."""
+    mx.synchronize()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    result = action()
+    mx.eval(result.state if isinstance(result, LayerCache) else [])
+    mx.synchronize()
+    return max(mx.get_peak_memory() - before, 0)
 
 
 def test_a_copy_holds_no_more_than_its_rows() -> None:
@@ -242,7 +270,7 @@ def _own_window_twice(self: Compressor, windows: mx.array) -> mx.array:
 def test_a_snapshot_one_row_short_is_seen() -> None:
     batch = run_schedule(4, [30], [("save",)], 0)
     snapshot, tokens = batch.saved[0]
-    rows = snapshot.pools[0].rows
+    rows = snapshot.memories[0].pools[0].rows
     rows.rows = mx.concatenate([rows.rows[:, :-1], mx.zeros_like(rows.rows[:, :1])], axis=1)
     assert differences(4, snapshot, tokens[0]) > 0
 

@@ -66,7 +66,7 @@ def test_overlap_lost_between_chunks(case: Case) -> None:
     for piece in np.array_split(case.ids, 5, axis=1):
         pieces.append(np.array(case.model(mx.array(piece), cache)))
         for layer in cache:
-            for pool in layer.pools:
+            for pool in layer.memories[0].pools:
                 _forget_last_window(pool, layer.positions[0])
     assert distance(np.concatenate(pieces, axis=1), case.arrays["logits"]) > VISIBLE
 

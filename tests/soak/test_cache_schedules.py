@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import mlx.core as mx
 import pytest
 
-from dsv4_tp.model.rows import Ring, Starts, Store
+from dsv4_tp.model.rows import Ring, Store
 from dsv4_tp.rules import REWIND, reach
 from tests.soak.cache_schedules import TOLERANCE, arrays_off, distance, run_case
 
@@ -25,8 +25,8 @@ def assert_seen(schedule: list[tuple]) -> None:
 def test_a_lost_overlap_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     read = Ring.read
 
-    def forgetful(self: Ring, stops: Starts, count: int) -> mx.array | None:
-        rows = read(self, stops, count)
+    def forgetful(self: Ring, stop: int, count: int) -> mx.array | None:
+        rows = read(self, stop, count)
         return mx.zeros_like(rows) if rows is not None and self.size == reach(4) + REWIND else rows
 
     monkeypatch.setattr(Ring, "read", forgetful)
@@ -43,11 +43,11 @@ def test_a_stale_pool_row_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that was written once is not written again."""
     write, known = Store.write, WeakKeyDictionary()
 
-    def stubborn(self: Store, firsts: Starts, rows: mx.array) -> None:
-        new = max(0, known.get(self, 0) - firsts[0])
-        known[self] = firsts[0] + rows.shape[1]
+    def stubborn(self: Store, first: int, rows: mx.array) -> None:
+        new = max(0, known.get(self, 0) - first)
+        known[self] = first + rows.shape[1]
         if new < rows.shape[1]:
-            write(self, tuple(first + new for first in firsts), rows[:, new:])
+            write(self, first + new, rows[:, new:])
 
     monkeypatch.setattr(Store, "write", stubborn)
     assert_seen([("append", 10), ("rewind", [10]), ("append", 40)])
