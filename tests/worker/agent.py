@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from dsv4_tp.config.environment import worker_environment
-from dsv4_tp.core import Command, RankReport
+from dsv4_tp.core import Command, RankReport, StepEvent
 from dsv4_tp.rpc.channel import LOCAL_OPTIONS
 from dsv4_tp.rpc.convert import command_to_proto
 from dsv4_tp.rpc.convert_events import event_from_proto
@@ -26,6 +26,7 @@ class Rank:
     def __init__(self, folder: Path, start: StartRank | None) -> None:
         folder.mkdir()
         self.rank = start.rank if start else 0
+        self.steps: list[StepEvent] = []
         self.progress = folder / "progress"
         self._requests: queue.SimpleQueue[RunRequest | None] = queue.SimpleQueue()
         self._stderr = folder / "stderr"
@@ -45,7 +46,7 @@ class Rank:
 
     def hear(self, kind: str) -> RunResponse:
         """The next response, which must be of this kind."""
-        response = next(self._call, None)
+        response = next(self._told(), None)
         assert response is not None, self.stderr()
         assert response.WhichOneof("kind") == kind, response
         return response
@@ -58,7 +59,7 @@ class Rank:
         return heard
 
     def rest(self) -> list[RunResponse]:
-        return list(self._call)
+        return list(self._told())
 
     def report(self) -> RankReport:
         return read_report(self.progress, rank=self.rank)
@@ -74,6 +75,14 @@ class Rank:
         self.channel.close()
         self.process.kill()
         self.process.wait(timeout=PATIENCE_S)
+
+    def _told(self) -> Iterator[RunResponse]:
+        """What it says, but for its steps, which are kept."""
+        for response in self._call:
+            if response.event.HasField("step"):
+                self.steps.append(event_from_proto(response.event))
+            else:
+                yield response
 
     def _asked(self) -> Iterator[RunRequest]:
         while (request := self._requests.get()) is not None:

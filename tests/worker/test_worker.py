@@ -93,6 +93,13 @@ def test_two_ranks_answer_and_leave(start_ranks):
         assert (report.prefill_tokens, report.decode_steps) == (len(PROMPT), 4)
         assert report.bytes_loaded == report.bytes_total > 0
         assert report.peak_bytes >= report.active_bytes > 0
+    steps, nothing = (rank.steps for rank in ranks)
+    assert nothing == []
+    assert sum(s.work.tokens for s in steps if s.phase == "prefill") == len(PROMPT)
+    decoded = [step.work for step in steps if step.phase == "decode"]
+    assert len(decoded) == 4
+    assert sum(work.collectives for work in decoded) == lead[-1].collectives
+    assert sum(work.wire_bytes for work in decoded) == lead[-1].wire_bytes
 
 
 def test_a_context_that_was_asked_for_bounds_the_requests(start_ranks):
