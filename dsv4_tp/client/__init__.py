@@ -14,6 +14,7 @@ from dsv4_tp.client.types import (
     RankStatus,
     Stats,
     Totals,
+    ask_of,
     whole,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "RankStatus",
     "Stats",
     "Totals",
+    "ask_of",
     "find_cluster",
     "whole",
 ]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from dsv4_tp.client.client import AsyncClient
 from dsv4_tp.client.types import Answer, Ask, ClusterStatus, Piece
+from dsv4_tp.errors import Dsv4Error
 
 _T = TypeVar("_T")
 
@@ -80,6 +81,9 @@ class Client:
             self._end()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
+        if self._loop.is_closed():
+            work.close()
+            raise Dsv4Error("this client was closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

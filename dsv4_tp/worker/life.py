@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,18 +16,17 @@ import mlx.core as mx
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Part
-from dsv4_tp.engine import Collectives, Engine, Limits, Pace, Team, join
+from dsv4_tp.engine import Collectives, Engine, Pace, Team, join
 from dsv4_tp.errors import ConfigError, InputError
-from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
-from dsv4_tp.plan import cache_bytes, room_bytes
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
 from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.convert import part_from_proto
 from dsv4_tp.rpc.progress import ProgressPage
 from dsv4_tp.v1.worker_pb2 import Joined, Ready, Refused, RunResponse, StartRank
 from dsv4_tp.worker.guides import Guides
+from dsv4_tp.worker.limits import planned_limits
 from dsv4_tp.worker.service import AgentLink
 
 _START_S = 30.0
@@ -100,7 +98,13 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     Engine(
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
-        limits=_limits(start, loaded.model),
+        limits=planned_limits(
+            loaded.model,
+            context=start.context or loaded.spec.max_position_embeddings,
+            batch=start.batch or 1,
+            dtype=DType(start.dtype),
+            rows=_cache_rows(start),
+        ),
         prefill_chunk=start.prefill_chunk,
         shelf=shelf,
         shelf_bytes=start.prefix_bytes,
@@ -110,20 +114,6 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
         emit=link.emit,
         guide_for=guides.guide,
     ).run()
-
-
-def _limits(start: StartRank, model: Model) -> Limits:
-    """What requests may take; as planned, but in the dtype that the rank really has."""
-    spec, mtp = model.spec, model.drafts
-    context, dtype = start.context or spec.max_position_embeddings, DType(start.dtype)
-    rows, batch = _cache_rows(start), start.batch or 1
-    return Limits(
-        spec.vocab_size,
-        context,
-        batch=batch,
-        room_bytes=room_bytes(spec, context, batch, dtype, rows, mtp=mtp),
-        cache_bytes=partial(cache_bytes, spec, dtype=dtype, rows=rows, mtp=mtp),
-    )
 
 
 def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:

@@ -66,7 +66,7 @@ def test_everything_is_an_option_but_what_is_inspected():
         (
             client,
             "Answer Ask AsyncClient Client ClusterStatus Finish HostStatus Logprob Piece "
-            "RankStatus Stats Totals find_cluster whole",
+            "RankStatus Stats Totals ask_of find_cluster whole",
         ),
         (
             config,

@@ -36,6 +36,29 @@ def test_help_imports_nothing_heavy(arguments: list[str]):
     assert imported(*arguments) == []
 
 
+def modules_after(line: str) -> set[str]:
+    """What is imported once a program has run this line."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{line}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_package_alone_is_light():
+    found = modules_after("import dsv4_tp")
+    assert {name for name in found if name.startswith("dsv4_tp")} == {"dsv4_tp"}
+
+
+def test_a_client_and_a_launch_need_no_mlx():
+    found = modules_after("from dsv4_tp import Client, launch")
+    assert "grpc" in found
+    assert "mlx" not in found
+
+
 def test_plan_runs_without_mlx():
     assert imported("plan", "--model", "demo", "--ranks", "2") == []
 
