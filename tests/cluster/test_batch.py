@@ -1,6 +1,7 @@
 """Several users at once, over real processes: each gets the answer it would get alone."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,12 @@ ASKS = tuple(
 )
 
 
-async def told(address: str, *, together: bool) -> list[list[int]]:
+async def told(address: str, *, together: bool, mtp: int | None = None) -> list[list[int]]:
     """The tokens of every answer."""
 
     async def one(client: AsyncClient, ask: Ask) -> list[int]:
-        return [token async for piece in client.stream(ask) for token in piece.tokens]
+        pieces = client.stream(replace(ask, mtp=mtp))
+        return [token async for piece in pieces for token in piece.tokens]
 
     async with AsyncClient(address) as client:
         if together:
@@ -35,16 +37,17 @@ async def told(address: str, *, together: bool) -> list[list[int]]:
         return [await one(client, ask) for ask in ASKS]
 
 
-@pytest.mark.parametrize("batch", [2, 8])
-def test_each_of_several_users_gets_what_he_would_get_alone(tmp_path: Path, batch: int):
-    hosts = ("--hosts", "localhost,localhost", "--model", "demo", "--batch", batch)
+@pytest.mark.parametrize(("batch", "mtp"), [(2, 3), (8, 0)])
+def test_each_of_several_users_gets_what_he_would_get_alone(tmp_path: Path, batch: int, mtp: int):
+    """With drafts as well: alone, each asks for none."""
+    hosts = ("--hosts", "localhost,localhost", "--model", "demo", "--batch", batch, "--mtp", mtp)
     # Equal bits need the stock BLAS; a prefix cache would feed the prompts otherwise.
     env = {"DSV4TP_PRELOAD": "off"}
     cluster = launch(*hosts, "--prefix-cache-gb", 0, state_dir=tmp_path, env=env)
     try:
         cluster.wait_ready(ranks=2)
         address = cluster.entry()["address"]
-        alone = asyncio.run(told(address, together=False))
+        alone = asyncio.run(told(address, together=False, mtp=0))
         assert asyncio.run(told(address, together=True)) == alone
         steps = [rank["report"]["decode_steps"] for rank in cluster.status()["hosts"][0]["ranks"]]
         tokens = sum(map(len, alone))

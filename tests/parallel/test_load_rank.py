@@ -13,6 +13,7 @@ from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank, quantise_as_stored
 from dsv4_tp.plan import make_plan
+from tests.model.golden import ROOT
 from tests.storage_files import BASE, CONVERSIONS, FP4, PLAIN, change_config, copy_model
 
 
@@ -50,6 +51,13 @@ def test_no_more_than_a_layer_is_in_flight() -> None:
     loaded = load_rank(FP4, None, dtype=DType.BFLOAT16)
     assert mx.get_active_memory() - before == pytest.approx(loaded.weight_bytes, rel=0.02)
     assert mx.get_peak_memory() - before < loaded.weight_bytes + largest
+
+
+def test_a_stage_that_is_asked_for_in_vain_is_announced() -> None:
+    plain = ROOT / "public/a6_odd_scalars"
+    asked, unasked = (load_rank(plain, None, dtype=DType.FLOAT32, mtp=mtp) for mtp in (True, False))
+    assert not asked.model.drafts
+    assert asked.notes == (*unasked.notes, "the checkpoint has no MTP stage: speculation is off")
 
 
 def test_quantised_modules_are_those_the_files_hold_quantised() -> None:

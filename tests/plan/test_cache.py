@@ -6,9 +6,10 @@ import mlx.core as mx
 import pytest
 
 from dsv4_tp.core import CacheRows, DType
+from dsv4_tp.model import Model
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan import cache_bytes
-from tests.model.tiny import random_ids, tiny_spec
+from tests.model.tiny import random_ids, randomise, tiny_spec
 from tests.plan.running import model_of
 from tests.specs import FLASH, PRO, TINY
 
@@ -32,6 +33,17 @@ def test_bytes_are_those_of_caches_that_were_filled(
         mx.eval(model.streams(ids[:, at:until], cache), cache.arrays())
         at = until
         assert sum(layer.nbytes for layer in cache) == cache_bytes(spec, at, dtype, rows), at
+
+
+def test_the_mtp_stage_is_one_layer_more():
+    spec = tiny_spec(compress_ratios=(0, 4), num_hidden_layers=2, num_hash_layers=0)
+    model = randomise(Model(spec, mtp=True))
+    cache, ids = model.make_cache(), random_ids(1, 130, spec.vocab_size)
+    model.mtp_note(model.streams(ids, cache), ids, cache)
+    mx.eval(cache.arrays())
+    held = sum(layer.nbytes for layer in cache)
+    assert held == cache_bytes(spec, 130, DType.FLOAT32, mtp=True)
+    assert held > cache_bytes(spec, 130, DType.FLOAT32)
 
 
 @pytest.mark.parametrize(
