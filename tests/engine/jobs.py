@@ -3,7 +3,7 @@
 import json
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -298,13 +298,13 @@ JOBS: dict[str, Callable[..., None]] = {
 }
 
 
-def main() -> None:
+def main(jobs: Mapping[str, Callable[..., None]]) -> None:
     job, rank, out, addresses, params = sys.argv[1:]
     rest = json.loads(params)
     facts, deadline_s = rest.pop("facts", {}), rest.pop("deadline_s", 30)
     collectives = join(json.loads(addresses), rank=int(rank), deadline_s=deadline_s, facts=facts)
-    JOBS[job](collectives, Path(out), **rest)
+    jobs[job](collectives, Path(out), **rest)
 
 
 if __name__ == "__main__":
-    main()
+    main(JOBS)

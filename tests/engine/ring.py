@@ -13,6 +13,7 @@ from pathlib import Path
 from dsv4_tp.config.environment import worker_environment
 from dsv4_tp.native import shim_path
 
+JOBS = "tests.engine.jobs"
 _MOURNING_S = 5.0
 
 
@@ -33,23 +34,36 @@ def free_addresses(count: int) -> list[str]:
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 
-def run_ranks(job: str, size: int, out: Path, *, deadline_s: float = 90, **params: object) -> None:
-    """Runs `job` of tests.engine.jobs on a ring of `size` ranks; each must end well."""
+def run_ranks(
+    job: str,
+    size: int,
+    out: Path,
+    *,
+    deadline_s: float = 90,
+    jobs: str = JOBS,
+    **params: object,
+) -> None:
+    """Runs `job` of the module `jobs` on a ring of `size` ranks; each must end well."""
     out.mkdir(parents=True, exist_ok=True)
     addresses = free_addresses(size)
-    ended = run_processes([(job, rank, addresses, params) for rank in range(size)], out, deadline_s)
+    ranks = [(job, rank, addresses, params) for rank in range(size)]
+    ended = run_processes(ranks, out, deadline_s, jobs=jobs)
     failed = [f"rank {rank}: {e.code}\n{e.stderr}" for rank, e in enumerate(ended) if e.code]
     assert not failed, "\n".join(failed)
 
 
 def run_processes(
-    ranks: Sequence[tuple[str, int, list[str], dict[str, object]]], out: Path, deadline_s: float
+    ranks: Sequence[tuple[str, int, list[str], dict[str, object]]],
+    out: Path,
+    deadline_s: float,
+    *,
+    jobs: str = JOBS,
 ) -> list[Done]:
     """Runs one process for each (job, rank, addresses, params) and waits for all of them."""
     running: list[subprocess.Popen[bytes]] = []
     try:
         for job, rank, addresses, params in ranks:
-            running.append(_start(job, rank, addresses, params, out))
+            running.append(_start([jobs, job, str(rank), str(out)], rank, addresses, params, out))
         _wait(running, deadline_s)
         return [
             Done(each.wait(), (out / f"stderr.{rank}").read_text())
@@ -62,13 +76,13 @@ def run_processes(
 
 
 def _start(
-    job: str, rank: int, addresses: list[str], params: dict[str, object], out: Path
+    words: list[str], rank: int, addresses: list[str], params: dict[str, object], out: Path
 ) -> subprocess.Popen[bytes]:
     tmp = out / f"tmp.{rank}"
     tmp.mkdir(exist_ok=True)
     # Stock BLAS, which gives equal bits for equal rows; the shim only yields the core.
     environment = worker_environment(tmp) | {"LD_PRELOAD": str(shim_path() or "")}
-    command = [sys.executable, "-m", "tests.engine.jobs", job, str(rank), str(out)]
+    command = [sys.executable, "-m", *words]
     with (out / f"stderr.{rank}").open("wb") as stderr:
         return subprocess.Popen(
             [*command, json.dumps(addresses), json.dumps(params)], env=environment, stderr=stderr

@@ -11,13 +11,17 @@ _DEFAULT_CASES = 200
 
 
 def soak(
-    results: Path, columns: Sequence[str], run_case: Callable[[int], dict[str, object]]
+    results: Path,
+    columns: Sequence[str],
+    run_case: Callable[[int], dict[str, object]],
+    *,
+    cases: int = _DEFAULT_CASES,
 ) -> int:
-    """Runs the cases that have no line yet, as many as the command line says.
+    """Runs the cases that have no line yet, as many as the command line says, or `cases`.
 
     The exit status: 1 if any line, of this run or an earlier one, says DIFFERENT.
     """
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else _DEFAULT_CASES
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else cases
     results.parent.mkdir(exist_ok=True)
     done = len(results.read_text().splitlines()) - 1 if results.exists() else -1
     with results.open("a", newline="") as file:
