@@ -3,11 +3,14 @@
 How prompts are read, requests counted and texts ended is the coordinator's, too.
 """
 
+import atexit
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
+
+import mlx.core as mx
 
 from dsv4_tp import demo
 from dsv4_tp.client import Answer, Ask, Piece, ask_of, whole
@@ -89,6 +92,7 @@ class LocalModel:
         self._thread = threading.Thread(target=self._work, args=(loaded,), daemon=True)
         self._thread.start()
         loaded.result()
+        atexit.register(self.close)  # Python would else end under a thread that computes
 
     def __enter__(self) -> "LocalModel":
         return self
@@ -126,11 +130,20 @@ class LocalModel:
 
     def close(self) -> None:
         """End what is running, and let go of the model."""
+        atexit.unregister(self.close)
         if self._thread.is_alive():
             self._desk.close()
             self._thread.join()
 
     def _work(self, loaded: "Future[None]") -> None:
+        try:
+            self._serve(loaded)
+        finally:
+            # MLX's own threads outlive this one, and the process would abort at its end.
+            mx.synchronize()
+            mx.clear_streams()
+
+    def _serve(self, loaded: "Future[None]") -> None:
         try:
             engine = self._engine()
         except BaseException as error:

@@ -1,5 +1,7 @@
 """A model in this process: the same answers, ends and refusals as from a cluster."""
 
+import subprocess
+import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -83,6 +85,17 @@ def test_what_cannot_be_loaded(settings: dict, says: str):
 def test_no_model_is_named(tmp_path):
     with pytest.raises(ModelError, match="no such file"):
         load(tmp_path / "none")
+
+
+def test_a_program_that_does_not_close_it_ends_well():
+    words = (
+        "from dsv4_tp import Ask, load",
+        "stream = load('demo').stream(Ask('One day', max_tokens=10**6, logit_bias={1: -100.0}))",
+        "next(stream)",
+    )
+    program = [sys.executable, "-c", "\n".join(words)]
+    for _ in range(2):  # it once aborted every other time
+        subprocess.run(program, timeout=60, check=True)
 
 
 def test_a_closed_model_says_so():
