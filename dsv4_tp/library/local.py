@@ -159,9 +159,15 @@ class LocalModel:
             self._desk.end(over)
 
     def _engine(self) -> Engine:
-        loaded = load_rank(self._model_dir, None, dtype=self._dtype, mtp=self._mtp > 0)
-        self.notes = loaded.notes
         team = Team.of_one(self.spec.whole)
+        loaded = load_rank(
+            self._model_dir,
+            None,
+            dtype=self._dtype,
+            mtp=self._mtp > 0,
+            all_sum=team.collectives.all_sum,
+        )
+        self.notes = loaded.notes
         guides = Guides(self._model_dir, self.spec.vocab_size, team.collectives)
         return Engine(
             loaded.model,
