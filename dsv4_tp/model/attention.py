@@ -18,7 +18,7 @@ from dsv4_tp.model.context import Context, runs
 from dsv4_tp.model.indexer import Asked, Indexer
 from dsv4_tp.model.layers import GroupedLinear, linear
 from dsv4_tp.model.rope import Rope
-from dsv4_tp.model.rows import Starts, parted
+from dsv4_tp.model.rows import Starts, alike, joined, parted
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import head_runs
 
@@ -30,6 +30,7 @@ class Attention(nn.Module):
         super().__init__()
         self.ratio, self.heads = ratio, len(part.heads)
         self.head, self.window = spec.head_dim, spec.sliding_window
+        self.few = spec.index_topk  # pooled rows of sequences that may be copied to one array
         self.hidden, self.eps = spec.hidden_size, spec.rms_norm_eps
         self.rope = rope
         self.wkv = linear(spec.hidden_size, self.head)
@@ -68,15 +69,16 @@ class Attention(nn.Module):
             self._context(memory, window, x.shape[1])
             for memory, window in zip(cache.memories, windows, strict=True)
         ]
+        if x.shape[1] == 1:
+            contexts = self._picked(x, q_latent, contexts)
         queries = self._queries(q_latent, starts)
         query_bytes = sum(map(self._query_bytes, contexts)) * x.shape[0] // len(contexts)
         pieces: list[mx.array] = []
         for first, last in runs(x.shape[1], self.window, query_bytes):
             run = slice(first, last)
             asked = self._asked(x[:, run], q_latent[:, run], first, contexts)
-            parts = zip(parted(queries[:, :, run], len(contexts)), asked, contexts, strict=True)
-            pieces.append(_joined([self._read(*part, first) for part in parts], axis=0))
-        return self._project(_joined(pieces, axis=2), starts)
+            pieces.append(self._read(queries[:, :, run], asked, contexts, first))
+        return self._project(joined(pieces, axis=2), starts)
 
     def note(self, x: mx.array, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the cache of a layer that does not compress."""
@@ -119,12 +121,32 @@ class Attention(nn.Module):
         asked = self.indexer.asked(x, q_latent, starts, form=form, rope=self.rope)
         return asked.parted(len(contexts))
 
-    def _read(self, q: mx.array, asked: Asked | None, context: Context, first: int) -> mx.array:
+    def _picked(self, x: mx.array, q_latent: mx.array, contexts: list[Context]) -> list[Context]:
+        """What a single token reads of each: of many pooled rows only those that are picked."""
+        asked = zip(contexts, self._asked(x, q_latent, 0, contexts), strict=True)
+        return [
+            context.picked(self.indexer(asks, context.start, context.index_rows))
+            if asks is not None and context.index_rows is not None
+            else context
+            for context, asks in asked
+        ]
+
+    def _read(
+        self, q: mx.array, asked: Sequence[Asked | None], contexts: list[Context], first: int
+    ) -> mx.array:
         """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
-        if asked is None or context.index_rows is None:
-            return context.read_all(q, first, self.attn_sink)
-        picked = self.indexer(asked, context.start + first, context.index_rows)
-        return context.read_picked(q, first, picked, self.attn_sink)
+        done: dict[int, mx.array] = {}
+        queries = parted(q, len(contexts))
+        for places in alike(context.kind(self.few) for context in contexts):
+            context = Context.together([contexts[place] for place in places])
+            own, asks = joined([queries[place] for place in places]), asked[places[0]]
+            if asks is None or context.index_rows is None:
+                out = context.read_all(own, first, self.attn_sink)
+            else:
+                picked = self.indexer(asks, context.start + first, context.index_rows)
+                out = context.read_picked(own, first, picked, self.attn_sink)
+            done.update(zip(places, parted(out, len(places)), strict=True))
+        return joined([done[place] for place in range(len(contexts))])
 
     def _queries(self, q_latent: mx.array, starts: Starts) -> mx.array:
         """[B, H, L, head], each head normalised without a weight."""
@@ -145,7 +167,3 @@ class Attention(nn.Module):
             latents.append(wo_a(grouped.swapaxes(2, 3).flatten(-2)))
         latent = mx.concatenate(latents, axis=1).swapaxes(1, 2)  # [B, L, groups, o_lora_rank]
         return self.wo_b(latent.flatten(-2))
-
-
-def _joined(pieces: list[mx.array], *, axis: int) -> mx.array:
-    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=axis)

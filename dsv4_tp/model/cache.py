@@ -48,10 +48,6 @@ class Pool:
         """How many windows are complete before `position`."""
         return position // self.ratio
 
-    def write(self, start: int, rows: mx.array) -> None:
-        """The rows [B, n, head] of the windows that the tokens from `start` on complete."""
-        self.rows.write(self.complete(start), self.form.encode(rows))
-
     def read(self, start: int, length: int) -> mx.array | None:
         """The rows [B, T, any] complete after `length` tokens from `start` on; None if none is.
 

@@ -13,7 +13,7 @@ import mlx.nn as nn
 from dsv4_tp.model.cache import Pool
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
-from dsv4_tp.model.rows import Starts, parted
+from dsv4_tp.model.rows import Starts, alike, joined, parted
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -38,13 +38,19 @@ class Compressor(nn.Module):
         precise = x.astype(mx.float32)
         score = self.wgate(precise) + self._position_bias(starts, x.shape[1])
         tokens = mx.concatenate([self.wkv(precise), score], axis=-1)
+        ready: list[tuple[mx.array, int, Pool]] = []
         for pool, start, own in zip(pools, starts, parted(tokens, len(pools)), strict=False):
             windows = self._windows(own, start, pool)
             pool.tail.write(start, own)
-            if windows is not None:
-                rows = self.norm(self._pooled(windows).astype(x.dtype))
-                # A row stands at the position of its window's first token.
-                pool.write(start, rope(rows, (pool.complete(start),), stride=self.ratio))
+            ready += [] if windows is None else [(windows, start, pool)]
+        for places in alike(windows.shape[1] for windows, _, _ in ready):
+            windows, firsts, full = zip(*(ready[place] for place in places), strict=True)
+            rows = self.norm(self._pooled(joined(windows)).astype(x.dtype))
+            # A row stands at the position of its window's first token.
+            numbers = tuple(map(full[0].complete, firsts))
+            rows = full[0].form.encode(rope(rows, numbers, stride=self.ratio))
+            for pool, number, own in zip(full, numbers, parted(rows, len(full)), strict=True):
+                pool.rows.write(number, own)
 
     def _position_bias(self, starts: Starts, length: int) -> mx.array:
         """`ape` by the tokens' places in their windows, [1 or B, L, width]."""

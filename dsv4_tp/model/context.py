@@ -4,13 +4,14 @@ A call's queries are handled in runs, so that no temporary array outgrows RUN_BY
 however many rows there are and however long the call is.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from dsv4_tp.model.forms import Forms
 from dsv4_tp.model.indexer import complete_at, visible
+from dsv4_tp.model.rows import joined
 from dsv4_tp.rules import run_length
 
 
@@ -47,6 +48,25 @@ class Context:
             seen = visible(self.start + first, last - first, count, ratio=self.ratio)
             mask = mx.concatenate([mask, seen], axis=-1)
         return _softmax_over(q, keys, mask, sinks)
+
+    def picked(self, numbers: mx.array) -> "Context":
+        """Of a single token the same, with no other pooled rows than `numbers` [B, 1, k]."""
+        assert self.rows is not None
+        return replace(self, rows=_taken(self.rows, numbers)[:, 0], index_rows=None)
+
+    def kind(self, most: int) -> object:
+        """Equal for contexts that can be `together`; those of more than `most` rows stay alone."""
+        count = 0 if self.rows is None else self.rows.shape[1]
+        if self.index_rows is not None or count > most:
+            return object()
+        return self.window.shape[1], count, self.length == 1 or self.start
+
+    @classmethod
+    def together(cls, contexts: Sequence["Context"]) -> "Context":
+        """One for the sequences of all these, of the same kind."""
+        window = joined([context.window for context in contexts])
+        rows = [context.rows for context in contexts if context.rows is not None]
+        return replace(contexts[0], window=window, rows=joined(rows) if rows else None)
 
     def read_picked(self, q: mx.array, first: int, picked: mx.array, sinks: mx.array) -> mx.array:
         """The same, of the pooled rows with the numbers `picked` [B, l, k] only."""

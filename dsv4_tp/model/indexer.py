@@ -15,7 +15,7 @@ from dsv4_tp.model.compressor import Compressor
 from dsv4_tp.model.forms import Form, as_held
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
-from dsv4_tp.model.rows import Starts, parted
+from dsv4_tp.model.rows import Starts, joined, parted
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import run_length
 
@@ -64,7 +64,7 @@ class Indexer(nn.Module):
         runs = [
             asked.weighed(rows[:, first : first + most]) for first in range(0, rows.shape[1], most)
         ]
-        return runs[0] if len(runs) == 1 else mx.concatenate(runs, axis=-1)
+        return joined(runs, axis=-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ They are of one sequence, or of several that always stand at the same position. 
 buffer in place when nothing else refers to it, so evaluate after every step.
 """
 
+from collections.abc import Iterable, Sequence
+
 import mlx.core as mx
 
 from dsv4_tp.rules import capacity
@@ -34,7 +36,7 @@ class Ring:
         if self.slots is None or count == 0:
             return None
         runs = [self.slots[:, first:last] for first, last in self._runs(stop - count, count)]
-        return runs[0] if len(runs) == 1 else mx.concatenate(runs, axis=1)
+        return joined(runs, axis=1)
 
     def copy(self) -> "Ring":
         """The same ring in a buffer of its own."""
@@ -93,6 +95,19 @@ class Store:
 def parted(rows: mx.array, count: int) -> list[mx.array]:
     """Rows [B, ...] of `count` equal parts of a batch."""
     return [rows] if count == 1 else list(mx.split(rows, count))
+
+
+def alike(kinds: Iterable[object]) -> list[list[int]]:
+    """The places of each kind: what is there is small, alike, and can be joined to one array."""
+    places: dict[object, list[int]] = {}
+    for place, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(place)
+    return list(places.values())
+
+
+def joined(parts: Sequence[mx.array], *, axis: int = 0) -> mx.array:
+    """The parts as one array; of a single one it is that."""
+    return parts[0] if len(parts) == 1 else mx.concatenate(list(parts), axis=axis)
 
 
 def own(rows: mx.array) -> mx.array:

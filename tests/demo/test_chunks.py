@@ -1,5 +1,6 @@
 """The shipped model writes the same text however its prompt is fed, on one rank and on two."""
 
+import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -23,6 +24,8 @@ ONE_SHOT = 1000
 FOUND = "4182"  # stated 300 tokens before it is asked for
 LENGTHS = (1, 5, 40, 127, 128, 200, 301, 449)
 TOKENS, STEPS = 16, 20
+# Linux' CPU backend multiplies a row with others as it does alone.
+FAR = 0 if sys.platform == "linux" else 1e-5
 
 
 def prompt_of(name: str) -> tuple[int, ...]:
@@ -104,6 +107,6 @@ def test_each_of_eight_prompts_goes_on_as_it_does_alone(model: Model):
         batch = feed(model, [[token] for token in last], together)
         pairs = zip(last, caches, strict=True)
         alone = np.concatenate([feed(model, [[token]], cache) for token, cache in pairs])
-        assert (np.abs(batch - alone).max(axis=1) <= 1e-5 * alone.std(axis=1)).all()
+        assert (np.abs(batch - alone).max(axis=1) <= FAR * alone.std(axis=1)).all()
         assert batch.argmax(axis=1).tolist() == alone.argmax(axis=1).tolist()
         last = alone.argmax(axis=1).tolist()
