@@ -33,7 +33,7 @@ SETTINGS = (
     *itertools.product((1, 2, 3, 4), (1, 4), (1, 2), (0.0,)),  # depth, batch, ranks, heat
     *itertools.product((2,), (1, 4), (1, 2), (1.0,)),
 )
-PROMPTS, LENGTH = 25, 20
+PROMPTS, LENGTH = 25, 12
 _DEADLINE_S = 1800
 
 
