@@ -10,7 +10,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-load help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-batching bench-load help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,7 @@ soak: setup ## random caches, shares, schemas and requests, drafts, leaks, resum
 	$(BIN)/python -m tests.soak.structured $(CASES)
 	$(BIN)/python -m tests.soak.many_requests $(ROUNDS)
 	$(BIN)/python -m tests.soak.speculation $(ROUNDS)
+	$(BIN)/python -m tests.soak.chances
 	$(BIN)/python -m tests.soak.leaks
 
 bench: setup ## operations, collectives and bytes per token, counted
@@ -62,6 +63,9 @@ bench: setup ## operations, collectives and bytes per token, counted
 
 bench-cache: setup ## what a context costs in bytes and steps: make bench-cache ARGS=--help
 	$(BIN)/python -m benchmarks.cache $(ARGS)
+
+bench-batching: setup ## what sharing steps saves, what a long prompt delays, what choosing sends
+	$(BIN)/python -m benchmarks.batching $(ARGS)
 
 bench-load: setup ## bytes off the disk and peak memory of loading a rank, 15 GB of disk, Linux only
 	$(BIN)/python -m benchmarks.load $(ARGS)
