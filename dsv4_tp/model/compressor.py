@@ -42,14 +42,15 @@ class Compressor(nn.Module):
         for pool, start, own in zip(pools, starts, parted(tokens, len(pools)), strict=False):
             windows = self._windows(own, start, pool)
             pool.tail.write(start, own)
-            ready += [] if windows is None else [(windows, start, pool)]
+            ready += [] if windows is None else [(windows, pool.complete(start), pool)]
         for places in alike(windows.shape[1] for windows, _, _ in ready):
-            windows, firsts, full = zip(*(ready[place] for place in places), strict=True)
-            rows = self.norm(self._pooled(joined(windows)).astype(x.dtype))
+            group = [ready[place] for place in places]
+            windows = joined([windows for windows, _, _ in group])
+            rows = self.norm(self._pooled(windows).astype(x.dtype))
             # A row stands at the position of its window's first token.
-            numbers = tuple(map(full[0].complete, firsts))
-            rows = full[0].form.encode(rope(rows, numbers, stride=self.ratio))
-            for pool, number, own in zip(full, numbers, parted(rows, len(full)), strict=True):
+            rows = rope(rows, tuple(number for _, number, _ in group), stride=self.ratio)
+            held = parted(pools[0].form.encode(rows), len(group))
+            for (_, number, pool), own in zip(group, held, strict=True):
                 pool.rows.write(number, own)
 
     def _position_bias(self, starts: Starts, length: int) -> mx.array:
