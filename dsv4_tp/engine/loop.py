@@ -6,7 +6,7 @@ it is given. Every rank of a team runs it on the same log.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -283,7 +283,9 @@ class Engine:
     def _pieces(self, request: Request | ScoreRequest) -> Iterator[ScoreEvent]:
         if isinstance(request, Request):
             return iter(())
-        return score_rows(self._model, request, team=self._team, piece_tokens=self._prefill_chunk)
+        most = max(1, self._prefill_chunk // len(request.rows))  # as memory was planned for
+        pieces = replace(request, chunk=min(request.chunk or most, most))
+        return score_rows(self._model, pieces, team=self._team)
 
     def _finished(self, ended: Ended) -> FinishEvent:
         turn = self._turns.pop(ended.request.id, None)

@@ -31,14 +31,10 @@ class Limits:
 
 
 def need_bytes(request: Request | ScoreRequest, limits: Limits) -> int:
-    """What the caches of a request may come to hold.
-
-    Rows that are scored together may need more than there is: they are then alone.
-    """
+    """What the caches of a request may come to hold."""
     if isinstance(request, Request):
         return limits.cache_bytes(min(len(request.prompt) + request.max_tokens, limits.context))
-    rows = len(request.rows) * limits.cache_bytes(len(request.rows[0]))
-    return min(rows, limits.room_bytes)
+    return len(request.rows) * limits.cache_bytes(len(request.rows[0]))
 
 
 def refusal(request: Request | ScoreRequest, limits: Limits) -> str:
@@ -78,6 +74,11 @@ def _scoring(request: ScoreRequest, limits: Limits) -> str:
         return f"a row has {lengths[0]} tokens and the context is {limits.context}"
     if request.chunk < 0:
         return f"chunk is {request.chunk}; it must be positive, or 0 for no chunks"
+    if (need := need_bytes(request, limits)) > limits.room_bytes:
+        return (
+            f"{len(request.rows)} rows of {lengths[0]} tokens need {need} bytes of caches, and "
+            f"{limits.room_bytes} are planned; score fewer rows at a time"
+        )
     return next(filter(None, (_ids(row, limits) for row in request.rows)), "")
 
 

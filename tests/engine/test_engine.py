@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dsv4_tp.core import Cancel, FinishReason, Sampling, ScoreRequest, TokenEvent
-from dsv4_tp.engine import Team, score_rows
+from dsv4_tp.engine import Limits, Team, refusal, score_rows
 from dsv4_tp.errors import RequestError
 from tests.engine.drive import Script, answer, finish, log, play, request, scores, tokens
 from tests.model.golden import greedy
@@ -214,6 +214,15 @@ def test_impossible_rows_are_refused(model, rows, words):
     with pytest.raises(RequestError, match=words):
         score_rows(model, ScoreRequest("s", rows))
     assert words in finish(answer(model, ScoreRequest("s", rows)), "s").error
+
+
+def test_rows_take_no_more_memory_than_was_planned(model):
+    limits = Limits(80, 50, room_bytes=100, cache_bytes=lambda tokens: 10 * tokens)
+    two, one = (ScoreRequest("s", (tuple(PROMPT[:6]),) * count) for count in (2, 1))
+    assert "2 rows of 6 tokens need 120 bytes of caches, and 100 are" in refusal(two, limits)
+    assert refusal(one, limits) == ""
+    rows = ScoreRequest("s", (tuple(PROMPT),) * 3, chunk=100, want_logits=True)
+    assert {e.count for e in scores(answer(model, rows, prefill_chunk=16))} == {5, len(PROMPT) % 5}
 
 
 def test_a_team_of_one_counts_no_collectives(model):
