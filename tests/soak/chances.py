@@ -99,8 +99,8 @@ class Place:
         mx.eval(self.before.arrays())
 
     def caches(self, count: int) -> Cache:
-        """A batch of so many that stand here."""
-        return Cache.merged([self.before] * count)
+        """A batch of so many that stand here, each with a memory of its own."""
+        return Cache.merged([self.before.copy() for _ in range(count)])
 
 
 def drawn(place: Place, seeds: range) -> list[Text]:
