@@ -49,7 +49,7 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## random caches, shares, schemas and requests, drafts, leaks, resumable: make soak CASES=1000 ROUNDS=60
+soak: setup ## random caches, shares, schemas and requests, drafts, chance, leaks, resumable: make soak CASES=1000 ROUNDS=60
 	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
 	$(BIN)/python -m tests.soak.structured $(CASES)

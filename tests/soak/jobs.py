@@ -140,7 +140,7 @@ def endure(
         number = 1
         for first in range(0, count, wave):
             asked = [brief_request(rng, str(first + n)) for n in range(wave)]
-            plan = schedule(rng, asked, wave // 6, steps=3 * wave)
+            plan = schedule(rng, asked, wave // 5, steps=2 * wave, patience=8)
             yield batches(plan, number)
             number += len(plan)
 

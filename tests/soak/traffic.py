@@ -70,13 +70,13 @@ def brief_request(rng: random.Random, name: str) -> Request:
 
 
 def schedule(
-    rng: random.Random, asked: Sequence[Request], cancels: int, steps: int
+    rng: random.Random, asked: Sequence[Request], cancels: int, steps: int, patience: int = 60
 ) -> list[tuple[int, Action]]:
-    """They come at random steps; so many are cancelled, mostly while they wait or run."""
+    """They come at random steps; so many are cancelled within the next ones, if they still run."""
     comes = {one.id: rng.randrange(steps) for one in asked}
     plan: list[tuple[int, Action]] = [(comes[one.id], Submit(one)) for one in asked]
     given_up = rng.sample(asked, cancels)
-    plan += [(comes[one.id] + rng.randrange(60), Cancel(one.id)) for one in given_up]
+    plan += [(comes[one.id] + rng.randrange(patience), Cancel(one.id)) for one in given_up]
     return sorted(plan, key=lambda each: each[0])
 
 
