@@ -152,7 +152,6 @@ def endure(
             {
                 "ended": len(ends),
                 "turns": len(engine._turns),
-                "sequences": len([*engine._batch._names, *engine._batch._new]),
                 "bytes": mx.get_active_memory() - shelf.nbytes,
                 "arrays": alive - shelf_arrays(shelf),
             }
