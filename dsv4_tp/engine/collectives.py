@@ -96,7 +96,7 @@ class Collectives:
         ring adds up depends on the shape. So few rows are gathered, and added by rank in float32.
         """
         if self._parts is not None:
-            self._parts.append(x)
+            self._parts.append(mx.isfinite(x).all())
         if self.size == 1:
             return x
         if self.size == 2 or x.size > MOST_ROWS * x.shape[-1]:
@@ -108,7 +108,7 @@ class Collectives:
 
     @contextmanager
     def watched(self) -> Generator[list[mx.array]]:
-        """What this rank puts into sums meanwhile, in their order."""
+        """Whether what this rank puts into sums meanwhile are numbers: scalars, in their order."""
         self._parts = parts = list[mx.array]()
         try:
             yield parts

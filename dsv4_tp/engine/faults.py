@@ -21,13 +21,12 @@ def find_fault(model: Model, team: Team, ids: Sequence[int], cache: Cache, *, po
     """
     with team.collectives.watched() as parts:
         streams = model.streams(mx.array([ids], dtype=mx.int32), cache)
-    seen = [*parts, model.logits(streams[:, -1:])]
-    sound = mx.stack([mx.isfinite(x).all() for x in seen])
+    sound = mx.stack([*parts, mx.isfinite(model.logits(streams[:, -1:])).all()])
     mx.eval(sound, cache.arrays())
     first = int(np.argmin([*np.array(sound, dtype=bool), False]))
     firsts = np.array(team.collectives.gather(mx.array(first)), dtype=np.int32)
     lowest = int(firsts.min())
-    if lowest == len(seen):
+    if lowest == sound.size:
         return ""
     ranks = ", ".join(map(str, np.flatnonzero(firsts == lowest)))
     tokens = f"tokens {position} to {position + len(ids) - 1}"

@@ -123,8 +123,6 @@ def checked(state: State, step: Check, fault: str) -> tuple[State, tuple[Ended, 
     active = state.of(step.request.id)
     if not fault and not step.last:
         return _turned(state, replace(active, fed=active.fed + len(step.ids))), ()
-    # Snapshots on its way may have no numbers either.
-    state = _with_index(state, without(state.index, [match.key for match in active.trail]))
     state, ended = _finish(_turned(state, active), active, FinishReason.FAILED)
     return state, (replace(ended, error=fault or _NOT_AGAIN),)
 
@@ -182,7 +180,9 @@ def _chosen(
 def _suspected(state: State, active: Active) -> State:
     assert isinstance(active.request, Request), "scores choose no token"
     suspects = (*active.request.prompt, *active.tokens)
-    return _turned(state, replace(active, fed=0, drafts=(), suspects=suspects))
+    state = _turned(state, replace(active, fed=0, drafts=(), suspects=suspects))
+    # Snapshots on its way may have no numbers either.
+    return _with_index(state, without(state.index, [match.key for match in active.trail]))
 
 
 def _with_index(state: State, index: Index) -> State:

@@ -231,9 +231,7 @@ class Engine:
         at = step.position
         fault = find_fault(self._model, self._team, step.ids, turn.cache, position=at)
         self._progress.prefilled(len(step.ids))
-        state, ended = lockstep.checked(state, step, fault)
-        self._shelf.keep_only(state.index)
-        return self._meet(state, ended)
+        return self._meet(*lockstep.checked(state, step, fault))
 
     def _shared_index(self) -> Index:
         """The index of the snapshots that all ranks have found; the others are given up."""
@@ -244,6 +242,8 @@ class Engine:
 
     def _keep(self, state: State, due: Sequence[Due]) -> State:
         """Leaves snapshots where they are due and there is room."""
+        if any(one.suspects for one in state.active):
+            self._shelf.keep_only(state.index)  # which has lost theirs
         for each in due if self._shelf_bytes else ():
             cache = self._turns[each.request.id].cache
             index = self._shelf.keep(state.index, each.ids, each.trail, cache)

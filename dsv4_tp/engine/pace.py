@@ -29,7 +29,7 @@ class Pace:
     tried: tuple[float, ...] = (0.6,) * MOST_DRAFTS  # and of how many that mattered
     costs: Mapping[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
     # ^ of a step, in any unit, by its sequences and drafts
-    step: tuple[int, int] | None = None  # the last one, if it drafted as many as it was given
+    step: tuple[int, int] | None = None  # the last one, if as many are drafted for the next
 
     def __post_init__(self) -> None:
         assert 0 <= self.most <= MOST_DRAFTS, f"{self.most} drafts; at most {MOST_DRAFTS}"
@@ -43,12 +43,11 @@ def seen(pace: Pace, given: Sequence[int], right: Sequence[int]) -> Pace:
     # A draft behind a wrong one says nothing.
     tried = [sum(n > at and r >= at for n, r in zip(given, right, strict=True)) for at in places]
     taken = [sum(r > at for r in right) for at in places]
-    even = min(given) == max(given)
     return replace(
         pace,
         tried=tuple(_MEMORY * old + new for old, new in zip(pace.tried, tried, strict=True)),
         taken=tuple(_MEMORY * old + new for old, new in zip(pace.taken, taken, strict=True)),
-        step=(len(given), given[0]) if even else None,
+        step=(len(given), max(given)),  # shorter rows are filled up
     )
 
 

@@ -203,8 +203,8 @@ class Cache(list[LayerCache]):
 
     @property
     def rewindable(self) -> tuple[int, ...]:
-        """How many tokens of each sequence can be taken back now."""
-        return self[0].rewindable
+        """How many tokens of each sequence can be taken back now, in every layer."""
+        return tuple(map(min, zip(*(layer.rewindable for layer in self), strict=True)))
 
     def rewind(self, counts: Sequence[int]) -> None:
         """Take back the last `counts[b]` tokens of sequence b in all layers."""

@@ -6,6 +6,7 @@ token, key and value at once, serves all heads.
 
 from collections import Counter
 
+from dsv4_tp.config import MOST_DRAFTS
 from dsv4_tp.core import CacheRows, DType
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import REWIND, capacity, index_row_bytes, reach, row_bytes
@@ -24,8 +25,9 @@ def cache_bytes(
 ) -> int:
     """What all layers hold after `tokens` tokens: `rows`, of activations of `dtype`.
 
-    With the MTP stage, which is a layer of a window, if `mtp`.
+    With the MTP stage, which is a layer of a window, and with drafts behind them if `mtp`.
     """
+    tokens += MOST_DRAFTS if mtp and tokens else 0
     ratios = (*spec.compress_ratios, 0) if mtp else spec.compress_ratios
     number = dtype_bytes(dtype)
     sizes = row_bytes(spec, rows, number), index_row_bytes(spec, rows, number)

@@ -18,6 +18,7 @@ from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.engine import Collectives, Engine, Pace, Team, join
 from dsv4_tp.errors import ConfigError, InputError
+from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
@@ -35,7 +36,6 @@ _PASSING = (
     "prefill chunk",
     "context",
     "batch",
-    "drafts",
     "prefix cache",
 )  # facts that no row depends on
 
@@ -156,7 +156,8 @@ def _load(
         all_sum=collectives.all_sum,
         on_bytes=counters.loaded,
     )
-    folder = _folder(start, parts) if start.prefix_bytes and start.prefixes_on_disk else None
+    lasting = start.prefix_bytes and start.prefixes_on_disk
+    folder = _folder(start, parts, loaded.model) if lasting else None
     shelf = Shelf(folder, start.prefix_bytes)
     ready = Ready(
         weight_bytes=loaded.weight_bytes,
@@ -168,9 +169,10 @@ def _load(
     return loaded, shelf
 
 
-def _folder(start: StartRank, parts: tuple[Part, ...]) -> Folder:
+def _folder(start: StartRank, parts: tuple[Part, ...], model: Model) -> Folder:
     """Where snapshots lie that this rank of this model and plan may use."""
     facts = {**_facts(start, parts), **dict.fromkeys(_PASSING, "")}
+    facts["drafts"] = "none" if not model.drafts else "some"  # the stage has rows of its own
     weights = model_fingerprint(demo.model_dir(start.model_path))
     try:
         return open_folder(state_dir() / "prefixes", rank=start.rank, facts=f"{facts} {weights}")

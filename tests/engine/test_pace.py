@@ -68,8 +68,19 @@ def test_no_more_than_there_is_room_for() -> None:
     assert [thought_over(steady, 1, room).depth for room in (15, 3, 1, 0)] == [4, 3, 1, 0]
 
 
-def test_uneven_steps_are_not_measured() -> None:
-    pace = thought_over(seen(Pace(most=4), [2, 1], [0, 0]), 2, room=15)
+def test_beside_one_that_drafts_nothing_it_is_learned_as_well() -> None:
+    pace, cost = Pace(most=4), {0: 10, 1: 20, 2: 30, 3: 40, 4: 50}
+    for _ in range(500):
+        given = pace.depth
+        pace = thought_over(seen(pace, [given, 0], [0, 0]), 2, room=15)
+        pace = timed(pace, cost[given])
+    assert (2, 1) in pace.costs
+    assert pace.depth == 0
+
+
+def test_a_step_whose_depth_changes_is_not_measured() -> None:
+    pace = thought_over(replace(seen(Pace(most=4), [2, 1], [0, 0]), left=0), 2, room=15)
+    assert pace.depth != 2
     assert not timed(pace, 7.0).costs
 
 
