@@ -20,7 +20,7 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
-from dsv4_tp.client import Ask, Client
+from dsv4_tp.client import Ask, AsyncClient
 from tests.cluster.clusters import launch, sweep
 from tests.soak.lines import DIFFERENT, Line, soak
 from tests.soak.schemas import random_schema
@@ -56,14 +56,14 @@ def fault(text: str, schema: dict) -> str:
     return next((error.message for error in judge.iter_errors(found)), "")
 
 
-async def write(client: Client, ask: Ask) -> tuple[str, int, str]:
+async def write(client: AsyncClient, ask: Ask) -> tuple[str, int, str]:
     """The text, its tokens and why it ended."""
-    pieces = [piece async for piece in client.generate(ask)]
+    pieces = [piece async for piece in client.stream(ask)]
     finish = pieces[-1].finish
     return "".join(p.text for p in pieces), finish.stats.generated_tokens, finish.reason.value
 
 
-async def run_case(client: Client, case: int) -> Line:
+async def run_case(client: AsyncClient, case: int) -> Line:
     """One line of the results."""
     rng = random.Random(case)
     schema, setting = random_schema(rng), random_setting(rng)
@@ -95,7 +95,7 @@ class Cases:
 
     async def _group(self, case: int) -> dict[int, Line]:
         cases = range(case, case + AT_ONCE)
-        async with Client(self.address) as client:
+        async with AsyncClient(self.address) as client:
             lines = await asyncio.gather(*(run_case(client, each) for each in cases))
         return dict(zip(cases, lines, strict=True))
 
