@@ -26,18 +26,20 @@ class Vocabulary:
         """The vocabulary of the checkpoint in `model_dir`; takes a second for 129,280 tokens.
 
         Raises:
-            ModelError: tokenizer.json is missing, damaged, or has more tokens than `size`.
+            ModelError: tokenizer.json is missing, unreadable or damaged, or has more tokens than
+                `size`.
         """
         file = model_dir / _FILE
         if not file.is_file():
             raise ModelError(f"{file}: no such file; a JSON schema needs it")
-        text = file.read_text(encoding="utf-8", errors="replace")
         try:
-            whole: Any = json.loads(text)
+            whole: Any = json.loads(file.read_text(encoding="utf-8", errors="replace"))
             for token in whole["added_tokens"]:
                 token["special"] = True  # for <think> is a sign to the reader, not text
             marker: int = whole["added_tokens"][0]["id"]
             return cls(LLTokenizer(json.dumps(whole), size, marker), size, marker)
+        except OSError as error:
+            raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
         except (ValueError, LookupError, TypeError) as error:
             raise ModelError(f"{file}: no vocabulary of {size} tokens: {error!r}") from error
 
