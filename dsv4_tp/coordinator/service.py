@@ -1,5 +1,6 @@
 """ClusterService: what a client calls."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -10,7 +11,7 @@ from dsv4_tp.coordinator.prompts import Prompts, score_request
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import AgentSetup
 from dsv4_tp.coordinator.state import verdict
-from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
+from dsv4_tp.core import FinishEvent, FinishReason, Request, ScoreEvent, TokenEvent
 from dsv4_tp.errors import DeadlineError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
@@ -30,7 +31,7 @@ class ClusterService(ClusterServiceServicer):
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Tokens and their text as they come; a client that leaves cancels."""
-        wanted, answer = self._prompts.request(request), self._prompts.answer(request)
+        answer, wanted = self._prompts.answer(request), await self._wanted(request)
         limit_s = self._prompts.time_limit_s(request)
         async for event in self._coordinator.serve(wanted, time_limit_s=limit_s):
             match event:
@@ -84,6 +85,12 @@ class ClusterService(ClusterServiceServicer):
         self._coordinator.dismiss(now=False)
         await self._coordinator.gone.wait()
         return pb.DownResponse()
+
+    async def _wanted(self, asked: pb.GenerateRequest) -> Request:
+        """Beside the loop if a schema is to be checked: hosts without a beat end their ranks."""
+        if asked.HasField("json_schema"):
+            return await asyncio.to_thread(self._prompts.request, asked)
+        return self._prompts.request(asked)
 
     def _host(self, agent: AgentSetup) -> pb.HostStatus:
         seen_s = self._coordinator.state.hosts[agent.host].seen_s

@@ -1,24 +1,30 @@
 """From a JSON schema to the library's grammar, or the words that say why there is none."""
 
 import json
+from collections import Counter
+from typing import Any, cast
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from dsv4_tp.errors import RequestError
 
 FIELD = "json_schema"
-MOST_CHARACTERS = 200_000
+# What compiling takes grows faster than these; at the limits it is a quarter of a second.
+MOST_CHARACTERS = 50_000
+MOST = {"properties": 1000, "patterns": 100}
 # Between signs. A model that has lost its way would else go on with blanks for ever.
 _BLANKS = r" |\n[ \t]{0,20}"
 # Without \u and \/ there is one way to write each string, so that no name can pass for another.
 _ESCAPES = 'bfnrt"\\\\'
 # Messages without them would carry the text that was made so far.
 LIMITS = LLParserLimits(verbose_errors=False)
+TOO_MUCH = "it is too much for the grammar library; make it simpler"
+_MOST_WORDS = 500  # characters: some of its errors have the whole grammar in them
 _PLAIN = {"NoExtensionBias": "no text of any length is valid"}
 
 
-def check_schema(schema: str) -> None:
-    """Whether texts can be held to the schema; needs no tokenizer.
+def compile_schema(schema: str) -> None:
+    """What `check_schema` asks, in this process and for as long as it takes.
 
     Raises:
         RequestError: it is not JSON, not a schema, impossible, or says what cannot be held to.
@@ -33,14 +39,15 @@ def grammar(schema: str) -> str:
     """The library's form of the schema, which it has not checked yet.
 
     Raises:
-        RequestError: it is not JSON, or no object.
+        RequestError: it is not JSON, no object, or larger than may be.
     """
-    if len(schema) > MOST_CHARACTERS:
-        raise refusal(f"it has {len(schema):,} characters; the most are {MOST_CHARACTERS:,}")
+    _bound("characters", len(schema), MOST_CHARACTERS)
     try:
         found = json.loads(schema)
         if not isinstance(found, dict):
             raise refusal(f"a schema is a JSON object; this is {schema.strip()[:20]!r}")
+        for what, number in _counts(found).items():
+            _bound(what, number, MOST[what])
         return LLMatcher.grammar_from_json_schema(
             schema,
             {"whitespace_pattern": _BLANKS, "json_allowed_escapes": _ESCAPES},
@@ -53,4 +60,32 @@ def grammar(schema: str) -> str:
 def refusal(words: str) -> RequestError:
     """The error of a schema, in the library's words."""
     plain = " ".join(words.replace("<non-verbose/>", "").split())
-    return RequestError(f"{FIELD}: {_PLAIN.get(plain, plain)}")
+    if plain.startswith("panic"):  # goes on with a place in its source, and a backtrace
+        plain = TOO_MUCH
+    return RequestError(f"{FIELD}: {_PLAIN.get(plain, plain)[:_MOST_WORDS]}")
+
+
+def _bound(what: str, number: int, most: int) -> None:
+    if number > most:
+        raise refusal(f"it has {number:,} {what}; the most are {most:,}")
+
+
+def _counts(schema: Any) -> Counter[str]:
+    """What is counted of a schema, wherever in it."""
+    counts: Counter[str] = Counter()
+    rest: list[Any] = [schema]
+    while rest:
+        place = rest.pop()
+        if isinstance(place, dict):
+            counts["properties"] += _size(place, "properties")
+            counts["patterns"] += _size(place, "patternProperties") + _size(place, "pattern")
+            rest += place.values()
+        elif isinstance(place, list):
+            rest += place
+    return counts
+
+
+def _size(place: Any, key: str) -> int:
+    """How many there are behind a keyword."""
+    found: Any = place.get(key)
+    return len(cast(dict[str, Any], found)) if isinstance(found, dict) else isinstance(found, str)

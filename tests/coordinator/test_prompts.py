@@ -1,15 +1,21 @@
 """What a client asks becomes a request, or is refused before any rank hears of it."""
 
+import asyncio
 import json
 import shutil
+import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from dsv4_tp import demo
+from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
+from dsv4_tp.coordinator.service import ClusterService
 from dsv4_tp.errors import ModelError, RequestError
 from dsv4_tp.modelspec import read_spec
+from dsv4_tp.rpc.auth import Context
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
 
@@ -32,6 +38,26 @@ def test_a_schema_that_cannot_be_held_to_is_refused(schema: str, says: str):
     with pytest.raises(RequestError, match=r"^json_schema: ") as refused:
         Prompts(demo.path(), SPEC).request(asked)
     assert says in str(refused.value)
+
+
+def test_a_schema_is_checked_beside_the_loop(monkeypatch):
+    threads: list[threading.Thread] = []
+
+    def checks(_schema: str) -> None:
+        threads.append(threading.current_thread())
+        raise RequestError("seen")
+
+    async def ask() -> None:
+        # Nothing is asked of the coordinator before the check is done.
+        service = ClusterService(cast(Coordinator, None), Prompts(demo.path(), SPEC))
+        asked = pb.GenerateRequest(text="x", json_schema="{}")
+        with pytest.raises(RequestError, match="seen"):
+            await anext(service.Generate(asked, cast(Context, None)))
+
+    monkeypatch.setattr("dsv4_tp.coordinator.prompts.check_schema", checks)
+    asyncio.run(ask())
+    assert threading.current_thread() not in threads
+    assert len(threads) == 1
 
 
 def test_without_a_tokenizer_no_text_can_be_held_to_a_schema(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Which tokens may come next, by the demo model's tokenizer."""
 
+import errno
 import json
 import random
 import shutil
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 
 from dsv4_tp import demo
 from dsv4_tp.errors import ModelError, RequestError
-from dsv4_tp.guides import Guide, Vocabulary, check_schema, tokenizer_digest
+from dsv4_tp.guides import Guide, Vocabulary, check, check_schema, tokenizer_digest
 from dsv4_tp.guides import schema as rules
 from tests.soak.schemas import random_schema
 
@@ -70,7 +71,7 @@ def test_whatever_is_allowed_makes_a_text_that_validates(vocabulary: Vocabulary)
 @pytest.mark.parametrize("case", range(25))
 def test_texts_of_random_schemas_validate(vocabulary: Vocabulary, case: int):
     schema = random_schema(random.Random(case))
-    check_schema(json.dumps(schema))
+    rules.compile_schema(json.dumps(schema))
     taken = walk(Guide(vocabulary, json.dumps(schema), [END]), random.Random(case))
     jsonschema.validate(json.loads(TOKENIZER.decode(taken)), schema)
 
@@ -144,18 +145,46 @@ REFUSED = {
     "[" * 9000: "not JSON",
     '{"$ref": "#"}': "no text of any length is valid",
     '{"type": "integer", "minimum": 1' + "0" * 25 + "}": "Failed to generate regex",
-    " " * 200_001: "the most are 200,000",
+    " " * 50_001: "it has 50,001 characters; the most are 50,000",
+    json.dumps({"anyOf": [{"properties": {f"p{n}": {} for n in range(1001)}}]}): (
+        "it has 1,001 properties; the most are 1,000"
+    ),
+    json.dumps({"patternProperties": {f"^{n}$": {"pattern": "a"} for n in range(51)}}): (
+        "it has 102 patterns; the most are 100"
+    ),
 }
+# An automaton of a hundred million states.
+ENDLESS = json.dumps({"allOf": [{"type": "integer", "multipleOf": n} for n in (97, 101, 103, 107)]})
 
 
 @pytest.mark.parametrize("schema", REFUSED, ids=lambda schema: schema[:40])
 def test_a_schema_that_cannot_be_held_to_is_refused(vocabulary: Vocabulary, schema: str):
     with pytest.raises(RequestError) as checked:
-        check_schema(schema)
+        rules.compile_schema(schema)
     assert str(checked.value).startswith("json_schema: ")
     assert REFUSED[schema] in str(checked.value)
     with pytest.raises(RequestError):
         Guide(vocabulary, schema, [END]).allowed(())
+
+
+def test_a_schema_is_checked_by_a_process_of_its_own():
+    check_schema('{"enum": ["é"]}')
+    with pytest.raises(RequestError, match=r'^json_schema: Unimplemented keys: \["not"\]$'):
+        check_schema('{"not": {"const": "é"}}')
+
+
+@pytest.mark.parametrize("limit", [{"MOST_CPU_S": 1}, {"WAIT_S": 0.3}], ids=str)
+def test_a_schema_that_takes_too_long_is_refused(monkeypatch, limit: dict[str, float]):
+    for name, value in limit.items():
+        monkeypatch.setattr(check, name, value)
+    with pytest.raises(RequestError, match=r"^json_schema: it is too much for the grammar library"):
+        check_schema(ENDLESS)
+
+
+def test_errors_of_the_library_are_short_and_plain():
+    panic = "panic: assertion failed: n > 0\n<backtrace>\n 0: std::backtrace"
+    assert str(rules.refusal(panic)) == f"json_schema: {rules.TOO_MUCH}"
+    assert len(str(rules.refusal("And (" * 9000))) < 600
 
 
 def test_a_guide_that_failed_can_be_asked_again(vocabulary: Vocabulary, monkeypatch):
@@ -167,6 +196,18 @@ def test_a_guide_that_failed_can_be_asked_again(vocabulary: Vocabulary, monkeypa
     with pytest.raises(RequestError, match="json_schema: "):
         guide.allowed(long)
     assert guide.allowed(()) == first
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch):
+    file = tmp_path / "tokenizer.json"
+    file.touch()
+
+    def lost(*_args: object, **_kwargs: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", lost)
+    with pytest.raises(ModelError, match=f"{file}: cannot be read: Input/output error"):
+        Vocabulary.load(tmp_path, ROWS)
 
 
 def test_a_tokenizer_that_does_not_fit_is_named(tmp_path: Path):
