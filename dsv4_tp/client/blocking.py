@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from dsv4_tp.client.types import Answer, Ask, ClusterStatus, Piece
 from dsv4_tp.errors import Dsv4Error
 
 _T = TypeVar("_T")
+_CLOSED = "this client was closed"
 
 
 class Client:
@@ -27,12 +29,17 @@ class Client:
         That is the one called `name`, or the only one. Raises ConfigError if there is none.
         """
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        # What is begun within it is begun before the leaving, which then cancels it, or not at all.
+        # The garbage collector may end a stream while its own thread is inside.
+        self._lock = threading.RLock()
+        self._left: Future[None] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         try:
             self._client = self._wait(_connected(address, name))
         except BaseException:
-            self._end()
+            self._stop()
+            self._thread.join()
             raise
 
     @property
@@ -62,8 +69,7 @@ class Client:
             while piece := self._wait(_next(pieces)):
                 yield piece
         finally:
-            if not self._loop.is_closed():
-                self._wait(_close(pieces))
+            self._drop(pieces)
 
     def status(self) -> ClusterStatus:
         """What the cluster is doing."""
@@ -74,27 +80,51 @@ class Client:
         self._wait(self._client.down())
 
     def close(self) -> None:
-        """End the connection; what is still running on it is cancelled."""
-        if not self._loop.is_closed():
-            self._wait(self._loop.shutdown_asyncgens())
-            self._wait(self._client.close())
-            self._end()
+        """End the connection; what is still running on it is cancelled.
+
+        Whoever waits for it, in another thread, gets a Dsv4Error.
+        """
+        with self._lock:
+            if self._left is None:
+                self._left = asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
+                self._left.add_done_callback(lambda _: self._stop())
+        self._left.result()
+        self._thread.join()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        if self._loop.is_closed():
-            work.close()
-            raise Dsv4Error("this client was closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._left:
+                work.close()
+                raise Dsv4Error(_CLOSED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise Dsv4Error(_CLOSED) from None
         except BaseException:  # such as Ctrl-C while it waits
             future.cancel()
             raise
 
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+    def _drop(self, pieces: AsyncGenerator[Piece]) -> None:
+        # Nobody waits for it: the garbage collector may call this in any thread, the loop's too.
+        with self._lock:
+            if self._left is None:
+                asyncio.run_coroutine_threadsafe(_close(pieces), self._loop)
+
+    async def _leave(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._client.close()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
         self._loop.close()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
 
 async def _connected(address: str | None, name: str | None) -> AsyncClient:

@@ -1,6 +1,7 @@
 """The client that waits, against a real server."""
 
 import asyncio
+import queue
 import threading
 from collections.abc import AsyncIterator, Generator
 from typing import Any
@@ -23,6 +24,7 @@ class Endless(ClusterServiceServicer):
 
     def __init__(self) -> None:
         self.left = threading.Event()
+        self.silent = threading.Event()
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[Any]:
         if not request.text:
@@ -30,11 +32,17 @@ class Endless(ClusterServiceServicer):
         try:
             for number in range(request.max_tokens):
                 yield pb.GenerateResponse(tokens=[number], text=request.text)
-                await asyncio.sleep(0)
+                await self._pause(request.text)
             yield pb.GenerateResponse(finish=pb.Finish(reason=types_pb2.FINISH_REASON_LENGTH))
         except (asyncio.CancelledError, GeneratorExit):
             self.left.set()
             raise
+
+    async def _pause(self, text: str) -> None:
+        if text == "silence":
+            self.silent.set()
+            await asyncio.sleep(3600)
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -103,6 +111,30 @@ def test_a_closed_client_leaves_nothing(client: Client, service: Endless):
     with pytest.raises(Dsv4Error, match="closed"):
         client.generate("a")
     client.close()
+
+
+def test_whoever_waits_for_a_closed_client_hears_of_it(client: Client, service: Endless):
+    heard: queue.SimpleQueue[Dsv4Error] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            client.generate(Ask("silence", max_tokens=2))
+        except Dsv4Error as error:
+            heard.put(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert service.silent.wait(_DEADLINE_S)
+    client.close()
+    assert str(heard.get(timeout=_DEADLINE_S)) == "this client was closed"
+
+
+def test_a_stream_may_end_in_the_thread_of_the_loop(client: Client, service: Endless):
+    stream = client.stream(Ask("a", max_tokens=10**6))
+    next(stream)
+    # As the garbage collector may do, if its turn comes there.
+    client._loop.call_soon_threadsafe(stream.close)
+    assert service.left.wait(_DEADLINE_S)
+    assert client.generate(Ask("a", max_tokens=2)).text == "aa"
 
 
 def test_no_cluster_is_an_error_and_no_thread_stays(tmp_path, monkeypatch):
