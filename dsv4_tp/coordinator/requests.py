@@ -134,7 +134,8 @@ def _finished(requests: Requests, event: core.FinishEvent, now_s: float) -> Chan
 
 def _timed(event: core.FinishEvent, one: Open, now_s: float) -> core.FinishEvent:
     """Why it ended, where that was decided here, and what its client has waited for."""
-    cancelled = one.cancelled if event.reason is FinishReason.CANCELLED else None
+    stopped = one.cancelled is FinishReason.STOP and not event.error  # whatever the ranks did since
+    cancelled = one.cancelled if stopped or event.reason is FinishReason.CANCELLED else None
     return replace(
         event,
         reason=cancelled or event.reason,

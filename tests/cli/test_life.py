@@ -52,7 +52,9 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     assert "tokens/s" in shown.stderr
 
     stop = answer["text"][3:5]
-    stopped = json.loads(cluster.run("generate", *PROMPT, "--stop", stop, "--json").stdout)
+    # Long enough that the ranks hear of the stop before the end.
+    longer = (*PROMPT, "--max-tokens", 400, "--stop", stop, "--json")
+    stopped = json.loads(cluster.run("generate", *longer).stdout)
     assert stopped["text"] == answer["text"].split(stop)[0]
     assert stopped["tokens"] == answer["tokens"][: len(stopped["tokens"])]
     assert stopped["finish_reason"] == "stop"

@@ -90,12 +90,14 @@ def test_who_is_late_ended_by_that_unless_he_had_ended(reason: FinishReason):
     assert ended(state, "a", reason)[1] is reason
 
 
-def test_a_text_that_is_stopped_ended_by_stop():
+@pytest.mark.parametrize("reason", [FinishReason.CANCELLED, FinishReason.LENGTH])
+def test_a_text_that_is_stopped_ended_by_stop(reason: FinishReason):
+    """Though the ranks may have made it whole before they heard of it."""
     stop = events.Abandoned("a", FinishReason.STOP)
     state, actions = requests.abandoned(ask(EMPTY, "a", limit_s=1.0), stop)
     assert cancelled(actions) == ["a"]
     state, _ = requests.overdue(state, 2.0)
-    state, heard = ended(state, "a", FinishReason.CANCELLED)
+    state, heard = ended(state, "a", reason)
     assert heard is FinishReason.STOP
     assert state.totals.ended == {"stop": 1}
 
