@@ -250,7 +250,7 @@ def test_a_copy_holds_no_more_than_its_rows() -> None:
     few = own(rows[:, :64])
     mx.eval(rows, few)
     del rows
-    assert mx.get_active_memory() - before <= few.nbytes + 4096
+    assert mx.get_active_memory() - before < 2 * few.nbytes  # of 1,024 times as many
 
 
 # Planted mistakes: each must be seen.
