@@ -80,7 +80,7 @@ def test_progress_counts_every_step(model):
 def test_every_step_is_told_with_what_it_did(model):
     asked = request("a", PROMPT, 3), request("b", PROMPT[:4], 3)
     score = ScoreRequest("s", (tuple(PROMPT), tuple(PROMPT)))
-    _, record = play(model, Script(log(*asked, score)), prefill_chunk=32, batch=2)
+    _, record = play(model, Script(log(*asked, score)), prefill_chunk=40, batch=2)
     steps = [(s.phase, s.work.rows, s.work.tokens, s.running) for s in record.steps]
     assert steps == [
         ("prefill", 1, len(PROMPT), 2),

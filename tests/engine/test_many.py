@@ -110,12 +110,12 @@ def test_a_running_text_goes_on_while_a_long_prompt_is_fed(model: Model) -> None
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize(("size", "depth"), [(2, 2), (3, 0), (3, 3)])
+@pytest.mark.parametrize(("size", "depth"), [(2, 2), (3, 3)])
 def test_ranks_agree_and_each_request_is_as_it_is_alone(
     tmp_path: Path, size: int, depth: int
 ) -> None:
     """Of three ranks and more, a ring adds up in an order that depends on the batch."""
-    run_ranks("many", size, tmp_path, deadline_s=200, count=16 - 3 * depth, batch=6, depth=depth)
+    run_ranks("many", size, tmp_path, deadline_s=200, count=12, batch=6, depth=depth)
     first = np.load(tmp_path / "0.npz")
     assert len(first["together"]) > 30
     assert (first["right"] > 10) == (depth > 0)

@@ -177,7 +177,7 @@ def mistakes(count: int, split: list[int], *, seed: int, batch: int = 50) -> int
     return wrong
 
 
-ROWS = {1: 1000, 2: 4000, 3: 4000, 8: 1000}
+ROWS = {1: 500, 2: 2000, 3: 2000, 8: 500}
 
 
 @pytest.mark.parametrize("ranks", SPLITS)
