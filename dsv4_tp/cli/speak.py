@@ -8,7 +8,7 @@ from typing import Any
 
 from dsv4_tp.cli.show import rank_table
 from dsv4_tp.cli.tables import note
-from dsv4_tp.client import Answer, Ask, AsyncClient, ClusterStatus, Finish, Piece, whole
+from dsv4_tp.client import Answer, Ask, AsyncClient, ClusterStatus, Finish, Piece, Stats, whole
 from dsv4_tp.errors import ConfigError
 
 _SHOWN_CHARACTERS = 100  # of a prompt
@@ -38,7 +38,7 @@ async def speak(address: str, asks: Sequence[Ask], *, as_json: bool) -> None:
                 answer = await client.generate(ask)
                 print(json.dumps(_as_json(answer, await client.status())), flush=True)
             else:
-                note(_cost(await _say(client, ask)))
+                note(_cost(ask, await _say(client, ask)))
         if not as_json:
             note(rank_table(await client.status()))
 
@@ -83,11 +83,17 @@ def _as_json(answer: Answer, status: ClusterStatus) -> dict[str, Any]:
     }
 
 
-def _cost(finish: Finish) -> str:
+def _drafts(ask: Ask, stats: Stats) -> str:
+    if stats.drafted_tokens:
+        return f"{stats.accepted_tokens} of {stats.drafted_tokens} drafts were right; "
+    unheard = "no drafts: the cluster was launched without --mtp, or they did not pay; "
+    return unheard if ask.mtp else ""
+
+
+def _cost(ask: Ask, finish: Finish) -> str:
     stats = finish.stats
     cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
-    right = f"{stats.accepted_tokens} of {stats.drafted_tokens} drafts were right; "
-    drafts = right if stats.drafted_tokens else ""
+    drafts = _drafts(ask, stats)
     waited = f"waited {stats.queue_s:.2f} s; " if stats.queue_s >= _LONG_S else ""
     return (
         f"\n{waited}prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "

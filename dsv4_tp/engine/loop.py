@@ -204,6 +204,8 @@ class Engine:
         cache: Cache,
     ) -> State:
         """Guesses what follows the tokens that the step told."""
+        if not state.pace.most:
+            return state
         state, counts = drafting.wanted(state, step)
         texts = {one.request.id: one.tokens for one in state.active}
 
@@ -276,8 +278,7 @@ class Engine:
             if isinstance(step, Feed) and step.start:
                 self._shelf.restore(state.index, step.start, cache)
             guided = Guided(step.request, self._guide_for)
-            turn = _Turn(Meter(), cache, self._pieces(step.request), guided)
-            self._turns[step.request.id] = turn
+            self._turns[step.request.id] = _Turn(Meter(), cache, self._pieces(step.request), guided)
         return self._turns[step.request.id]
 
     def _pieces(self, request: Request | ScoreRequest) -> Iterator[ScoreEvent]:

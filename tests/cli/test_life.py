@@ -47,9 +47,10 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     for rank in answer["stats"]["ranks"]:
         assert rank["weight_bytes"] == rank["planned_bytes"]
 
-    shown = cluster.run("generate", "--name", "lab", *PROMPT)
+    shown = cluster.run("generate", "--name", "lab", *PROMPT, "--mtp", 2)
     assert shown.stdout == answer["text"] + "\n"
     assert "tokens/s" in shown.stderr
+    assert "no drafts: the cluster was launched without --mtp" in shown.stderr
 
     stop = answer["text"][3:5]
     # Long enough that the ranks hear of the stop before the end.
