@@ -95,6 +95,12 @@ class Request:
     stop_ids: tuple[int, ...] = ()
     mtp: int | None = None  # most tokens drafted ahead; None: the cluster's own choice
     json_schema: str = ""  # what the text is held to; empty: nothing
+    told: tuple[int, ...] = ()  # its text so far: it goes on behind it, as if never interrupted
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """All that is fed before its next token is chosen."""
+        return self.prompt + self.told
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from dsv4_tp.engine.collectives import Collectives
+from dsv4_tp.prefixes import Index, Shelf, with_entries
 
 _DIGEST_BYTES = 16
 _Thing = TypeVar("_Thing")
@@ -30,3 +31,10 @@ def common(collectives: Collectives, things: Sequence[_Thing]) -> list[_Thing]:
     ranks = [{row.tobytes() for row in rank} for rank in gathered]
     pairs = zip(things, digests, strict=True)
     return [thing for thing, digest in pairs if all(digest in rank for rank in ranks)]
+
+
+def common_index(collectives: Collectives, shelf: Shelf, budget_bytes: int) -> Index:
+    """The index of the snapshots that all ranks have found; this rank gives the others up."""
+    index = with_entries(budget_bytes, common(collectives, shelf.found))
+    shelf.keep_only(index)
+    return index

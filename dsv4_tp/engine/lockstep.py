@@ -20,7 +20,7 @@ from dsv4_tp.core import (
     Submit,
 )
 from dsv4_tp.engine import pace as paces
-from dsv4_tp.engine.refusal import need_bytes, refusal
+from dsv4_tp.engine.refusal import Limits, is_whole, need_bytes, refusal
 from dsv4_tp.engine.state import Active, State
 from dsv4_tp.engine.steps import (
     Check,
@@ -74,7 +74,7 @@ def border(state: State, agreed: int) -> tuple[State, tuple[Ended, ...]]:
 def next_step(state: State) -> Step:
     """What to perform now."""
     rows = state.rows
-    filling = [one for one in state.active if not one.tokens or one.suspects]
+    filling = [one for one in state.active if not one.decodes]
     if filling and not (rows and state.fed_last):
         return _fill(filling[0], state.prefill_chunk)
     if rows:
@@ -83,11 +83,11 @@ def next_step(state: State) -> Step:
 
 
 def fed(state: State, step: Feed) -> tuple[State, Due | None]:
-    """A chunk of a prompt was fed, and it was not the last."""
+    """A chunk of what was given was fed, and it was not the last."""
     active = state.of(step.request.id)
     after = active.fed + len(step.ids)
     state = _turned(state, replace(active, fed=after))
-    due = Due(step.request, step.request.prompt[:after], active.trail)
+    due = Due(step.request, step.request.given[:after], active.trail)
     return state, due if is_border(active.fed, after) else None
 
 
@@ -155,24 +155,24 @@ def _fill(active: Active, chunk: int) -> Feed | Score | Check:
     if isinstance(request, ScoreRequest):
         return Score(request)
     # Chunks end where they end without a snapshot, so that rounding is the same, too.
-    stop = min((active.fed // chunk + 1) * chunk, len(request.prompt))
-    ids = request.prompt[active.fed : stop]
-    return Feed(request, ids, active.fed, choose=stop == len(request.prompt), start=active.start)
+    given = request.given
+    stop = min((active.fed // chunk + 1) * chunk, len(given))
+    ids = given[active.fed : stop]
+    return Feed(request, ids, active.fed, choose=stop == len(given), start=active.start)
 
 
 def _chosen(
     state: State, request: Request, tokens: tuple[int, ...], *, turned: bool
 ) -> tuple[State, Ended | None]:
     active, (*more, last) = state.of(request.id), tokens
-    # Its prompt is in the cache, and so are all tokens but the last.
+    # What was given is in the cache, and so are all tokens but the last.
     tokens = (*active.tokens, *more)
-    active = replace(active, fed=len(request.prompt), tokens=tokens, drafts=())
+    active = replace(active, fed=len(request.given), tokens=tokens, drafts=())
     if last in request.stop_ids:
         return _finish(replace(state, fed_last=turned), active, FinishReason.STOP)
     active = replace(active, tokens=(*tokens, last))
     state = _turned(state, active) if turned else replace(_updated(state, active), fed_last=False)
-    total = len(request.prompt) + len(active.tokens)
-    if len(active.tokens) == request.max_tokens or total == state.limits.context:
+    if is_whole(request, len(active.tokens), state.limits):
         return _finish(state, active, FinishReason.LENGTH)
     return state, None
 
@@ -215,14 +215,15 @@ def _apply(state: State, action: Submit | Cancel | Drain) -> tuple[State, tuple[
         case Cancel(request_id=request_id):
             return _cancel(state, request_id)
         case Drain():
-            ended = tuple(Ended(request, FinishReason.CANCELLED) for request in state.queue)
-            return replace(state, queue=(), draining=True), ended
+            return replace(state, queue=(), draining=True), tuple(map(_unserved, state.queue))
 
 
 def _submit(state: State, request: Request | ScoreRequest) -> tuple[State, tuple[Ended, ...]]:
     error = "the cluster is shutting down" if state.draining else refusal(request, state.limits)
     if error:
-        return state, (Ended(request, FinishReason.CANCELLED, error=error),)
+        return state, (replace(_unserved(request), error=error),)
+    if ended := _told_whole(request, state.limits):
+        return state, (ended,)
     return _admit(replace(state, queue=(*state.queue, request))), ()
 
 
@@ -233,8 +234,25 @@ def _cancel(state: State, request_id: str) -> tuple[State, tuple[Ended, ...]]:
             return state, (ended,)
     kept = tuple(request for request in state.queue if request.id != request_id)
     gone = tuple(request for request in state.queue if request.id == request_id)
-    ended = tuple(Ended(request, FinishReason.CANCELLED) for request in gone)
-    return replace(state, queue=kept), ended
+    return replace(state, queue=kept), tuple(map(_unserved, gone))
+
+
+def _told_whole(request: Request | ScoreRequest, limits: Limits) -> Ended | None:
+    """The end of a request that was told its whole text in an earlier life."""
+    if not isinstance(request, Request) or not request.told:
+        return None
+    *text, last = request.told
+    if last in request.stop_ids:
+        return Ended(request, FinishReason.STOP, len(text))
+    if is_whole(request, len(request.told), limits):
+        return Ended(request, FinishReason.LENGTH, len(request.told))
+    return None
+
+
+def _unserved(request: Request | ScoreRequest) -> Ended:
+    """The end of a request that has had no place; what it was told before still counts."""
+    told = request.told if isinstance(request, Request) else ()
+    return Ended(request, FinishReason.CANCELLED, len(told))
 
 
 def _finish(state: State, active: Active, reason: FinishReason) -> tuple[State, Ended]:
@@ -255,17 +273,19 @@ def _admit(state: State) -> State:
 
 
 def _placed(index: Index, request: Request | ScoreRequest) -> Active:
-    """A request at its beginning, with what there is of its prompt."""
-    match = find(index, request.prompt) if isinstance(request, Request) else None
-    if match is None:
+    """A request at its beginning, with what there is of what it was given."""
+    if not isinstance(request, Request):
         return Active(request)
-    return Active(request, fed=match.length, trail=(match,), start=match)
+    active = Active(request, tokens=request.told)
+    if match := find(index, request.given):
+        return replace(active, fed=match.length, trail=(match,), start=match)
+    return active
 
 
 def _waits(active: Active) -> bool:
     """Whether it has a start that it has not gone on from yet."""
-    begun = active.tokens or active.suspects
-    return active.start is not None and not begun and active.fed == active.start.length
+    start, begun = active.start, active.suspects
+    return start is not None and not begun and active.fed == start.length
 
 
 def _has_room(state: State, request: Request | ScoreRequest) -> bool:

@@ -19,7 +19,7 @@ from dsv4_tp.core import (
     TokenEvent,
 )
 from dsv4_tp.engine import drafting, lockstep
-from dsv4_tp.engine.common import common
+from dsv4_tp.engine.common import common_index
 from dsv4_tp.engine.draws import Choice, Draw, draw_of
 from dsv4_tp.engine.faults import find_fault
 from dsv4_tp.engine.guided import Guided, GuideFor, no_guides
@@ -34,7 +34,7 @@ from dsv4_tp.engine.steps import Check, Decode, Due, Ended, Feed, Leave, Row, Sc
 from dsv4_tp.engine.team import Team
 from dsv4_tp.engine.watch import Watch
 from dsv4_tp.model import Cache, Model
-from dsv4_tp.prefixes import Index, Shelf, with_entries
+from dsv4_tp.prefixes import Shelf
 
 
 @dataclass(slots=True)
@@ -101,7 +101,8 @@ class Engine:
 
         Raises RankFailure if the log has a gap.
         """
-        state = State(self._limits, self._prefill_chunk, self._shared_index(), self._pace)
+        index = common_index(self._team.collectives, self._shelf, self._shelf_bytes)
+        state = State(self._limits, self._prefill_chunk, index, self._pace)
         while not isinstance(step := lockstep.next_step(state), Leave):
             state = self._perform(state, step)
             self._watch.done(step, running=len(state.active))
@@ -140,14 +141,15 @@ class Engine:
         turn, last = self._turn_of(state, step), len(step.ids) - 1
         state = lockstep.received(state, self._inbox.poll())
         streams = self._passes.feed([step.ids], turn.cache)
-        draws, least = [self._draw(step.request, ())], [state.received]
+        row = Row(step.request, step.request.told)
+        draws, least = [self._draw(row.request, row.tokens)], [state.received]
         choices, (agreed,) = self._passes.choose(
             streams, [(0, last)], draws, least=least, cache=turn.cache
         )
-        told = Row(step.request, ()).told([choice.token for choice in choices])
+        told = row.told([choice.token for choice in choices])
         turn.meter.prefill_done()
         self._progress.prefilled(len(step.ids))
-        self._tell(step.request, 0, choices)
+        self._tell(row, choices)
         following = [(*step.following, *told)]
         self._passes.settle(streams, following, turn.cache)
         state, ended, due = lockstep.chosen(state, step, [told])
@@ -167,7 +169,7 @@ class Engine:
             for row, some in zip(step.rows, choices, strict=True)
         ]
         for row, some, tokens in zip(step.rows, choices, told, strict=True):
-            self._tell(row.request, len(row.tokens), some[: len(tokens)])
+            self._tell(row, some[: len(tokens)])
         self._passes.settle(streams, told, cache)
         self._progress.decoded()
         state, ended, due = lockstep.chosen(drafting.timed(state, *spent_us), step, told)
@@ -235,13 +237,6 @@ class Engine:
         self._progress.prefilled(len(step.ids))
         return self._meet(*lockstep.checked(state, step, fault))
 
-    def _shared_index(self) -> Index:
-        """The index of the snapshots that all ranks have found; the others are given up."""
-        shared = common(self._team.collectives, self._shelf.found)
-        index = with_entries(self._shelf_bytes, shared)
-        self._shelf.keep_only(index)
-        return index
-
     def _keep(self, state: State, due: Sequence[Due]) -> State:
         """Leaves snapshots where they are due and there is room."""
         if any(one.suspects for one in state.active):
@@ -252,9 +247,10 @@ class Engine:
             state = lockstep.kept(state, index, each)
         return state
 
-    def _tell(self, request: Request, index: int, choices: Sequence[Choice]) -> None:
-        """These tokens of the request, counted from `index` on."""
-        for at, choice in enumerate(choices if self._team.leads else (), start=index):
+    def _tell(self, row: Row, choices: Sequence[Choice]) -> None:
+        """These tokens, which follow the row's."""
+        request = row.request
+        for at, choice in enumerate(choices if self._team.leads else (), start=len(row.tokens)):
             if choice.token is not None and choice.token not in request.stop_ids:
                 said = (choice.token, choice.logprob, choice.top)
                 self._emit(TokenEvent(request.id, at, *said))
@@ -272,7 +268,7 @@ class Engine:
         return state
 
     def _turn_of(self, state: State, step: Feed | Score) -> _Turn:
-        """What the step's request holds; at its first step, with what there is of its prompt."""
+        """What the step's request holds; at its first step, with what a snapshot has of it."""
         if step.request.id not in self._turns:
             cache = self._model.make_cache()
             if isinstance(step, Feed) and step.start:

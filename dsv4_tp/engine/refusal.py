@@ -37,6 +37,11 @@ def need_bytes(request: Request | ScoreRequest, limits: Limits) -> int:
     return len(request.rows) * limits.cache_bytes(len(request.rows[0]))
 
 
+def is_whole(request: Request, generated: int, limits: Limits) -> bool:
+    """Whether so many tokens are all that the request may have."""
+    return generated == request.max_tokens or len(request.prompt) + generated == limits.context
+
+
 def refusal(request: Request | ScoreRequest, limits: Limits) -> str:
     """Why the request is impossible; empty if it is not."""
     if isinstance(request, Request):
@@ -59,9 +64,19 @@ def _generation(request: Request, limits: Limits) -> str:
     return (
         _ids(request.prompt, limits)
         or _named("stop_ids", _ids(request.stop_ids, limits))
+        or _named("told", _ids(request.told, limits) or _beyond(request, limits))
         or _between("mtp", request.mtp or 0, 0, MOST_DRAFTS)
         or _sampling(request.sampling, limits)
     )
+
+
+def _beyond(request: Request, limits: Limits) -> str:
+    """Why no such text can have been told before the request's end."""
+    most = min(request.max_tokens, limits.context - len(request.prompt))
+    if len(request.told) > most:
+        return f"{len(request.told)} tokens, and the request may have {most}; raise its limit"
+    stop = next((token for token in request.told[:-1] if token in request.stop_ids), None)
+    return "" if stop is None else f"the text goes on behind token {stop}, which is a stop id"
 
 
 def _scoring(request: ScoreRequest, limits: Limits) -> str:

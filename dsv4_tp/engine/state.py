@@ -14,17 +14,25 @@ class Active:
     """A request that has its place, and how far it is."""
 
     request: Request | ScoreRequest
-    fed: int = 0  # prompt ids in the cache
-    tokens: tuple[int, ...] = ()  # generated so far
+    fed: int = 0  # given ids in the cache
+    tokens: tuple[int, ...] = ()  # generated so far, in an earlier life, too
     drafts: tuple[int, ...] = ()  # that may follow them
     suspects: tuple[int, ...] = ()  # behind these no token could be chosen: they are fed again
     trail: tuple[Match, ...] = ()  # snapshots that it went on from, or left on its way
-    start: Match | None = None  # what of the prompt was there before
+    start: Match | None = None  # what of the given ids was there before
+
+    @property
+    def decodes(self) -> bool:
+        """Whether all that it was given is in the cache, and a token follows it."""
+        whole = isinstance(self.request, Request) and self.fed == len(self.request.given)
+        return whole and not self.suspects
 
     @property
     def cached(self) -> int:
         """Prompt ids that were in a snapshot."""
-        return self.start.length if self.start else 0
+        if self.start is None or not isinstance(self.request, Request):
+            return 0
+        return min(self.start.length, len(self.request.prompt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class State:
     @property
     def rows(self) -> tuple[Row, ...]:
         """The sequences that decode, each with as many of its drafts as there is room for."""
-        decoding = [one for one in self.active if one.tokens and not one.suspects]
+        decoding = [one for one in self.active if one.decodes]
         most = MOST_ROWS // max(1, len(decoding)) - 1
         return tuple(
             Row(one.request, one.tokens, one.drafts[:most])

@@ -24,9 +24,10 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Append these ids of a prompt to its cache; if `choose`, choose the token that follows.
+    """Append these given ids to its cache; if `choose`, choose the token that follows.
 
-    A cache that is made for this goes on from `start`, if that is not None.
+    They are of its prompt, or of a text that it was told in an earlier life. A cache that is made
+    for this goes on from `start`, if that is not None.
     """
 
     request: Request
@@ -42,8 +43,8 @@ class Feed:
 
     @property
     def following(self) -> tuple[int, ...]:
-        """The ids of the prompt that follow each of `ids`; one less if there the prompt ends."""
-        return self.request.prompt[self.position + 1 : self.position + 1 + len(self.ids)]
+        """The given ids that follow each of `ids`; one less if there they end."""
+        return self.request.given[self.position + 1 : self.position + 1 + len(self.ids)]
 
 
 @dataclass(frozen=True, slots=True)

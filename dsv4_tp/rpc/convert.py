@@ -159,6 +159,7 @@ def _generate_to_proto(request: core.Request) -> pb.GenerateJob:
         stop_ids=request.stop_ids,
         mtp=request.mtp,
         json_schema=request.json_schema,
+        told=request.told,
     )
 
 
@@ -171,6 +172,7 @@ def _generate_from_proto(message: pb.GenerateJob) -> core.Request:
         stop_ids=tuple(message.stop_ids),
         mtp=message.mtp if message.HasField("mtp") else None,
         json_schema=message.json_schema,
+        told=tuple(message.told),
     )
 
 

@@ -221,6 +221,7 @@ class GenerateJob(_message.Message):
     STOP_IDS_FIELD_NUMBER: _builtins.int
     MTP_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     max_tokens: _builtins.int
     mtp: _builtins.int
@@ -233,6 +234,10 @@ class GenerateJob(_message.Message):
     def sampling(self) -> Global___Sampling: ...
     @_builtins.property
     def stop_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def told(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """its text so far, from an epoch that is over: goes on behind it"""
+
     def __init__(
         self,
         *,
@@ -243,10 +248,11 @@ class GenerateJob(_message.Message):
         stop_ids: _abc.Iterable[_builtins.int] | None = ...,
         mtp: _builtins.int | None = ...,
         json_schema: _builtins.str = ...,
+        told: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "mtp", b"mtp", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "id", b"id", "json_schema", b"json_schema", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "id", b"id", "json_schema", b"json_schema", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids", "told", b"told"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mtp: _TypeAlias = _typing.Literal["mtp"]  # noqa: Y015
     _WhichOneofArgType__mtp: _TypeAlias = _typing.Literal["_mtp", b"_mtp"]  # noqa: Y015

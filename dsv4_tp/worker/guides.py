@@ -5,7 +5,7 @@ from pathlib import Path
 from dsv4_tp.core import Request
 from dsv4_tp.engine import Collectives
 from dsv4_tp.engine.common import common
-from dsv4_tp.errors import ModelError
+from dsv4_tp.errors import ModelError, RequestError
 from dsv4_tp.guides import Guide, Vocabulary, tokenizer_digest
 
 
@@ -24,7 +24,8 @@ class Guides:
         """The guide of a request that has a schema.
 
         Raises:
-            InputError, on every rank if on one: no text can be held to it here.
+            InputError, on every rank if on one: no text can be held to it here, or what the
+                request was told is not.
         """
         if not self._alike:
             raise ModelError(
@@ -33,4 +34,7 @@ class Guides:
             )
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.load(self._model_dir, self._rows)
-        return Guide(self._vocabulary, request.json_schema, request.stop_ids)
+        guide = Guide(self._vocabulary, request.json_schema, request.stop_ids)
+        if request.told and guide.allowed(request.told) is None:
+            raise RequestError("told: these tokens are against the request's json_schema")
+        return guide

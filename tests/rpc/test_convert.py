@@ -23,7 +23,9 @@ samplings = st.builds(
     *(numbers, numbers, numbers, numbers, likely, st.none() | ids),
 )
 rows = st.lists(ids, max_size=4).map(tuple)
-requests = st.builds(core.Request, st.text(), rows, ids, samplings, rows, json_schema=st.text())
+requests = st.builds(
+    core.Request, st.text(), rows, ids, samplings, rows, st.none() | ids, st.text(), rows
+)
 scores = st.builds(
     core.ScoreRequest, st.text(), st.lists(rows, max_size=3).map(tuple), ids, st.booleans()
 )
