@@ -229,7 +229,7 @@ class RankReport:
     """What a rank has done so far, read from its shared progress page."""
 
     rank: int
-    phase: str  # starting, joining, loading, ready, prefill, decode, leaving
+    phase: str  # starting, prepared, joining, loading, ready, prefill, decode, leaving
     bytes_loaded: int = 0
     bytes_total: int = 0
     prefill_tokens: int = 0

@@ -9,7 +9,7 @@ from dsv4_tp.core import Loss, RankReport
 class Deadlines:
     """How long a rank may show no progress."""
 
-    join_s: float  # to start, and again to meet the other ranks
+    join_s: float  # to prepare, and again to meet the other ranks
     load_s: float
     step_s: float  # in a prefill chunk or a decode step
 
@@ -17,6 +17,8 @@ class Deadlines:
         """The deadline of a phase."""
         if phase in ("starting", "joining"):
             return self.join_s
+        if phase == "prepared":
+            return 2 * self.join_s  # the last resort: a rank that does not prepare is named before
         return self.load_s if phase == "loading" else self.step_s
 
 

@@ -22,7 +22,7 @@ from dsv4_tp.log import log
 from dsv4_tp.rpc.channel import open_local_channel
 from dsv4_tp.rpc.progress import read_report
 from dsv4_tp.v1.types_pb2 import Command
-from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
+from dsv4_tp.v1.worker_pb2 import Join, RunRequest, RunResponse, StartRank
 from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceStub
 
 _NOT_STARTED = 127  # as a shell says it
@@ -52,15 +52,20 @@ class RankProcess:
         self._folder = folder
         self._argv = (*argv, "--socket", str(self._socket), "--progress", str(self._progress))
         self._ears = ears
-        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._requests: asyncio.Queue[RunRequest] = asyncio.Queue()
+        self._requests.put_nowait(RunRequest(start=start))
         self._process: Process | None = None
         self._started = asyncio.Event()
         self._gone = asyncio.Event()
         self._tail = b""
 
+    def join(self, nonce: bytes) -> None:
+        """Tell the rank to meet the others."""
+        self._requests.put_nowait(RunRequest(join=Join(nonce=nonce)))
+
     def command(self, command: Command) -> None:
         """Pass on a line of the command log."""
-        self._commands.put_nowait(command)
+        self._requests.put_nowait(RunRequest(command=command))
 
     def report(self) -> RankReport:
         """The progress page as it is now."""
@@ -142,7 +147,7 @@ class RankProcess:
     async def _talk(self) -> None:
         """The control stream. A worker that is not up in time is caught by its deadline."""
         async with open_local_channel(self._socket) as channel:
-            call = WorkerServiceStub(channel).Run(self._requests(), wait_for_ready=True)
+            call = WorkerServiceStub(channel).Run(self._asked(), wait_for_ready=True)
             try:
                 async for response in call:
                     self._ears.said(response)
@@ -151,10 +156,9 @@ class RankProcess:
         if not await self._wait_gone(within_s=_MUTE_S):
             self._ears.muted()
 
-    async def _requests(self) -> AsyncIterator[RunRequest]:
-        yield RunRequest(start=self._start)
+    async def _asked(self) -> AsyncIterator[RunRequest]:
         while True:
-            yield RunRequest(command=await self._commands.get())
+            yield await self._requests.get()
 
     async def _listen(self, process: Process) -> None:
         """Keep the last of stderr."""

@@ -84,6 +84,8 @@ class AgentService(AgentServiceServicer):
             match request.WhichOneof("kind"):
                 case "start_epoch":
                     self._supervisor.start(request.start_epoch)
+                case "join_epoch":
+                    self._supervisor.join(request.join_epoch)
                 case "command":
                     self._supervisor.command(request.command)
                 case "stop_epoch":

@@ -34,6 +34,7 @@ from dsv4_tp.core import Loss, RankReport
 # How a phase reads in a verdict: "killed by SIGKILL while decoding".
 _DOING = {
     "starting": "starting",
+    "prepared": "waiting for the others to prepare",
     "joining": "joining the other ranks",
     "loading": "loading",
     "ready": "idle",

@@ -62,6 +62,13 @@ class Supervisor:
         limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s)
         self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits))
 
+    def join(self, message: pb.JoinEpoch) -> None:
+        """Have all ranks of this epoch meet the others; one that is being ended meets nobody."""
+        if message.epoch != self._state.epoch or self._state.halting:
+            return
+        for process in self._ranks.values():
+            process.join(message.nonce)
+
     def command(self, message: pb.EpochCommand) -> None:
         """Pass a command on to all ranks of its epoch; one of another epoch is too late."""
         if message.epoch != self._state.epoch:
@@ -147,6 +154,8 @@ class Supervisor:
     def _said(self, rank: int, response: RunResponse) -> None:
         """Pass on what a rank says."""
         match response.WhichOneof("kind"):
+            case "prepared":
+                self._tell(prepared=pb.RankPrepared(rank=rank, prepared=response.prepared))
             case "joined":
                 self._tell(joined=pb.RankJoined(rank=rank))
             case "ready":

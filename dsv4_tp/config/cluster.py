@@ -63,7 +63,7 @@ class Timeouts:
 
     fence_s: float = 10.0  # an agent without its coordinator stops its ranks
     beat_s: float = 0.5  # between two beats of a lease
-    join_s: float = 45.0  # ranks meeting each other
+    join_s: float = 45.0  # a rank preparing; and then all of them meeting each other
     load_s: float = 60.0  # loading without any progress
     step_s: float = 30.0  # one prefill chunk or decode step
 

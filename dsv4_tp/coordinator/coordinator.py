@@ -106,6 +106,8 @@ class Coordinator:
         match action:
             case events.StartEpoch():
                 self._fleet.start_epoch()
+            case events.JoinEpoch():
+                self._fleet.join_epoch()
             case events.StopEpoch():
                 self._explain()
                 self._fleet.stop_epoch()

@@ -1,5 +1,6 @@
 """What the coordinator's state machine hears and what it orders: frozen data, no behaviour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsv4_tp import core
@@ -14,6 +15,14 @@ class HostBeat:
 
     host: str
     reports: tuple[core.RankReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A rank could run, and waits to meet the others."""
+
+    rank: int
+    facts: Mapping[str, str]  # what all ranks must hold alike, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,7 @@ class Ticked:
 
 Event = (
     HostBeat
+    | Prepared
     | Joined
     | Loaded
     | Said
@@ -122,6 +132,11 @@ Event = (
 @dataclass(frozen=True, slots=True)
 class StartEpoch:
     """Every agent is to start its ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinEpoch:
+    """Every rank is prepared: they are to meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +172,4 @@ class Settle:
     error: Dsv4Error | None
 
 
-Action = StartEpoch | StopEpoch | Broadcast | Deliver | Serve | Settle
+Action = StartEpoch | JoinEpoch | StopEpoch | Broadcast | Deliver | Serve | Settle

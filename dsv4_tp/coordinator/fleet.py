@@ -1,6 +1,7 @@
 """All agents at once: what `state` orders for everybody is sent to each of them here."""
 
 import asyncio
+import secrets
 from collections.abc import Collection, Iterable
 
 from dsv4_tp.coordinator.link import Hear, Link
@@ -12,6 +13,7 @@ from dsv4_tp.v1.worker_pb2 import StartRank
 
 # A coordinator that comes back to running agents would use the next one.
 _GENERATION = 1
+_NONCE_BYTES = 16
 
 
 class Fleet:
@@ -33,6 +35,11 @@ class Fleet:
         """Have every agent start its ranks."""
         for link, agent in zip(self._links, self._setup.agents, strict=True):
             link.order(pb.SessionRequest(start_epoch=self._start(agent)))
+
+    def join_epoch(self) -> None:
+        """Have all ranks meet. They know each other by a number that nobody else has seen."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        self._order(pb.SessionRequest(join_epoch=pb.JoinEpoch(epoch=self._epoch, nonce=nonce)))
 
     def stop_epoch(self) -> None:
         """Have every agent kill its ranks."""

@@ -101,6 +101,9 @@ def _heard(host: str, response: pb.SessionResponse) -> list[events.Event]:
         case "beat":
             reports = tuple(map(report_from_proto, response.beat.ranks))
             return [events.HostBeat(host, reports)]
+        case "prepared":
+            facts = dict(response.prepared.prepared.facts)
+            return [events.Prepared(response.prepared.rank, facts)]
         case "joined":
             return [events.Joined(response.joined.rank)]
         case "ready":

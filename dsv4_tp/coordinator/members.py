@@ -12,6 +12,7 @@ class Rank:
 
     host: str
     report: core.RankReport
+    facts: Mapping[str, str] | None = None  # None: not prepared yet
     joined: bool = False
     weight_bytes: int | None = None  # None: not loaded yet
 
@@ -38,6 +39,20 @@ class Fault:
 def forgiven(hosts: Mapping[str, Host], slept_s: float) -> dict[str, Host]:
     """What agents said while this process slept is still on its way."""
     return {name: replace(host, seen_s=host.seen_s + slept_s) for name, host in hosts.items()}
+
+
+def disagreement(ranks: Mapping[int, Rank]) -> str:
+    """What prepared ranks hold otherwise than rank 0, the first such fact; empty if nothing."""
+    first = ranks[0].facts or {}
+    for number, rank in ranks.items():
+        held = rank.facts or {}
+        for name in sorted(first.keys() | held.keys()):
+            if held.get(name) != first.get(name):
+                return (
+                    f"the ranks do not agree on the {name}: rank {number} on {rank.host} has "
+                    f"{held.get(name)}, rank 0 on {ranks[0].host} {first.get(name)}"
+                )
+    return ""
 
 
 def host_fault(ranks: Mapping[int, Rank], host: str, cause: str) -> Fault:

@@ -1,9 +1,11 @@
 """What the coordinator decides: events in, actions out. No socket, process or clock in here.
 
-    starting -> joining -> loading -> ready -> draining -> stopped; from each of them: failed
+    starting -> preparing -> joining -> loading -> ready -> draining -> stopped
+    from each of them: failed
 
-An epoch is started when every agent has spoken. The first fault fails the cluster: the epoch is
-ended on every host, and once all have confirmed, the best evidence becomes the verdict.
+An epoch is started when every agent has spoken, and its ranks meet when all are prepared. The first
+fault fails the cluster: the epoch is ended on every host, and once all have confirmed, the best
+evidence becomes the verdict.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +15,15 @@ from enum import StrEnum
 from dsv4_tp import core
 from dsv4_tp.coordinator import events, requests
 from dsv4_tp.coordinator.events import Action, Event
-from dsv4_tp.coordinator.members import Fault, Host, Rank, forgiven, host_fault, last_words
+from dsv4_tp.coordinator.members import (
+    Fault,
+    Host,
+    Rank,
+    disagreement,
+    forgiven,
+    host_fault,
+    last_words,
+)
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.errors import Dsv4Error, InputError, RankFailure
 
@@ -26,6 +36,7 @@ class Phase(StrEnum):
     """Of the whole cluster."""
 
     STARTING = "starting"
+    PREPARING = "preparing"
     JOINING = "joining"
     LOADING = "loading"
     READY = "ready"
@@ -80,6 +91,8 @@ def step(state: ClusterState, event: Event, now_s: float) -> Step:
     match event:
         case events.HostBeat():
             result = _beat(state, event, now_s)
+        case events.Prepared():
+            result = _prepare(state, event, now_s)
         case events.Joined() | events.Loaded():
             result = _advance(state, event)
         case events.Said() | events.Asked() | events.Abandoned():
@@ -113,11 +126,22 @@ def _beat(state: ClusterState, event: events.HostBeat, now_s: float) -> Step:
     for report in event.reports:
         ranks[report.rank] = replace(ranks[report.rank], report=report)
     state = replace(state, hosts={**state.hosts, event.host: host}, ranks=ranks)
-    # No rank may start before every host is there: it would wait in `init` for one that is not.
     if state.phase is Phase.STARTING and all(host.spoke for host in state.hosts.values()):
         hosts = {name: replace(host, running=True) for name, host in state.hosts.items()}
-        return replace(state, phase=Phase.JOINING, hosts=hosts), (events.StartEpoch(),)
+        return replace(state, phase=Phase.PREPARING, hosts=hosts), (events.StartEpoch(),)
     return state, ()
+
+
+def _prepare(state: ClusterState, event: events.Prepared, now_s: float) -> Step:
+    """No rank may join before all could: alone it would hang in `init`."""
+    rank = replace(state.ranks[event.rank], facts=event.facts)
+    state = replace(state, ranks={**state.ranks, event.rank: rank})
+    waiting = any(rank.facts is None for rank in state.ranks.values())
+    if state.phase is not Phase.PREPARING or waiting:
+        return state, ()
+    if refusal := disagreement(state.ranks):
+        return _fail(replace(state, refusal=refusal), (), now_s)
+    return replace(state, phase=Phase.JOINING), (events.JoinEpoch(),)
 
 
 def _advance(state: ClusterState, event: events.Joined | events.Loaded) -> Step:

@@ -15,13 +15,18 @@ from pathlib import Path
 import mlx.core as mx
 
 from dsv4_tp.config.environment import set_ring
-from dsv4_tp.engine.canary import check_agreement
+from dsv4_tp.engine.canary import check_agreement, check_sums
 from dsv4_tp.engine.collectives import Collectives, Group
 from dsv4_tp.errors import PreflightError, RankFailure
 
 
 def join(
-    addresses: Sequence[str], *, rank: int, deadline_s: float, facts: Mapping[str, str]
+    addresses: Sequence[str],
+    *,
+    rank: int,
+    deadline_s: float,
+    facts: Mapping[str, str],
+    nonce: bytes = b"",
 ) -> Collectives:
     """Meets the other ranks and returns the collectives that join them.
 
@@ -31,19 +36,22 @@ def join(
     Args:
         addresses: "ip:port" of every rank, by rank; none, or one, for a group of one.
         rank: this process.
-        deadline_s: for meeting and for comparing `facts`.
+        deadline_s: for meeting and for the canary.
         facts: what all ranks must hold alike, by name.
+        nonce: what only the ranks of this epoch have been told.
 
     Raises:
         PreflightError: an address is malformed or taken, or the ranks' facts differ.
-        RankFailure: another rank could not be reached.
+        RankFailure: another rank could not be reached, a stranger is in its place, or sums over
+            the ranks are not the same on all of them.
     """
     if len(addresses) <= 1:
         return Collectives()
     check_addresses(addresses, rank=rank)
     with _ended_after(deadline_s):
         collectives = Collectives(Group(rank, len(addresses), _connect(addresses, rank)))
-        check_agreement(collectives, facts)
+        check_agreement(collectives, facts, nonce=nonce)
+        check_sums(collectives, nonce=nonce)
     return collectives
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from dsv4_tp.core import RankReport
 
-PHASES = ("starting", "joining", "loading", "ready", "prefill", "decode", "leaving")
+PHASES = (
+    "starting",
+    "prepared",
+    "joining",
+    "loading",
+    "ready",
+    "prefill",
+    "decode",
+    "leaving",
+)
 
 _SLOTS = (
     "pid",

@@ -461,6 +461,7 @@ class SessionRequest(_message.Message):
     START_EPOCH_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     STOP_EPOCH_FIELD_NUMBER: _builtins.int
+    JOIN_EPOCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first"""
@@ -473,6 +474,8 @@ class SessionRequest(_message.Message):
     def command(self) -> Global___EpochCommand: ...
     @_builtins.property
     def stop_epoch(self) -> Global___StopEpoch: ...
+    @_builtins.property
+    def join_epoch(self) -> Global___JoinEpoch: ...
     def __init__(
         self,
         *,
@@ -481,12 +484,13 @@ class SessionRequest(_message.Message):
         start_epoch: Global___StartEpoch | None = ...,
         command: Global___EpochCommand | None = ...,
         stop_epoch: Global___StopEpoch | None = ...,
+        join_epoch: Global___JoinEpoch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "hello", b"hello", "kind", b"kind", "start_epoch", b"start_epoch", "stop_epoch", b"stop_epoch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "hello", b"hello", "join_epoch", b"join_epoch", "kind", b"kind", "start_epoch", b"start_epoch", "stop_epoch", b"stop_epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "hello", b"hello", "kind", b"kind", "start_epoch", b"start_epoch", "stop_epoch", b"stop_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "hello", b"hello", "join_epoch", b"join_epoch", "kind", b"kind", "start_epoch", b"start_epoch", "stop_epoch", b"stop_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "beat", "start_epoch", "command", "stop_epoch"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "beat", "start_epoch", "command", "stop_epoch", "join_epoch"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -536,7 +540,7 @@ Global___Beat: _TypeAlias = Beat  # noqa: Y015
 
 @_typing.final
 class StartEpoch(_message.Message):
-    """Starts this host's ranks of one epoch."""
+    """Starts this host's ranks of one epoch. They prepare, and wait for JoinEpoch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -573,7 +577,7 @@ class Deadlines(_message.Message):
     LOAD_S_FIELD_NUMBER: _builtins.int
     STEP_S_FIELD_NUMBER: _builtins.int
     join_s: _builtins.float
-    """from its start until all ranks have met"""
+    """until it is prepared; and again until all ranks have met"""
     load_s: _builtins.float
     """while loading"""
     step_s: _builtins.float
@@ -592,6 +596,30 @@ class Deadlines(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Deadlines: _TypeAlias = Deadlines  # noqa: Y015
+
+@_typing.final
+class JoinEpoch(_message.Message):
+    """Every rank on every host is prepared: they may meet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    nonce: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        nonce: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinEpoch: _TypeAlias = JoinEpoch  # noqa: Y015
 
 @_typing.final
 class EpochCommand(_message.Message):
@@ -647,6 +675,7 @@ class SessionResponse(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     EXITED_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     @_builtins.property
     def beat(self) -> Global___HostBeat: ...
@@ -662,6 +691,8 @@ class SessionResponse(_message.Message):
     def exited(self) -> Global___RankExited: ...
     @_builtins.property
     def stopped(self) -> Global___EpochStopped: ...
+    @_builtins.property
+    def prepared(self) -> Global___RankPrepared: ...
     def __init__(
         self,
         *,
@@ -673,12 +704,13 @@ class SessionResponse(_message.Message):
         refused: Global___RankRefused | None = ...,
         exited: Global___RankExited | None = ...,
         stopped: Global___EpochStopped | None = ...,
+        prepared: Global___RankPrepared | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "event", b"event", "exited", b"exited", "joined", b"joined", "kind", b"kind", "ready", b"ready", "refused", b"refused", "stopped", b"stopped"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "event", b"event", "exited", b"exited", "joined", b"joined", "kind", b"kind", "prepared", b"prepared", "ready", b"ready", "refused", b"refused", "stopped", b"stopped"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "epoch", b"epoch", "event", b"event", "exited", b"exited", "joined", b"joined", "kind", b"kind", "ready", b"ready", "refused", b"refused", "stopped", b"stopped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "epoch", b"epoch", "event", b"event", "exited", b"exited", "joined", b"joined", "kind", b"kind", "prepared", b"prepared", "ready", b"ready", "refused", b"refused", "stopped", b"stopped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["beat", "joined", "ready", "event", "refused", "exited", "stopped"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["beat", "joined", "ready", "event", "refused", "exited", "stopped", "prepared"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -703,6 +735,29 @@ class HostBeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostBeat: _TypeAlias = HostBeat  # noqa: Y015
+
+@_typing.final
+class RankPrepared(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    @_builtins.property
+    def prepared(self) -> _worker_pb2.Prepared: ...
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        prepared: _worker_pb2.Prepared | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prepared", b"prepared"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prepared", b"prepared", "rank", b"rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankPrepared: _TypeAlias = RankPrepared  # noqa: Y015
 
 @_typing.final
 class RankJoined(_message.Message):

@@ -56,6 +56,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     PHASE_PREFILL: _Phase.ValueType  # 5
     PHASE_DECODE: _Phase.ValueType  # 6
     PHASE_LEAVING: _Phase.ValueType  # 7
+    PHASE_PREPARED: _Phase.ValueType  # 8
+    """before joining"""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
 
@@ -67,6 +69,8 @@ PHASE_READY: Phase.ValueType  # 4
 PHASE_PREFILL: Phase.ValueType  # 5
 PHASE_DECODE: Phase.ValueType  # 6
 PHASE_LEAVING: Phase.ValueType  # 7
+PHASE_PREPARED: Phase.ValueType  # 8
+"""before joining"""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final

@@ -45,8 +45,9 @@ class WorkerServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Run(self, request_iterator, context):
-        """The life of a rank: the first message is `start`, every later one a command.
-        The worker answers `joined`, `ready`, then events, and ends the stream when it leaves.
+        """The life of a rank: the first message is `start`, answered by `prepared`. The next is `join`,
+        answered by `joined` and `ready`. Every later one is a command, and the answers are events.
+        The worker ends the stream when it leaves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

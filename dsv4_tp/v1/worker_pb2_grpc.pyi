@@ -32,16 +32,18 @@ class WorkerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
     Run: _grpc.StreamStreamMultiCallable[_worker_pb2.RunRequest, _worker_pb2.RunResponse]
-    """The life of a rank: the first message is `start`, every later one a command.
-    The worker answers `joined`, `ready`, then events, and ends the stream when it leaves.
+    """The life of a rank: the first message is `start`, answered by `prepared`. The next is `join`,
+    answered by `joined` and `ready`. Every later one is a command, and the answers are events.
+    The worker ends the stream when it leaves.
     """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Run: _aio.StreamStreamMultiCallable[_worker_pb2.RunRequest, _worker_pb2.RunResponse]  # type: ignore[assignment]
-    """The life of a rank: the first message is `start`, every later one a command.
-    The worker answers `joined`, `ready`, then events, and ends the stream when it leaves.
+    """The life of a rank: the first message is `start`, answered by `prepared`. The next is `join`,
+    answered by `joined` and `ready`. Every later one is a command, and the answers are events.
+    The worker ends the stream when it leaves.
     """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -51,8 +53,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_worker_pb2.RunRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.RunResponse], _abc.AsyncIterator[_worker_pb2.RunResponse]]:
-        """The life of a rank: the first message is `start`, every later one a command.
-        The worker answers `joined`, `ready`, then events, and ends the stream when it leaves.
+        """The life of a rank: the first message is `start`, answered by `prepared`. The next is `join`,
+        answered by `joined` and `ready`. Every later one is a command, and the answers are events.
+        The worker ends the stream when it leaves.
         """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,9 +1,10 @@
-"""The life of a rank: be told what to be, meet the others, load, serve, leave.
+"""The life of a rank: be told what to be, say that it could, meet the others, load, serve, leave.
 
 All of MLX happens here, on the main thread. No handler for SIGTERM is installed: stuck in a
 collective, it would never run, and its default action ends the process at once.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import mlx.core as mx
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Part
-from dsv4_tp.engine import Collectives, Engine, Pace, Team, join
+from dsv4_tp.engine import Collectives, Engine, Pace, Team, check_addresses, join
 from dsv4_tp.errors import ConfigError, InputError
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
@@ -25,12 +26,13 @@ from dsv4_tp.prefixes import Folder, Shelf, open_folder
 from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.convert import part_from_proto
 from dsv4_tp.rpc.progress import ProgressPage
-from dsv4_tp.v1.worker_pb2 import Joined, Ready, Refused, RunResponse, StartRank
+from dsv4_tp.v1.worker_pb2 import Joined, Prepared, Ready, Refused, RunResponse, StartRank
 from dsv4_tp.worker.guides import Guides
 from dsv4_tp.worker.limits import planned_limits
 from dsv4_tp.worker.service import AgentLink
 
 _START_S = 30.0
+_LONGEST_FACT = 60
 _PASSING = (
     "epoch",
     "prefill chunk",
@@ -84,13 +86,7 @@ def live(*, socket: Path, progress: Path) -> None:
 
 def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     parts = tuple(map(part_from_proto, start.parts))
-    counters.phase("joining")
-    collectives = join(
-        tuple(start.ring),
-        rank=start.rank,
-        deadline_s=start.join_timeout_s,
-        facts=_facts(start, parts),
-    )
+    collectives = _meet(start, parts, link, counters)
     link.say(RunResponse(joined=Joined()))
     counters.phase("loading")
     loaded, shelf = _load(start, parts, link, collectives, counters)
@@ -116,9 +112,23 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     ).run()
 
 
+def _meet(
+    start: StartRank, parts: tuple[Part, ...], link: AgentLink, counters: Counters
+) -> Collectives:
+    """Make sure that this rank could run, and join the others once each of them has said so."""
+    ring, facts = tuple(start.ring), _facts(start, parts)
+    if ring:
+        check_addresses(ring, rank=start.rank)
+    counters.phase("prepared")
+    link.say(RunResponse(prepared=Prepared(facts=facts)))
+    nonce = link.nonce()
+    counters.phase("joining")
+    return join(ring, rank=start.rank, deadline_s=start.join_timeout_s, facts=facts, nonce=nonce)
+
+
 def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
     """What all ranks must hold alike, or their collectives would not fit together."""
-    return {
+    facts = {
         "version of dsv4-tp": __version__,
         "version of MLX": metadata.version("mlx"),
         "epoch": str(start.epoch),
@@ -130,8 +140,17 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "drafts": str(start.mtp),
         "prefix cache": f"{start.prefix_bytes} bytes, on disk: {start.prefixes_on_disk}",
         "model": repr(read_spec(demo.model_dir(start.model_path))),
+        "checkpoint": model_fingerprint(demo.model_dir(start.model_path)),
         "plan": repr(parts),
     }
+    return {name: _brief(value) for name, value in facts.items()}
+
+
+def _brief(value: str) -> str:
+    """The value, or the beginning of a long one with a digest of the whole."""
+    if len(value) <= _LONGEST_FACT:
+        return value
+    return f"{value[:_LONGEST_FACT]}... (sha256 {hashlib.sha256(value.encode()).hexdigest()[:16]})"
 
 
 def _cache_rows(start: StartRank) -> CacheRows:
@@ -173,8 +192,7 @@ def _folder(start: StartRank, parts: tuple[Part, ...], model: Model) -> Folder:
     """Where snapshots lie that this rank of this model and plan may use."""
     facts = {**_facts(start, parts), **dict.fromkeys(_PASSING, "")}
     facts["drafts"] = "none" if not model.drafts else "some"  # the stage has rows of its own
-    weights = model_fingerprint(demo.model_dir(start.model_path))
     try:
-        return open_folder(state_dir() / "prefixes", rank=start.rank, facts=f"{facts} {weights}")
+        return open_folder(state_dir() / "prefixes", rank=start.rank, facts=str(facts))
     except OSError as error:
         raise ConfigError(f"{error}; snapshots of prompts cannot be kept there") from error

@@ -50,6 +50,14 @@ class AgentLink(WorkerServiceServicer):
             raise PreflightError("the agent sent a command before it said what to start")
         return first.start
 
+    def nonce(self) -> bytes:
+        """That of the epoch, which comes when every rank is prepared; waits for it."""
+        # No deadline: the agent, which sees the whole host, has one.
+        request = self._requests.get()
+        if not request.HasField("join"):
+            raise PreflightError("the agent sent a command before the ranks were to meet")
+        return request.join.nonce
+
     def wait(self) -> Sequence[Command]:
         """At least one command, in the order they came."""
         # No deadline: an idle rank waits as long as it has an agent.

@@ -95,6 +95,7 @@ def test_a_halt_tells_which_rank_was_stopped():
     ("phase", "deadline_s", "doing"),
     [
         ("starting", 40, "starting"),
+        ("prepared", 80, "waiting for the others to prepare"),
         ("joining", 40, "joining the other ranks"),
         ("loading", 60, "loading"),
         ("prefill", 30, "reading a prompt"),

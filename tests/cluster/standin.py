@@ -6,6 +6,7 @@ goes wrong with it is read from the JSON file that STANDIN names: by rank, e.g.
     {"1": {"hang": "decode"}}       stops making progress in that phase
     {"1": {"exit": "loading"}}      leaves with code 3 and a line on stderr
     {"0": {"refuse": "bad file"}}   says it cannot run as asked
+    {"1": {"dtype": "bfloat16"}}    holds another dtype than the others
     {"1": {"stubborn": true}}       ignores SIGTERM
     {"all": {"token_s": 0.01}}      for every rank
 """
@@ -48,6 +49,11 @@ class StandIn(WorkerServiceServicer):
         self.done.set()
 
     async def live(self, requests):
+        await self.enter("starting")
+        facts = {"dtype": self.script.get("dtype", "float32")}
+        await self.enter("prepared")
+        yield worker_pb2.RunResponse(prepared=worker_pb2.Prepared(facts=facts))
+        assert (await anext(requests)).HasField("join")
         await self.enter("joining")
         yield worker_pb2.RunResponse(joined=worker_pb2.Joined())
         await self.enter("loading")

@@ -76,6 +76,26 @@ def test_a_rank_that_never_joins_is_found(standins):
     assert "rank 0 on localhost: no progress for 5 s while joining" in err
 
 
+def test_ranks_wait_for_one_that_does_not_prepare_and_meet_nobody(standins):
+    cluster = standins(script={"0": {"hang": "starting"}}, join_s=5)
+
+    def phases():
+        hosts = cluster.status().get("hosts", [])
+        return [rank["report"]["phase"] for host in hosts for rank in host["ranks"]]
+
+    cluster.wait_for(lambda: phases() == ["starting", "prepared"], what="one waiting rank")
+    code, _, err = cluster.finish()
+    assert code == 5
+    assert "rank 0 on localhost: no progress for 5 s while starting" in err
+
+
+def test_ranks_that_differ_are_refused_before_they_meet(standins):
+    cluster = standins(script={"1": {"dtype": "bfloat16", "hang": "joining"}})
+    code, _, err = cluster.finish()
+    assert code == 2
+    assert "rank 1 on localhost has bfloat16, rank 0 on localhost float32" in err
+
+
 def test_a_rank_stopped_while_idle_is_found_by_the_next_request(standins):
     cluster = standins(step_s=2).wait_ready(ranks=2)
     cluster.kill(cluster.workers()[1], signal.SIGSTOP)

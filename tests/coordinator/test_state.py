@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
-from dsv4_tp.coordinator.events import Broadcast, Deliver, Serve, Settle, StartEpoch, StopEpoch
+from dsv4_tp.coordinator.events import (
+    Broadcast,
+    Deliver,
+    JoinEpoch,
+    Serve,
+    Settle,
+    StartEpoch,
+    StopEpoch,
+)
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.state import SETTLE_S, Phase, first_state, refused, step
 from dsv4_tp.core import Loss
@@ -31,8 +39,13 @@ def beat(host, *reports):
     return events.HostBeat(host, reports)
 
 
+def prepared(rank, **facts):
+    return events.Prepared(rank, {"dtype": "float32"} | facts)
+
+
 def joined():
-    return run(fresh(), beat("a"), beat("b"), *map(events.Joined, HOSTS))[0]
+    state, _ = run(fresh(), beat("a"), beat("b"), *map(prepared, HOSTS))
+    return run(state, *map(events.Joined, HOSTS))[0]
 
 
 def ready():
@@ -61,11 +74,31 @@ def test_no_rank_starts_before_every_agent_has_spoken():
     state, actions = run(fresh(), beat("a"), beat("a"))
     assert (state.phase, actions) == (Phase.STARTING, [])
     state, actions = run(state, beat("b"), beat("b"))
-    assert (state.phase, actions) == (Phase.JOINING, [StartEpoch()])
+    assert (state.phase, actions) == (Phase.PREPARING, [StartEpoch()])
+
+
+def test_no_rank_joins_before_every_rank_is_prepared():
+    state, actions = run(fresh(), beat("a"), beat("b"), prepared(0), prepared(2), prepared(2))
+    assert (state.phase, actions) == (Phase.PREPARING, [StartEpoch()])
+    state, actions = run(state, prepared(1))
+    assert (state.phase, actions) == (Phase.JOINING, [JoinEpoch()])
+
+
+def test_ranks_that_differ_are_never_joined():
+    other = prepared(1), prepared(2, dtype="bfloat16")
+    state, actions = run(fresh(), beat("a"), beat("b"), prepared(0), *other)
+    assert JoinEpoch() not in actions
+    _, actions = run(state, events.HostStopped("a"), events.HostStopped("b"))
+    error = settled(actions)
+    assert isinstance(error, InputError)
+    assert str(error) == (
+        "the ranks do not agree on the dtype: rank 2 on b has bfloat16, rank 0 on a float32"
+    )
 
 
 def test_it_serves_when_all_have_joined_and_loaded():
-    state, _ = run(fresh(), beat("a"), beat("b"), events.Joined(0), events.Joined(1))
+    state, _ = run(fresh(), beat("a"), beat("b"), *map(prepared, HOSTS))
+    state, _ = run(state, events.Joined(0), events.Joined(1))
     assert state.phase is Phase.JOINING
     state, _ = run(state, events.Joined(2), events.Loaded(2, 7), events.Loaded(1, 7))
     assert state.phase is Phase.LOADING

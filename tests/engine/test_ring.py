@@ -2,6 +2,9 @@
 
 import signal
 import socket
+import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -25,9 +28,10 @@ def test_collectives(tmp_path, size):
         np.testing.assert_array_equal(got["columns"], [columns, columns])
         assert got["agreed"] == 10 - (size - 1)
         np.testing.assert_array_equal(got["chain"], size * np.arange(20.0))
-        # The canary, a sum, gathers of a pair and of the widest columns, a number, the chain.
-        payload = 256 + 8 + 8 + 8 * (size - 1) + 4 + 20 * 4
-        assert got["traffic"].tolist() == [25, payload]
+        # The canary's facts, sums and their digests; a sum, gathers of a pair and of the widest
+        # columns, a number, the chain.
+        payload = 256 + 4 * 256 + 32 + 4 * 65 * 1024 + 32 + 8 + 8 + 8 * (size - 1) + 4 + 20 * 4
+        assert got["traffic"].tolist() == [29, payload]
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -67,6 +71,31 @@ def test_ranks_that_would_run_different_things_refuse(tmp_path):
         assert done.code == 1
         assert "PreflightError: the ranks do not agree on the dtype: ranks [2]" in done.stderr
         assert f"rank {rank} has {facts[rank]['dtype']}" in done.stderr
+
+
+def test_a_stranger_in_the_place_of_a_rank_is_found_out(tmp_path):
+    ours, its = free_addresses(2)
+    with socket.create_server(("127.0.0.1", int(its.split(":")[1]))) as server:
+        stranger = threading.Thread(target=pretend, args=(server, ours))
+        stranger.start()
+        (done,) = run_processes([("nothing", 0, [ours, its], {"deadline_s": 20})], tmp_path, 30)
+        stranger.join(30)
+    assert "RankFailure: what answers as ranks [1] is no rank of this launch" in done.stderr
+
+
+def pretend(server, address):
+    """Connect like a neighbour in the ring, and talk."""
+    server.settimeout(20)
+    host, _, port = address.rpartition(":")
+    for _ in range(200):
+        with suppress(OSError), socket.create_connection((host, int(port))) as line:
+            accepted, _ = server.accept()
+            with accepted:
+                line.sendall(b"hello" * 10000)
+                accepted.sendall(b"hello" * 10000)
+                line.recv(1)
+                return
+        time.sleep(0.1)
 
 
 def test_a_rank_whose_peer_never_comes_is_ended_by_the_deadline(tmp_path):

@@ -60,7 +60,7 @@ pieces = st.builds(
 )
 works = st.builds(core.Work, counts, counts, counts, counts, counts, numbers)
 steps = st.builds(core.StepEvent, st.sampled_from(["prefill", "decode"]), works, ids)
-phases = ("starting", "joining", "loading", "ready", "prefill", "decode", "leaving")
+phases = ("starting", "prepared", "joining", "loading", "ready", "prefill", "decode", "leaving")
 reports = st.builds(
     core.RankReport, ids, st.sampled_from(phases), counts, counts, counts, counts, counts, counts
 )

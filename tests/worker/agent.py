@@ -14,7 +14,7 @@ from dsv4_tp.rpc.channel import LOCAL_OPTIONS
 from dsv4_tp.rpc.convert import command_to_proto
 from dsv4_tp.rpc.convert_events import event_from_proto
 from dsv4_tp.rpc.progress import read_report
-from dsv4_tp.v1.worker_pb2 import RunRequest, RunResponse, StartRank
+from dsv4_tp.v1.worker_pb2 import Join, RunRequest, RunResponse, StartRank
 from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceStub
 
 PATIENCE_S = 60
@@ -23,10 +23,11 @@ PATIENCE_S = 60
 class Rank:
     """One worker process and the stream to it."""
 
-    def __init__(self, folder: Path, start: StartRank | None) -> None:
+    def __init__(self, folder: Path, start: StartRank | None, *, joins: bool = True) -> None:
         folder.mkdir()
         self.rank = start.rank if start else 0
         self.steps: list[StepEvent] = []
+        self.facts: dict[str, str] = {}
         self.progress = folder / "progress"
         self._requests: queue.SimpleQueue[RunRequest | None] = queue.SimpleQueue()
         self._stderr = folder / "stderr"
@@ -37,6 +38,8 @@ class Rank:
         self.channel = grpc.insecure_channel(f"unix:{socket}", options=LOCAL_OPTIONS)
         if start:
             self._requests.put(RunRequest(start=start))
+            if joins:
+                self._requests.put(RunRequest(join=Join(nonce=b"n")))
             stub = WorkerServiceStub(self.channel)
             self._call = stub.Run(self._asked(), wait_for_ready=True, timeout=PATIENCE_S)
 
@@ -77,9 +80,11 @@ class Rank:
         self.process.wait(timeout=PATIENCE_S)
 
     def _told(self) -> Iterator[RunResponse]:
-        """What it says, but for its steps, which are kept."""
+        """What it says, but for its facts and its steps, which are kept."""
         for response in self._call:
-            if response.event.HasField("step"):
+            if response.HasField("prepared"):
+                self.facts = dict(response.prepared.facts)
+            elif response.event.HasField("step"):
                 self.steps.append(event_from_proto(response.event))
             else:
                 yield response

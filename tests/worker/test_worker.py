@@ -154,6 +154,16 @@ def test_a_rank_whose_peer_never_comes_is_ended(start_ranks):
     assert rank.report().phase == "joining"
 
 
+def test_a_rank_prepares_and_meets_nobody_before_it_is_told_to(start_ranks, tmp_path):
+    with ExitStack() as stack:
+        rank = Rank(tmp_path / "alone", starts(2, join_timeout_s=1)[0], joins=False)
+        stack.callback(rank.close)
+        assert eventually(lambda: rank.report().phase == "prepared")
+        time.sleep(1.5)  # more than it would have to join
+        assert rank.process.poll() is None
+        assert rank.report().phase == "prepared"
+
+
 def test_sigterm_ends_a_rank_that_hangs(start_ranks):
     rank, _ = start_ranks([starts(2)[0], None])
     assert eventually(lambda: rank.report().phase == "joining")
