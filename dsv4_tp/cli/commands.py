@@ -150,6 +150,57 @@ def push(**given: Any) -> None:
 
 
 @cli.command()
+@options.model
+@options.hosts
+@options.file
+@click.option("--host", metavar="NAME", help="Show only what concerns this host.")
+@click.option(
+    "--record", metavar="DIR", type=_PATH, help="Keep what each Mac's tools printed, there."
+)
+@options.as_json
+def doctor(**given: Any) -> None:
+    """Find what keeps a cluster from running, and what to type.
+
+    Looks at every host by ssh, changes nothing, and at last lets the hosts' interpreters meet in a
+    ring, unless a cluster runs there. Ends with code 1 if something fails; warnings do not count.
+    """
+    from dsv4_tp.cli.doctor import run
+
+    run(**given)
+
+
+@cli.group()
+def hostfile() -> None:
+    """Translate MLX's hostfiles.
+
+    What the other format has no word for is named on stderr.
+    """
+
+
+@hostfile.command("import")
+@click.argument("source", metavar="FILE", type=_PATH)
+@click.option("--model", metavar="DIR", default="demo", help="Checkpoint's directory, or `demo`.")
+def import_hostfile(**given: Any) -> None:
+    """Print cluster.yaml for the hosts of a hostfile."""
+    from dsv4_tp.cli.hostfile import import_from
+
+    import_from(**given)
+
+
+@hostfile.command("export")
+@options.hosts
+@options.file
+@click.option(
+    "--rdma", is_flag=True, help="Look at the Macs' cables, and write the matrix of devices."
+)
+def export_hostfile(**given: Any) -> None:
+    """Print the hostfile of a cluster."""
+    from dsv4_tp.cli.hostfile import export_to
+
+    export_to(**given)
+
+
+@cli.command()
 @options.name
 @options.address
 @options.prompt

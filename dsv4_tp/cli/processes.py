@@ -37,4 +37,20 @@ def worker(*, socket: Path, progress: Path) -> None:
     run(socket=socket, progress=progress)
 
 
-PROCESSES = (agent, guard, worker)
+@click.command(hidden=True)
+def examine() -> None:
+    """Answer the doctor's questions about this host; it starts this process."""
+    from dsv4_tp.doctor.examiner import run
+
+    run()
+
+
+@click.command(hidden=True)
+def trial() -> None:
+    """Be one rank of a ring that loads no model; the doctor starts it."""
+    from dsv4_tp.worker.trial import run
+
+    run()
+
+
+PROCESSES = (agent, guard, worker, examine, trial)

@@ -18,6 +18,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(_line(row, widths) for row in (head, *rows))
 
 
+def left_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words, two spaces apart, all columns to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in cells)
+
+
 def gigabytes(count: int) -> str:
     """Bytes in GB (10^9), with as many digits as a small model needs."""
     return f"{count / GB:.2f}" if count >= GB else f"{count / GB:.4f}"

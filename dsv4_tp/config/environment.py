@@ -48,6 +48,11 @@ def ssh_addresses() -> tuple[str, str] | None:
     return (words[2], words[0]) if len(words) == 4 else None
 
 
+def fast_synch() -> str:
+    """What MLX_METAL_FAST_SYNCH is set to, which ranks would inherit; empty: it is not."""
+    return os.environ.get("MLX_METAL_FAST_SYNCH", "")
+
+
 def set_ring(*, rank: int, hostfile: Path) -> None:
     """Tell `mx.distributed.init`, which reads nothing else, who this process is."""
     os.environ["MLX_RANK"] = str(rank)

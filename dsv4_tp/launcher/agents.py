@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
 import grpc
 
 from dsv4_tp.config import Host
+from dsv4_tp.config.remote import SSH_FAILED, command_on
 from dsv4_tp.coordinator.link import end_agent
 from dsv4_tp.errors import Dsv4Error, PreflightError
 from dsv4_tp.rpc.auth import bearer
@@ -33,17 +34,7 @@ LOOPBACK = "127.0.0.1"
 _START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
 _INSPECT_S = 15.0
 _ALIVE_S = 5.0  # between two signs of life; an agent does without for 30 s
-_SSH_FAILED = 255  # ssh's own failures, not those of the remote command
 _MOST_LINES = 50  # of what a login shell may say before the agent does
-_SSH = (
-    "ssh",
-    "-4",  # the ring knows IPv4 only, and takes the address we came by
-    "-T",
-    *("-o", "BatchMode=yes"),
-    *("-o", "ConnectTimeout=8"),
-    *("-o", "ServerAliveInterval=2"),
-    *("-o", "ServerAliveCountMax=3"),
-)
 
 
 class _Announcement(TypedDict):
@@ -164,12 +155,9 @@ def command_line(host: Host) -> list[str]:
     """The command that starts the agent of `host`."""
     own = [host.python, "-m", "dsv4_tp", "agent", "--port=0"]
     if host.is_local:
-        return [*own, f"--bind={LOOPBACK}"]
+        return command_on(host, [*own, f"--bind={LOOPBACK}"])
     place = [f"--bind={host.address}"] if host.address else []
-    remote = shlex.join([*own, *place, "--detach"])
-    if host.workdir:
-        remote = f"cd {shlex.quote(host.workdir)} && {remote}"
-    return [*_SSH, "--", host.ssh, remote]
+    return command_on(host, [*own, *place, "--detach"])
 
 
 async def _start(host: Host, token: str) -> Agent:
@@ -238,7 +226,7 @@ async def _no_agent(host: Host, process: Process) -> PreflightError:
     assert process.stderr is not None
     lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
     said = lines[-1].strip() if lines else "it said nothing"
-    if await process.wait() == _SSH_FAILED and not host.is_local:
+    if await process.wait() == SSH_FAILED and not host.is_local:
         advice = f"try: ssh -o BatchMode=yes {host.ssh} true"
         return PreflightError(f"{host.name}: cannot be reached by ssh: {said}; {advice}")
     advice = f"try there: {shlex.join([host.python, '-m', 'dsv4_tp', '--version'])}"

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 import dsv4_tp
 from tests.cluster.clusters import FOREVER, decoding
-from tests.cluster.netns import usable
+from tests.cluster.netns import run, usable
 
 pytestmark = [
     pytest.mark.hosts,
@@ -121,3 +123,24 @@ def test_a_host_that_cannot_be_reached_is_refused_in_time(network, launch):
     assert "hostB: cannot be reached by ssh: " in err
     assert time.monotonic() - began_s < 30
     network.wait_empty("hostA")
+
+
+def test_the_doctor_tells_a_cut_data_path_from_a_lost_host(network):
+    run(*network.inside("hostB", "ip", "route", "add", "unreachable", "10.77.0.2"))
+    doctor = [sys.executable, "-m", "dsv4_tp", "doctor", "--hosts", "hostA,hostB", "--json"]
+    done = subprocess.run(
+        network.inside("launch", *doctor), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    failed = {(row["id"], row["host"], row["peer"]): row for row in rows if row["state"] == "fail"}
+    assert set(failed) == {("data", "hostA", "hostB"), ("data", "hostB", "hostA")}
+    # Packets from B go nowhere, and so do B's answers to A.
+    assert ": EHOSTUNREACH after" in failed["data", "hostB", "hostA"]["evidence"]
+    assert ": ETIMEDOUT after" in failed["data", "hostA", "hostB"]["evidence"]
+    states = {(row["id"], row["host"]): row["state"] for row in rows}
+    assert {states[rung, host] for rung in ("ssh", "control") for host in ("hostA", "hostB")} == {
+        "ok"
+    }
+    assert states["ring", ""] == "skipped"
+    network.wait_empty("hostA", "hostB")

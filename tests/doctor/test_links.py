@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsv4_tp.doctor.links import Cable, End, choose_fabric, find_cables
@@ -104,6 +104,7 @@ def cablings(draw: st.DrawFn) -> tuple[str, list[Cable]]:
     return hosts, found
 
 
+@settings(max_examples=50, deadline=None)
 @given(cablings())
 def test_both_cells_of_a_pair_are_the_ends_of_the_same_cables(cabling):
     hosts, found = cabling
