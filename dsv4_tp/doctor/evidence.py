@@ -108,6 +108,7 @@ class Case:
     found: Mapping[str, Found]
     needs: Mapping[str, int] = field(default_factory=dict[str, int])
     here: tuple[str, ...] = ()  # what speaks against the coordinator's port on this machine
+    launched_on_mac: bool = False
     trial: tuple[RankTrial, ...] = ()  # empty: none was made
 
     @property

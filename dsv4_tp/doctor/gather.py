@@ -1,6 +1,7 @@
 """Collects the evidence: asks all hosts at once, and takes whatever they do not answer as such."""
 
 import asyncio
+import platform
 import secrets
 import time
 from collections.abc import (
@@ -25,6 +26,7 @@ from dsv4_tp.errors import DeadlineError
 from dsv4_tp.v1.agent_pb2 import InspectRequest
 
 LOOPBACK = "127.0.0.1"
+_DARWIN = "Darwin"
 _ASK_S = 10.0
 _FACTS_S = 60.0  # samples of a checkpoint's files are read
 _TOOL_S = 40.0
@@ -73,6 +75,7 @@ async def gather(
         found=found,
         needs=needs(devices) if devices else {},
         here=_port_here(config),
+        launched_on_mac=platform.system() == _DARWIN,
     )
 
 
@@ -130,13 +133,13 @@ async def _look(session: Session, config: ClusterConfig, name: str) -> Found:
         if "error" in words:
             return Found(refusal=Refusal(False, words["error"]))
         said = dict[str, str]()
-        for tool in COMMANDS if words["system"] == "Darwin" else ():
+        for tool in COMMANDS if words["system"] == _DARWIN else ():
             answer = await session.ask("tool", patience_s=_TOOL_S, name=tool)
             said |= {} if answer["text"] is None else {tool: answer["text"]}
         clock = min([await _time(session) for _ in range(_LOOKS)], key=lambda c: c.unsure_s)
     except DeadlineError as error:
         return Found(refusal=Refusal(False, str(error)))
-    mac = read_mac(said) if words["system"] == "Darwin" else None
+    mac = read_mac(said) if words["system"] == _DARWIN else None
     return Found(facts=_facts(words), clock=clock, said=said, mac=mac)
 
 

@@ -54,7 +54,8 @@ class Session:
                 said = f"no answer to `{op}` within {patience_s:g} s"
                 raise DeadlineError(f"{self._host.name}: {said}") from error
         if answer is None:
-            raise DeadlineError(f"{self._host.name}: the way there broke during `{op}`")
+            said = (await self._refusal()).words
+            raise DeadlineError(f"{self._host.name}: it broke off during `{op}`: {said}")
         return answer
 
     async def greet(self) -> None:

@@ -26,6 +26,8 @@ OPTIONS = {
     "agent": "--bind --port --state-dir --detach",
     "guard": "",
     "worker": "--socket --progress",
+    "examine": "",
+    "trial": "",
     "coordinator": LAUNCH,
     "launch": LAUNCH,
     "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
@@ -33,31 +35,44 @@ OPTIONS = {
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",
+    "doctor": "--model --hosts -f --file --host --record --json",
+    "hostfile": "",
+    "hostfile import": "source --model",
+    "hostfile export": "--hosts -f --file --rdma",
     "generate": f"--name --address --prompt {SAMPLING} --mtp --json",
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
     "status": "--name --address --json",
     "down": "--name --address",
 }
-HIDDEN = {"agent", "coordinator", "guard", "worker"}
+HIDDEN = {"agent", "coordinator", "examine", "guard", "trial", "worker"}
+
+
+def commands() -> dict[str, click.Command]:
+    """All of them by name, those of a group under both names."""
+    found = dict(cli.commands)
+    for name, command in cli.commands.items():
+        if isinstance(command, click.Group):
+            found |= {f"{name} {own}": sub for own, sub in command.commands.items()}
+    return found
 
 
 def test_the_commands_and_their_options_are_these():
     found = {
         name: " ".join(option for param in command.params for option in param.opts)
-        for name, command in cli.commands.items()
+        for name, command in commands().items()
     }
     assert found == OPTIONS
 
 
 def test_what_a_user_does_not_type_is_hidden():
-    assert {name for name, command in cli.commands.items() if command.hidden} == HIDDEN
+    assert {name for name, command in commands().items() if command.hidden} == HIDDEN
 
 
-def test_everything_is_an_option_but_what_is_inspected():
-    params = [param for command in cli.commands.values() for param in command.params]
+def test_everything_is_an_option_but_what_is_looked_at():
+    params = [param for command in commands().values() for param in command.params]
     options = [param for param in params if isinstance(param, click.Option)]
     assert all(option.help for option in options)
-    assert [p.metavar for p in params if p not in options] == ["DIR"]
+    assert [p.metavar for p in params if p not in options] == ["DIR", "FILE"]
 
 
 @pytest.mark.parametrize(

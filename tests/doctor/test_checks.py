@@ -5,13 +5,20 @@ from dataclasses import replace
 import pytest
 
 from dsv4_tp.config import Ports as PinnedPorts
-from dsv4_tp.doctor.evidence import STRANGER, Clock, Dial, Ports, RankTrial, Refusal
+from dsv4_tp.doctor.evidence import STRANGER, Case, Clock, Dial, Ports, RankTrial, Refusal
 from dsv4_tp.doctor.ladder import Row, State, climb
 from dsv4_tp.doctor.mac import read_mac
 from dsv4_tp.doctor.rungs import LADDER
 from tests.doctor.cases import FACTS, GB, linux, two_macs, with_facts, with_found
 
 OK, WARN, FAIL, SKIPPED = State.OK, State.WARN, State.FAIL, State.SKIPPED
+
+
+TAKEN = Ports(("cannot listen on 10.0.0.2:4001: Address already in use",), (5001,))
+
+
+def pinned(case: Case) -> Case:
+    return replace(case, config=replace(case.config, ports=PinnedPorts(control=7420, data=4000)))
 
 
 def odd(case) -> list[tuple[str, str, State]]:
@@ -108,6 +115,13 @@ def test_ways_that_are_closed_are_told_apart(outcome: str, diagnosis: str, remed
     assert row(case, "ring").evidence == "rests on data"
 
 
+def test_a_launcher_may_be_the_one_that_is_kept_from_the_network():
+    case = with_found(two_macs(), "mac-b", control=dial("EHOSTUNREACH"))
+    assert row(case, "control", "mac-b").remedy == "ip -4 route get 10.0.0.2"
+    case = replace(case, launched_on_mac=True)
+    assert row(case, "control", "mac-b").remedy.startswith("on this machine: open 'x-app")
+
+
 def test_on_linux_no_route_is_no_privacy():
     case = with_found(linux(two_macs()), "mac-a", paths={"mac-b": dial("EHOSTUNREACH")})
     assert row(case, "data", "mac-a").remedy == "ip -4 route get 10.0.0.2"
@@ -178,9 +192,7 @@ def test_an_address_that_is_not_the_hosts():
 
 
 def test_pinned_ports_that_are_taken():
-    taken = Ports(("cannot listen on 10.0.0.2:4001: Address already in use",), (5001,))
-    case = with_found(two_macs(), "mac-b", ports=taken)
-    case = replace(case, config=replace(case.config, ports=PinnedPorts(control=7420, data=4000)))
+    case = pinned(with_found(two_macs(), "mac-b", ports=TAKEN))
     assert odd(case) == [("ports", "mac-b", FAIL), ("ring", "", SKIPPED)]
     assert row(case, "ports", "mac-b").remedy == "lsof -nP -iTCP:4001 -sTCP:LISTEN"
     here = replace(case, here=("cannot listen on 127.0.0.1:7420: Address already in use",))
@@ -188,8 +200,12 @@ def test_pinned_ports_that_are_taken():
 
 
 def test_beside_a_running_cluster_no_ring_is_tried():
-    case = with_facts(two_macs("stranded-memory"), "mac-b", ranks=(71,))
-    assert odd(case) == [("memory", "mac-b", WARN), ("ring", "", SKIPPED)]
+    case = with_facts(two_macs("stranded-memory"), "mac-b", ranks=(71,), free_bytes=GB)
+    case = with_found(case, "mac-b", ports=TAKEN)
+    case = replace(pinned(case), here=("cannot listen on 127.0.0.1:7420",))
+    # What the cluster itself holds is no fault.
+    skipped = [("memory", "mac-b"), ("ports", "mac-b"), ("ring", "")]
+    assert odd(case) == [(*place, SKIPPED) for place in skipped]
     assert row(case, "ring").evidence == "a cluster runs: pid 71 on mac-b"
 
 

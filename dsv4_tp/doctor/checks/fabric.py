@@ -161,7 +161,8 @@ def _devices(mac: Mac, name: str, case: Case) -> Iterator[Verdict]:
         elif not device.ipv4:
             seen = f"{device.name}: {device.state}, no IPv4-mapped GID"
             diagnosis = "the port has no IPv4 address; JACCL would fail with errno 22"
-            remedy = f"sudo ifconfig {interface} inet 169.254.0.1 netmask 255.255.0.0 alias"
+            own = f"169.254.10.{case.hosts.index(name) + 1}"
+            remedy = f"sudo ifconfig {interface} inet {own} netmask 255.255.0.0 alias"
             yield Verdict(State.WARN, seen, f"{diagnosis}; {_RING_DOES}", remedy)
         else:
             yield Verdict(State.OK, f"{device.name}: {device.state}, {', '.join(device.ipv4)}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from dsv4_tp import __version__
 from dsv4_tp.doctor.evidence import Case, Facts
-from dsv4_tp.doctor.ladder import State, Verdict
+from dsv4_tp.doctor.ladder import State, Verdict, skip
 from dsv4_tp.doctor.parse.system import WIRED_LIMIT
 
 _GB = 1e9
@@ -25,7 +25,7 @@ def config(case: Case, _: str) -> Iterator[Verdict]:
     wanted = case.config
     ranks = "1 rank" if len(wanted.ranks) == 1 else f"{len(wanted.ranks)} ranks"
     seen = f"{ranks} on {', '.join(case.hosts)}; model {wanted.model.path}"
-    if case.here:
+    if case.here and not case.running:
         found = f"lsof -nP -iTCP:{wanted.ports.control} -sTCP:LISTEN"
         diagnosis = "another program has the port of the coordinator"
         yield Verdict(State.FAIL, "; ".join(case.here), diagnosis, found)
@@ -120,9 +120,7 @@ def memory(case: Case, name: str) -> Iterator[Verdict]:
     seen = f"{_gb(facts.free_bytes)} GB free of {_gb(facts.memory_bytes)}"
     seen += f", {_gb(need)} needed" if need is not None else ""
     if facts.ranks:
-        pids = ", ".join(map(str, facts.ranks))
-        diagnosis = "ranks of a running cluster hold memory here"
-        yield Verdict(State.WARN, f"{seen}; ranks run: pid {pids}", diagnosis, "dsv4-tp down")
+        yield skip(f"{seen}; ranks run: pid {', '.join(map(str, facts.ranks))}")
     elif need is not None and need > facts.free_bytes:
         seen += f"; most is held by {facts.largest}, {_gb(facts.largest_bytes)} GB"
         diagnosis = "the ranks of this host do not fit"

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 
 from dsv4_tp.doctor.evidence import REACHED, STRANGER, Case, Dial
-from dsv4_tp.doctor.ladder import State, Verdict
+from dsv4_tp.doctor.ladder import State, Verdict, skip
 
 _NO_ROUTE = {errno.errorcode[number] for number in (errno.EHOSTUNREACH, errno.ENETUNREACH)}
 _DROPPED = errno.errorcode[errno.ETIMEDOUT]
@@ -30,6 +30,8 @@ def ports(case: Case, name: str) -> Iterator[Verdict]:
     assert found is not None
     if pinned is None:
         yield Verdict(State.OK, "free ones are taken")
+    elif found.problems and case.running:
+        yield skip("the cluster that runs has them")
     elif found.problems:
         own = ",".join(str(pinned + rank) for rank in case.config.ranks_on(case.host(name)))
         diagnosis = "another program has a port of the ranks, maybe an earlier launch"
@@ -68,7 +70,10 @@ def _explained(case: Case, found: Dial, source: str, target: str) -> tuple[str, 
     if found.outcome == _DROPPED:
         return _dropped(case, target)
     if found.outcome in _NO_ROUTE:
-        return _no_route(case, source, ip)
+        from_mac = source in case.macs if source else case.launched_on_mac
+        if from_mac:
+            return _kept_local(source or "this machine", ip)
+        return "there is no way to that address", f"ip -4 route get {ip}"
     if found.outcome == _REFUSED:
         diagnosis = f"{target} listens, yet {ip} refuses: another machine has that address, or a"
         return f"{diagnosis} firewall answers for it", f"arp -n {ip}"
@@ -84,11 +89,9 @@ def _dropped(case: Case, target: str) -> tuple[str, str]:
     return diagnosis, f"on {target}: sudo nft list ruleset; ip -4 route"
 
 
-def _no_route(case: Case, source: str, ip: str) -> tuple[str, str]:
-    if source in case.macs:
-        diagnosis = (
-            "macOS keeps this Python from the local network, if `nc -z` gets there: "
-            "allow the program that started it, then start that anew"
-        )
-        return diagnosis, f"on {source}: open '{_LOCAL_NETWORK}'"
-    return "there is no way to that address", f"ip -4 route get {ip}"
+def _kept_local(source: str, ip: str) -> tuple[str, str]:
+    diagnosis = (
+        f"macOS keeps this Python from the local network, if `nc -z {ip} 22` gets there: "
+        "allow the program that started it, then start that anew"
+    )
+    return diagnosis, f"on {source}: open '{_LOCAL_NETWORK}'"
