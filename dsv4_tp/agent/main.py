@@ -1,7 +1,8 @@
 """The agent's process: start, announce, serve, stop.
 
-The secret comes as the first line of stdin. When the agent serves, it writes one line of JSON
-to stdout, {"port", "pid", "address", "launcher"}, and logs to a file in its directory.
+Who it is comes as the first line of stdin, for its key is a secret. When the agent serves, it
+writes one line of JSON to stdout, {"port", "pid", "address", "launcher"}, and logs to a file in
+its directory.
 `address` is where this host was reached by ssh, `launcher` from where; null without ssh.
 """
 
@@ -20,15 +21,15 @@ from dsv4_tp.agent.guard import Guard
 from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.config.environment import ssh_addresses
-from dsv4_tp.errors import DeadlineError, PreflightError
+from dsv4_tp.errors import DeadlineError
+from dsv4_tp.rpc.auth import Identity, read_identity
 from dsv4_tp.rpc.health import Health
-from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.rpc.server import LOOPBACK, agent_server
 from dsv4_tp.v1.agent_pb2_grpc import add_AgentServiceServicer_to_server
 
 WORKER_ARGV = (sys.executable, "-m", "dsv4_tp", "worker")
 _ANNOUNCE_S = 20.0
 _GRACE_S = 1.0  # for answers on their way when the agent ends
-_LOOPBACK = "127.0.0.1"
 
 
 def run(
@@ -49,16 +50,15 @@ def run(
         worker_argv: the command of a rank's process.
 
     Raises:
-        PreflightError: it cannot listen there, or no secret came.
+        PreflightError: it cannot listen there, or was not told who it is.
         DeadlineError: the detached agent did not serve in time.
     """
-    token = sys.stdin.readline().strip()
-    if not token:
-        raise PreflightError("an agent is started by `dsv4-tp launch`, with a secret on stdin")
+    line = sys.stdin.readline()
+    identity = read_identity(line)
     if detach:
-        _detach(token, _options(bind_host, port, state_dir))
+        _detach(line, _options(bind_host, port, state_dir))
         return
-    asyncio.run(_serve(token, bind_host, port, state_dir, worker_argv))
+    asyncio.run(_serve(identity, bind_host, port, state_dir, worker_argv))
 
 
 def _options(bind_host: str | None, port: int, state_dir: Path | None) -> list[str]:
@@ -66,7 +66,7 @@ def _options(bind_host: str | None, port: int, state_dir: Path | None) -> list[s
     return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
-def _detach(token: str, options: Sequence[str]) -> None:
+def _detach(line: str, options: Sequence[str]) -> None:
     """Start the same agent without --detach; pass on its announcement, or its failure."""
     agent = subprocess.Popen(
         [sys.executable, "-m", "dsv4_tp", "agent", *options],
@@ -78,7 +78,7 @@ def _detach(token: str, options: Sequence[str]) -> None:
     assert agent.stdin is not None
     assert agent.stdout is not None
     with agent.stdin as pipe:
-        pipe.write(f"{token}\n")
+        pipe.write(line)
     if not select.select([agent.stdout], [], [], _ANNOUNCE_S)[0]:
         agent.kill()
         raise DeadlineError(f"the agent did not serve within {_ANNOUNCE_S:g} s")
@@ -89,12 +89,15 @@ def _detach(token: str, options: Sequence[str]) -> None:
 
 
 async def _serve(
-    token: str, bind_host: str | None, port: int, state_dir: Path | None, worker_argv: Sequence[str]
+    identity: Identity,
+    bind_host: str | None,
+    port: int,
+    state_dir: Path | None,
+    worker_argv: Sequence[str],
 ) -> None:
     """Serve until the supervisor has left."""
     address, launcher = ssh_addresses() or (None, None)
-    server = make_server(token=token)
-    port = bind(server, bind_host or address or _LOOPBACK, port)
+    server, port = agent_server(identity, bind_host or address or LOOPBACK, port)
     folder = state_dir or Path(tempfile.mkdtemp(prefix="dsv4-tp-"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     guard = Guard(folder)

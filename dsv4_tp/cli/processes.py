@@ -13,7 +13,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--state-dir", type=_PATH, help="A directory of its own, removed at the end.")
 @click.option("--detach", is_flag=True, help="Return when it serves.")
 def agent(*, bind: str | None, port: int, state_dir: Path | None, detach: bool) -> None:
-    """Be the agent of this host; a launch starts it, with a secret on stdin."""
+    """Be the agent of this host; a launch starts it, and tells it by stdin who it is."""
     from dsv4_tp.agent.main import run
 
     run(bind_host=bind, port=port, state_dir=state_dir, detach=detach)

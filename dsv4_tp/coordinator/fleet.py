@@ -23,7 +23,7 @@ class Fleet:
         self._setup = setup
         self._epoch = epoch
         self._links = [
-            Link(agent, token=setup.token, timeouts=setup.timeouts, hear=hear)
+            Link(agent, identity=setup.identity, timeouts=setup.timeouts, hear=hear)
             for agent in setup.agents
         ]
 

@@ -11,8 +11,8 @@ from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.setup import AgentSetup
 from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.log import log
-from dsv4_tp.rpc.auth import bearer
-from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.auth import Identity
+from dsv4_tp.rpc.channel import open_agent_channel
 from dsv4_tp.rpc.convert import loss_from_proto, report_from_proto
 from dsv4_tp.rpc.convert_events import event_from_proto
 from dsv4_tp.rpc.status import calling
@@ -28,13 +28,14 @@ Hear = Callable[[events.Event], None]
 class Link:
     """One agent. `run` lives as long as the session; what the agent says goes to `hear`."""
 
-    def __init__(self, agent: AgentSetup, *, token: str, timeouts: Timeouts, hear: Hear) -> None:
+    def __init__(
+        self, agent: AgentSetup, *, identity: Identity, timeouts: Timeouts, hear: Hear
+    ) -> None:
         self._agent = agent
         self._timeouts = timeouts
-        self._token = token
         self._hear = hear
         self._orders: asyncio.Queue[pb.SessionRequest] = asyncio.Queue()
-        self._channel = open_channel(agent.address)
+        self._channel = open_agent_channel(agent.address, agent.host, identity)
         self._stub = AgentServiceStub(self._channel)
 
     def order(self, request: pb.SessionRequest) -> None:
@@ -45,9 +46,7 @@ class Link:
         """Hold the session until either side ends it, then say that the host is lost."""
         try:
             with calling("its session"):
-                metadata = bearer(self._token)
-                session = self._stub.Session(self._requests(generation), metadata=metadata)
-                async for response in session:
+                async for response in self._stub.Session(self._requests(generation)):
                     self._pass_on(response)
             cause = "its agent has ended"
         except Dsv4Error as error:
@@ -56,7 +55,7 @@ class Link:
 
     async def shut_down(self) -> None:
         """End the agent."""
-        await end_agent(self._channel, token=self._token, host=self._agent.host)
+        await end_agent(self._channel, host=self._agent.host)
 
     async def close(self) -> None:
         """Leave the agent alone."""
@@ -78,12 +77,12 @@ class Link:
             self._hear(event)
 
 
-async def end_agent(channel: grpc.aio.Channel, *, token: str, host: str) -> None:
+async def end_agent(channel: grpc.aio.Channel, *, host: str) -> None:
     """End an agent and wait until it is gone; one that does not answer ends by its fence."""
     try:
         with calling(f"the agent on {host}"):
             stub = AgentServiceStub(channel)
-            await stub.Shutdown(pb.ShutdownRequest(), timeout=_SHUTDOWN_S, metadata=bearer(token))
+            await stub.Shutdown(pb.ShutdownRequest(), timeout=_SHUTDOWN_S)
         await asyncio.wait_for(_disconnected(channel), _EXIT_S)
     except (Dsv4Error, TimeoutError) as error:
         log("agent-not-ended", host=host, error=error)

@@ -6,6 +6,7 @@ from pathlib import Path
 from dsv4_tp.config import Timeouts
 from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.rpc.auth import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Setup:
 
     name: str
     agents: tuple[AgentSetup, ...]
-    token: str  # of the agents
+    identity: Identity  # of the coordinator, before its agents
     spec: ModelSpec
     model_path: Path  # here: tokenizer and defaults
     dtype: DType

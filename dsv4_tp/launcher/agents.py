@@ -1,7 +1,7 @@
 """Agents: started by ssh or as a plain process, inspected, and ended if nobody else did it.
 
 A remote agent detaches itself, so that no ssh stays open for it; one on this machine is our
-child. Either way the secret goes over stdin.
+child. Either way it hears over stdin who it is.
 """
 
 import asyncio
@@ -19,8 +19,10 @@ from dsv4_tp.config import Host
 from dsv4_tp.config.remote import SSH_FAILED, command_on
 from dsv4_tp.coordinator.link import end_agent
 from dsv4_tp.errors import Dsv4Error, PreflightError
-from dsv4_tp.rpc.auth import bearer
-from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.launcher.authority import Authority
+from dsv4_tp.rpc.auth import Identity, written
+from dsv4_tp.rpc.channel import open_agent_channel
+from dsv4_tp.rpc.server import LOOPBACK
 from dsv4_tp.rpc.status import calling, error_of
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-LOOPBACK = "127.0.0.1"
 _START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
 _INSPECT_S = 15.0
 _ALIVE_S = 5.0  # between two signs of life; an agent does without for 30 s
@@ -54,30 +55,29 @@ class Agent:
     address: str  # HOST:PORT of its service
     data_ip: str | None  # where its ranks listen; None: this machine, wherever others reach it
     launcher_ip: str | None  # where this host reaches us; None on this machine
-    token: str
+    identity: Identity  # ours, when we call it
     process: Process | None  # our child; None: not on this machine
 
     async def inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
         """The facts of its host; PreflightError if it does not answer."""
         try:
             with calling(f"the agent on {self.host.name}"):
-                async with open_channel(self.address) as channel:
-                    return await AgentServiceStub(channel).Inspect(
-                        request, timeout=_INSPECT_S, metadata=bearer(self.token)
-                    )
+                async with self._channel() as channel:
+                    stub = AgentServiceStub(channel)
+                    return await stub.Inspect(request, timeout=_INSPECT_S)
         except Dsv4Error as error:
             advice = f"does a firewall close {self.address}?"
             raise PreflightError(f"{error}; {advice}") from error
 
     @asynccontextmanager
     async def service(self) -> "AsyncGenerator[AgentServiceAsyncStub]":
-        """Calls to it within the block; each needs `bearer(token)` as its metadata.
+        """Calls to it within the block.
 
         Raises:
             PreflightError: a call fails; names the host.
         """
         try:
-            async with open_channel(self.address) as channel:
+            async with self._channel() as channel:
                 yield AgentServiceStub(channel)
         except grpc.aio.AioRpcError as error:
             said = error_of(error, "its agent")
@@ -85,8 +85,8 @@ class Agent:
 
     async def end(self) -> None:
         """End it and what it started; one that does not answer ends by its fence."""
-        async with open_channel(self.address) as channel:
-            await end_agent(channel, token=self.token, host=self.host.name)
+        async with self._channel() as channel:
+            await end_agent(channel, host=self.host.name)
         await self.reap()
 
     async def reap(self) -> None:
@@ -94,8 +94,11 @@ class Agent:
         if self.process is not None:
             await _end_process(self.process)
 
+    def _channel(self) -> grpc.aio.Channel:
+        return open_agent_channel(self.address, self.host.name, self.identity)
 
-async def start_agents(hosts: Iterable[Host], token: str) -> list[Agent]:
+
+async def start_agents(hosts: Iterable[Host], authority: Authority) -> list[Agent]:
     """Start an agent on every host at once; on failure all are ended.
 
     One that was only about to start on another host when we were interrupted ends by itself.
@@ -103,7 +106,7 @@ async def start_agents(hosts: Iterable[Host], token: str) -> list[Agent]:
     Raises:
         PreflightError: one could not be started; names the host and what to try.
     """
-    starts = [asyncio.create_task(_start(host, token)) for host in hosts]
+    starts = [asyncio.create_task(_start(host, authority)) for host in hosts]
     try:
         # All of them, since one that is just starting could not be told to end.
         await asyncio.wait(starts)
@@ -160,10 +163,10 @@ def command_line(host: Host) -> list[str]:
     return command_on(host, [*own, *place, "--detach"])
 
 
-async def _start(host: Host, token: str) -> Agent:
+async def _start(host: Host, authority: Authority) -> Agent:
     process = await _spawn(host)
     try:
-        words = await asyncio.wait_for(_introduce(host, process, token), _START_S)
+        words = await asyncio.wait_for(_introduce(host, process, authority), _START_S)
     except TimeoutError as error:
         await _end_process(process)
         raise PreflightError(f"{host.name}: no agent there within {_START_S:g} s") from error
@@ -178,7 +181,7 @@ async def _start(host: Host, token: str) -> Agent:
         address=f"{LOOPBACK if host.is_local else ip}:{words['port']}",
         data_ip=host.address if host.is_local else ip,
         launcher_ip=None if host.is_local else words["launcher"],
-        token=token,
+        identity=authority.coordinator(),
         process=process if host.is_local else None,
     )
 
@@ -204,12 +207,12 @@ async def _spawn(host: Host) -> Process:
         raise PreflightError(f"{host.name}: {error.filename}: {error.strerror}") from error
 
 
-async def _introduce(host: Host, process: Process, token: str) -> _Announcement:
-    """Give the agent its secret and wait until it serves."""
+async def _introduce(host: Host, process: Process, authority: Authority) -> _Announcement:
+    """Tell the agent who it is and wait until it serves."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(ConnectionError):  # it has ended; its stderr says why
-        process.stdin.write(f"{token}\n".encode())
+        process.stdin.write(f"{written(authority.agent(host.name))}\n".encode())
         await process.stdin.drain()
         process.stdin.close()
     for _ in range(_MOST_LINES):

@@ -14,7 +14,8 @@ from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.setup import AgentSetup, Setup
 from dsv4_tp.core import DType
-from dsv4_tp.launcher.agents import LOOPBACK, Agent, end_agents, start_agents
+from dsv4_tp.launcher.agents import Agent, end_agents, start_agents
+from dsv4_tp.launcher.authority import authority_of
 from dsv4_tp.launcher.preflight import (
     check_hosts,
     data_ips,
@@ -28,9 +29,9 @@ from dsv4_tp.launcher.verify import verify_hosts
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan import Plan, Replan, Room, make_plan, with_context_that_fits
-from dsv4_tp.rpc.auth import new_token
+from dsv4_tp.rpc.auth import Identity
 from dsv4_tp.rpc.registry import registered
-from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.rpc.server import LOOPBACK, local_server
 
 _T = TypeVar("_T")
 Reap = Callable[[], Awaitable[None]]
@@ -70,8 +71,8 @@ class _Launch:
         self._catch_signals()
         self._replan(None)(self._config.weights)
         prompts = Prompts(self._model_dir, self._spec)
-        server = make_server(token=None)
-        address = f"{LOOPBACK}:{bind(server, LOOPBACK, self._config.ports.control or 0)}"
+        server, port = local_server(self._config.ports.control or 0)
+        address = f"{LOOPBACK}:{port}"
         with registered(state_dir(), name=self._config.name, address=address) as entry:
             async with (
                 self._agents(entry.name) as (setup, reap),
@@ -83,10 +84,10 @@ class _Launch:
     @asynccontextmanager
     async def _agents(self, name: str) -> AsyncGenerator[tuple[Setup, Reap]]:
         """Agents on all hosts, found fit. The coordinator ends them; `reap` waits for that."""
-        token = new_token()
-        agents = await start_agents(self._config.hosts, token)
+        authority = authority_of(state_dir(), name)
+        agents = await start_agents(self._config.hosts, authority)
         try:
-            setup = await self._prepare(agents, name, token)
+            setup = await self._prepare(agents, name, authority.coordinator())
         except BaseException:
             await end_agents(agents)
             raise
@@ -99,7 +100,7 @@ class _Launch:
         finally:
             await reap()
 
-    async def _prepare(self, agents: Sequence[Agent], name: str, token: str) -> Setup:
+    async def _prepare(self, agents: Sequence[Agent], name: str, identity: Identity) -> Setup:
         """Preflight, and what it settles: dtype, ports, the plan in bytes."""
         config = self._config
         facts = await inspect_hosts(agents, config)
@@ -111,7 +112,7 @@ class _Launch:
         return Setup(
             name=name,
             agents=tuple(self._agent_setup(agent) for agent in agents),
-            token=token,
+            identity=identity,
             spec=self._spec,
             model_path=self._model_dir,
             dtype=dtype,

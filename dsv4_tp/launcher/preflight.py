@@ -8,9 +8,10 @@ from dsv4_tp.config import ClusterConfig, Host
 from dsv4_tp.config.precision import settle_dtype
 from dsv4_tp.core import DType
 from dsv4_tp.errors import PreflightError
-from dsv4_tp.launcher.agents import LOOPBACK, Agent
+from dsv4_tp.launcher.agents import Agent
 from dsv4_tp.launcher.verify import Copy, differences
 from dsv4_tp.plan import Plan, Replan, Room, misfits
+from dsv4_tp.rpc.server import LOOPBACK
 from dsv4_tp.v1 import agent_pb2 as pb
 
 Facts = Mapping[str, pb.InspectResponse]  # by the host's name

@@ -13,9 +13,9 @@ import grpc
 from dsv4_tp.config import ClusterConfig
 from dsv4_tp.errors import DeadlineError, Dsv4Error, PreflightError
 from dsv4_tp.launcher.agents import Agent, end_agents, kept_alive, on_all, start_agents
+from dsv4_tp.launcher.authority import new_authority
 from dsv4_tp.launcher.cargo import Cargo, Parcel
 from dsv4_tp.launcher.preflight import version_problems
-from dsv4_tp.rpc.auth import bearer, new_token
 from dsv4_tp.v1 import agent_pb2 as pb
 
 _STILL_S = 30.0  # that a host takes no byte
@@ -61,7 +61,7 @@ async def _push(config: ClusterConfig, cargo: Cargo, out: Path, tell: Tell) -> d
     assert main is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, main.cancel)
-    agents = await start_agents(config.hosts, new_token())
+    agents = await start_agents(config.hosts, new_authority("push"))
 
     async def send(agent: Agent) -> Sent:
         return await _Delivery(agent, cargo, config.ranks_on(agent.host), out, tell).run()
@@ -98,7 +98,7 @@ class _Delivery:
         """Send what is missing there; see `push` for what it raises."""
         began_s = time.monotonic()
         async with self._agent.service() as stub:
-            call = stub.Receive(metadata=bearer(self._agent.token))
+            call = stub.Receive()
             await self._say(call, pb.ReceiveRequest(begin=self._head()))
             parcels = self._cargo.of(self._ranks)
             answer = await self._within(_STORE_S, self._hear(call))

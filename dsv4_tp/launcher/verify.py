@@ -10,7 +10,6 @@ from dsv4_tp.core import Part
 from dsv4_tp.errors import DeadlineError, PreflightError
 from dsv4_tp.launcher.agents import Agent, kept_alive, on_all
 from dsv4_tp.layouts.wording import some
-from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.convert import part_to_proto
 from dsv4_tp.v1 import agent_pb2 as pb
 
@@ -94,7 +93,7 @@ def _question(host: Host, config: ClusterConfig, parts: Sequence[Part]) -> pb.Ve
 async def _copy_of(agent: Agent, request: pb.VerifyRequest, progress: "_Progress") -> Copy:
     digests: dict[str, bytes] = {}
     async with agent.service() as stub:
-        answers = aiter(stub.Verify(request, metadata=bearer(agent.token)))
+        answers = aiter(stub.Verify(request))
         while response := await _next(answers, agent.host.name):
             progress.note(agent.host.name, response.done_bytes, response.total_bytes)
             digests = {file.name: file.sha256 for file in response.files}

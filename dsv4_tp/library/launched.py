@@ -14,7 +14,7 @@ from dsv4_tp import errors
 from dsv4_tp.client import Client
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.errors import DeadlineError, Dsv4Error
-from dsv4_tp.rpc.registry import running
+from dsv4_tp.rpc.registry import authority_file, running
 
 _LOOK_S = 0.1
 _DRAIN_S = 90.0  # for texts that are being made, and then for every process to end
@@ -58,6 +58,7 @@ def launch(
                 yield client
         finally:
             _stop(child)
+            authority_file(state_dir(), name).unlink(missing_ok=True)  # of a name never used again
 
 
 def _address(child: subprocess.Popen[bytes], told: IO[str], name: str, within_s: float) -> str:

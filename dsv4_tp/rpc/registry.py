@@ -2,6 +2,7 @@
 
 One file `NAME.json` for each in the state directory, for its user only, whole from the moment it
 is there. A file whose process is gone, such as after a kill -9, counts as none and is written over.
+Beside it lies `NAME.pem`, the cluster's authority, which stays for the next launch of that name.
 """
 
 import fcntl
@@ -46,6 +47,11 @@ def running(folder: Path) -> tuple[Entry, ...]:
     """The clusters that run on this machine, by name; `folder` is the state directory."""
     entries = [entry for file in folder.glob("*.json") if (entry := _read(file))]
     return tuple(sorted((e for e in entries if e.is_running), key=lambda entry: entry.name))
+
+
+def authority_file(folder: Path, name: str) -> Path:
+    """Where the secret key of the cluster's authority lies, if there has been such a cluster."""
+    return folder / f"{name}.pem"
 
 
 @contextmanager

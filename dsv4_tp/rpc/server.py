@@ -1,6 +1,6 @@
-"""Servers whose own services end with our errors, and want a token if there is one.
+"""Servers whose own services end with our errors: in plain text on this machine, or an agent's.
 
-Owns the interceptor and the way a port is bound; it knows no service. Health is open to all.
+Owns the interceptor and the way a port is bound; it knows no service.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,22 +9,24 @@ from typing import Any, TypeAlias
 import grpc
 
 from dsv4_tp.errors import Dsv4Error, PreflightError
-from dsv4_tp.rpc.auth import Context, authenticate
+from dsv4_tp.rpc.auth import Context, Identity, admit_coordinator, server_credentials
 from dsv4_tp.rpc.channel import SERVER_OPTIONS
 from dsv4_tp.rpc.status import abort
 
+LOOPBACK = "127.0.0.1"
 _OWN_SERVICES = "/dsv4_tp."
 
 # A handler is generic in messages that only its service knows, and only for type checkers.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+Admit: TypeAlias = "Callable[[Context], Awaitable[None]]"
 
 
 class _Guard(grpc.aio.ServerInterceptor):
-    """Checks the token before each call of our own services and maps what it raises."""
+    """Sees who calls before each call of our own services, and maps what it raises."""
 
-    def __init__(self, token: str | None) -> None:
-        self._token = token
+    def __init__(self, admit: Admit) -> None:
+        self._admit = admit
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -38,14 +40,10 @@ class _Guard(grpc.aio.ServerInterceptor):
         outer = self._stream(inner) if handler.response_streaming else self._unary(inner)
         return make(outer, handler.request_deserializer, handler.response_serializer)
 
-    async def _check(self, context: Context) -> None:
-        if self._token is not None:
-            await authenticate(context, self._token)
-
     def _unary(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         async def call(request: Any, context: Context) -> Any:
             try:
-                await self._check(context)
+                await self._admit(context)
                 return await inner(request, context)
             except Dsv4Error as error:
                 await abort(context, error)
@@ -55,7 +53,7 @@ class _Guard(grpc.aio.ServerInterceptor):
     def _stream(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                await self._check(context)
+                await self._admit(context)
                 async for response in inner(request, context):
                     yield response
             except Dsv4Error as error:
@@ -64,15 +62,44 @@ class _Guard(grpc.aio.ServerInterceptor):
         return call
 
 
-def make_server(*, token: str | None) -> grpc.aio.Server:
-    """A server; the caller adds services, binds and starts it. None: no token is asked for."""
-    return grpc.aio.server(interceptors=(_Guard(token),), options=SERVER_OPTIONS)
+def local_server(port: int = 0) -> tuple[grpc.aio.Server, int]:
+    """A server in plain text for clients on this machine only, and its port.
+
+    The caller adds services and starts it.
+
+    Raises:
+        PreflightError: the port is in use.
+    """
+    server = _server(_anybody)
+    return server, _bound(LOOPBACK, port, server.add_insecure_port)
 
 
-def bind(server: grpc.aio.Server, host: str, port: int) -> int:
-    """Bind the server; the port it got, also when `port` is 0. PreflightError if it is in use."""
+def agent_server(identity: Identity, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+    """A server for the coordinator of the same cluster only, and its port.
+
+    Whoever shows no certificate of the cluster does not get as far as a call. The caller adds
+    services and starts it.
+
+    Raises:
+        PreflightError: the port is in use, or the address not ours.
+    """
+    server = _server(admit_coordinator)
+    credentials = server_credentials(identity)
+    return server, _bound(host, port, lambda place: server.add_secure_port(place, credentials))
+
+
+def _server(admit: Admit) -> grpc.aio.Server:
+    return grpc.aio.server(interceptors=(_Guard(admit),), options=SERVER_OPTIONS)
+
+
+async def _anybody(_: Context) -> None:
+    """Who can reach the loopback address may call."""
+
+
+def _bound(host: str, port: int, add: Callable[[str], int]) -> int:
+    """The port it got, also when `port` is 0."""
     try:
-        return server.add_insecure_port(f"{host}:{port}")
+        return add(f"{host}:{port}")
     except RuntimeError as error:
         message = f"cannot listen on {host}:{port}: the port is in use or the address not ours"
         raise PreflightError(message) from error

@@ -13,7 +13,7 @@ from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.rpc.channel import open_channel
-from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.rpc.server import local_server
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub, add_AgentServiceServicer_to_server
@@ -26,9 +26,8 @@ async def agent(folder, worker_argv=(sys.executable, "-c", "import time; time.sl
     guard = Guard(folder / "agent")
     (folder / "agent").mkdir()
     supervisor = Supervisor(worker_argv=worker_argv, folder=folder / "agent", guard=guard)
-    server = make_server(token=None)
+    server, port = local_server()
     add_AgentServiceServicer_to_server(AgentService(supervisor), server)
-    port = bind(server, "127.0.0.1", 0)
     await server.start()
     running = asyncio.create_task(supervisor.run())
     try:

@@ -11,7 +11,7 @@ import pytest
 from dsv4_tp.client import Ask, Client
 from dsv4_tp.core import FinishReason
 from dsv4_tp.errors import ConfigError, Dsv4Error, RequestError
-from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.rpc.server import local_server
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer, add_ClusterServiceServicer_to_server
@@ -56,9 +56,8 @@ def client(service: Endless) -> Generator[Client]:
     loop, addresses = asyncio.new_event_loop(), asyncio.Queue()
 
     async def serve() -> None:
-        server = make_server(token=None)
+        server, port = local_server()
         add_ClusterServiceServicer_to_server(service, server)
-        port = bind(server, "127.0.0.1", 0)
         await server.start()
         addresses.put_nowait((f"127.0.0.1:{port}", server))
 

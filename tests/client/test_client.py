@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import grpc
 import pytest
 
 from dsv4_tp.client import Ask, AsyncClient, ClusterStatus, Finish, Logprob, Piece, Stats, Totals
 from dsv4_tp.core import FinishReason, RankReport, ScoreEvent, ScoreRequest, Work
 from dsv4_tp.errors import BusyError, Dsv4Error, RankFailure, RequestError
-from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.rpc.server import local_server
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer, add_ClusterServiceServicer_to_server
@@ -53,9 +52,8 @@ class Scripted(ClusterServiceServicer):
 
 def with_client(service: Scripted, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     async def run() -> T:
-        server: grpc.aio.Server = make_server(token=None)
+        server, port = local_server()
         add_ClusterServiceServicer_to_server(service, server)
-        port = bind(server, "127.0.0.1", 0)
         await server.start()
         try:
             async with AsyncClient(f"127.0.0.1:{port}") as client:

@@ -4,6 +4,7 @@ Needs root and nothing else; no packet leaves the namespaces. Every host has its
 ports and one disk; other files are shared. Names carry our pid, so that test runs do not meet.
 """
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ class Network:
         self.folder = folder
         self.prefix = f"dsv{os.getpid()}"
         self.hosts = hosts
+        self.places = ["launch", *hosts]
         self.daemons = {}
         self.disk = folder / "disk"  # a disk of its own on each host
 
@@ -50,8 +52,8 @@ class Network:
         try:
             self._keys()
             self.disk.mkdir()
-            for number, name in enumerate(["launch", *self.hosts]):
-                self._namespace(name, f"10.77.0.{number + 1}")
+            for name in self.places:
+                self._namespace(name)
             for name in self.hosts:
                 self._sshd(name)
         except BaseException:
@@ -60,19 +62,27 @@ class Network:
         return self
 
     def __exit__(self, *_):
-        for name in ["launch", *self.hosts]:
+        for name in self.places:
             for process in self.processes(name):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         for daemon in self.daemons.values():
             daemon.kill()
             daemon.wait()
-        for name in ["launch", *self.hosts]:
+        for name in self.places:
             subprocess.run(["ip", "netns", "del", self.name(name)], check=False)
             subprocess.run(["rm", "-rf", f"/etc/netns/{self.name(name)}"], check=True)
 
     def name(self, host):
         return f"{self.prefix}{host}"
+
+    def address(self, host):
+        return f"10.77.0.{self.places.index(host) + 1}"
+
+    def invite(self, stranger):
+        """One more machine on the same network, which is no host of the cluster."""
+        self.places.append(stranger)
+        self._namespace(stranger)
 
     def inside(self, host, *command):
         return ["ip", "netns", "exec", self.name(host), *map(str, command)]
@@ -133,7 +143,7 @@ class Network:
         names = ",".join(self.hosts)
         (self.folder / "known_hosts").write_text(f"{names} {public}")
 
-    def _namespace(self, host, address):
+    def _namespace(self, host):
         name = self.name(host)
         run("ip", "netns", "add", name)
         run("ip", "-n", name, "link", "set", "lo", "up")
@@ -145,13 +155,13 @@ class Network:
             pair = ["link", "add", end, "type", "veth", "peer", "name", "eth0", "netns", name]
             run("ip", "-n", self.name("launch"), *pair)
             run("ip", "-n", self.name("launch"), "link", "set", end, "master", "eth0", "up")
-        run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+        run("ip", "-n", name, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
         run("ip", "-n", name, "link", "set", "eth0", "up")
         self._etc(host, Path("/etc/netns") / name)
 
     def _etc(self, host, etc):
         (etc / "ssh").mkdir(parents=True)
-        lines = [f"10.77.0.{number + 2} {host}" for number, host in enumerate(self.hosts)]
+        lines = [f"{self.address(host)} {host}" for host in self.hosts]
         (etc / "hosts").write_text("127.0.0.1 localhost\n" + "\n".join(lines) + "\n")
         (etc / "resolv.conf").write_text("")
         (etc / "ssh" / "ssh_config").write_text(SSH_CONFIG.format(folder=self.folder))
@@ -174,6 +184,16 @@ class Network:
             time.sleep(0.05)
 
 
+def listening(pid):
+    """Every (ip, port) that is listened on in the network that this process sees."""
+    lines = [
+        line.split()
+        for kind in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]
+    ]
+    return {_socket(words[1]) for words in lines if words[3] == "0A"}
+
+
 def run(*command):
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -188,6 +208,14 @@ def usable():
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     return made.returncode == 0
+
+
+def _socket(text):
+    """The kernel's way to write an address: words of 4 bytes, each from its end, then the port."""
+    digits, port = text.split(":")
+    words = [bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8)]
+    ip = ipaddress.ip_address(b"".join(words))
+    return str(getattr(ip, "ipv4_mapped", None) or ip), int(port, 16)
 
 
 def _lives(process):

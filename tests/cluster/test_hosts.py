@@ -6,13 +6,27 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 import dsv4_tp
 from tests.cluster.clusters import FOREVER, decoding
-from tests.cluster.netns import run, usable
+from tests.cluster.netns import listening, run, usable
+from tests.cluster.secrets_seen import in_processes
+
+SCAN = """
+import socket, sys
+for place in sys.argv[1:]:
+    ip, port = place.split(":")
+    with socket.socket() as caller:
+        caller.settimeout(5)
+        if caller.connect_ex((ip, int(port))) == 0:
+            print(place)
+"""
+LISTEN = "import socket; s = socket.create_server(('0.0.0.0', 4000)); print(flush=True); input()"
 
 pytestmark = [
     pytest.mark.hosts,
@@ -24,13 +38,14 @@ pytestmark = [
 def launch(network, start, model_dir, tmp_path):
     """Launches a cluster of one rank on each host."""
 
-    def launch(*arguments, **timeouts):
+    def launch(*arguments, ports=None, **timeouts):
         config = tmp_path / "cluster.yaml"
         words = {
             "version": 1,
             "model": {"path": str(model_dir)},
             "hosts": [{"name": "hostA"}, {"name": "hostB"}],
             "timeouts": timeouts,
+            "ports": ports or {},
         }
         config.write_text(json.dumps(words))
         return start("-f", config, *arguments, inside=network.inside("launch"))
@@ -144,3 +159,70 @@ def test_the_doctor_tells_a_cut_data_path_from_a_lost_host(network):
     }
     assert states["ring", ""] == "skipped"
     network.wait_empty("hostA", "hostB")
+
+
+def test_nothing_is_open_but_what_the_docs_list(network, launch):
+    network.invite("stranger")
+    cluster = launch(*FOREVER, ports={"data": 32323})
+    with Watch(network, cluster) as watch:
+        decoding(cluster)
+    agents = set()
+    for rank, host in enumerate(network.hosts):
+        ip = network.address(host)
+        ssh = {("0.0.0.0", 22), ("::", 22)}
+        (agent,) = listening(network.daemons[host].pid) - ssh  # the ring listens only to meet
+        assert watch.open[host] - ssh <= {agent, (ip, 32323 + rank)}
+        assert agent[0] == ip
+        agents.add(agent)
+    ((control, _),) = watch.open["launch"]
+    assert control == "127.0.0.1"
+    assert watch.shown == set()
+
+    ports = {port for places in watch.open.values() for _, port in places} | {32323, 32324}
+    found = agents | {(network.address(host), 22) for host in network.hosts}
+    assert scan(network, ports) == found
+    steps = cluster.status()["hosts"][0]["ranks"][0]["report"]["decode_steps"]
+    assert steps > 2  # it has not minded the scan
+    command = network.inside("launch", sys.executable, "-c", LISTEN)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as careless:
+        careless.stdout.readline()
+        assert scan(network, {4000}) == {(network.address("launch"), 4000)}
+
+
+class Watch:
+    """What listens at each place, and what processes show, for as long as the block lasts."""
+
+    def __init__(self, network, cluster):
+        self.network = network
+        self.pids = {name: daemon.pid for name, daemon in network.daemons.items()}
+        self.pids["launch"] = cluster.process.pid
+        self.open = {place: set() for place in self.pids}
+        self.shown = set()
+        self.over = Event()
+        self.thread = Thread(target=self.run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def run(self):
+        for look in count():
+            for place, pid in self.pids.items():
+                self.open[place] |= listening(pid)
+            if look % 20 == 0:  # it looks at every process of this machine
+                found = [p.pid for host in self.network.hosts for p in self.network.processes(host)]
+                self.shown.update(in_processes(found))
+            if self.over.wait(0.02):
+                return
+
+
+def scan(network, ports):
+    """What a stranger on the same network can connect to, of these ports everywhere."""
+    addresses = map(network.address, ["launch", *network.hosts])
+    places = [f"{ip}:{port}" for ip in addresses for port in ports]
+    found = run(*network.inside("stranger", sys.executable, "-c", SCAN, *places)).split()
+    return {(ip, int(port)) for ip, _, port in (place.partition(":") for place in found)}

@@ -14,7 +14,7 @@ try:
     from dsv4_tp.cli.main import main
     main()
 finally:
-    heavy = {"mlx", "mlx_lm", "transformers", "grpc", "numpy", "tokenizers"}
+    heavy = {"mlx", "mlx_lm", "transformers", "grpc", "numpy", "tokenizers", "cryptography"}
     print("imported:", *sorted(heavy & sys.modules.keys()), file=sys.stderr)
 """
 
@@ -56,7 +56,12 @@ def test_the_package_alone_is_light():
 def test_a_client_and_a_launch_need_no_mlx():
     found = modules_after("from dsv4_tp import Client, launch")
     assert "grpc" in found
-    assert "mlx" not in found
+    assert not {"mlx", "cryptography"} & found
+
+
+def test_only_a_launch_needs_an_authority():
+    assert "cryptography" not in modules_after("import dsv4_tp.agent.main, dsv4_tp.worker.main")
+    assert "cryptography" in modules_after("import dsv4_tp.launcher.launch")
 
 
 def test_plan_runs_without_mlx():

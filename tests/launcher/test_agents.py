@@ -3,14 +3,17 @@
 import asyncio
 import sys
 
+import grpc
 import psutil
 import pytest
 
 from dsv4_tp.config import Host
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.launcher.agents import end_agents, start_agents
-from dsv4_tp.rpc.auth import new_token
-from dsv4_tp.v1.agent_pb2 import InspectRequest
+from dsv4_tp.launcher.authority import new_authority
+from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.v1.agent_pb2 import InspectRequest, ShutdownRequest
+from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 
 
 def host(name="localhost", **words):
@@ -19,16 +22,17 @@ def host(name="localhost", **words):
 
 
 def start(*hosts):
-    return asyncio.run(start_agents(hosts, new_token()))
+    return asyncio.run(start_agents(hosts, new_authority("test")))
 
 
 def test_an_agent_answers_and_ends():
     async def life():
-        (agent,) = await start_agents([host()], token := new_token())
+        (agent,) = await start_agents([host()], new_authority("test"))
         process = psutil.Process(agent.process.pid)
         family = [process, *process.children(recursive=True)]
-        # The secret is in no command line.
-        assert not any(token in word for member in family for word in member.cmdline())
+        async with open_channel(agent.address) as stranger:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await AgentServiceStub(stranger).Shutdown(ShutdownRequest(), timeout=5)
         facts = await agent.inspect(InspectRequest(free_ports=1))
         await end_agents([agent])
         return facts, [member.is_running() for member in family]

@@ -13,9 +13,9 @@ from dsv4_tp.errors import DeadlineError, PreflightError
 from dsv4_tp.launcher import agents as agents_module
 from dsv4_tp.launcher import verify as verify_module
 from dsv4_tp.launcher.agents import end_agents, start_agents
+from dsv4_tp.launcher.authority import new_authority
 from dsv4_tp.launcher.verify import Copy, differences, verify_hosts
 from dsv4_tp.prepared import fill_set, project, read_manifest
-from dsv4_tp.rpc.auth import new_token
 from tests.prepared.sets import begin, prepare
 
 PARTS = project(demo.path(), (1, 1), ExpertSplit.WIDTH).manifest.parts
@@ -78,7 +78,7 @@ def verify(copies, tell=lambda _: None, pythons=(sys.executable, sys.executable)
     config = ClusterConfig(tuple(hosts), tuple(map(Rank, hosts)), ModelConfig("/m"))
 
     async def life():
-        agents = await start_agents(hosts, new_token())
+        agents = await start_agents(hosts, new_authority("test"))
         try:
             await verify_hosts(agents, config, PARTS, tell)
         finally:

@@ -1,17 +1,14 @@
-"""Calls over a real server: tokens, and errors that come back as they were raised."""
+"""Calls over a real server, and errors that come back as they were raised."""
 
 import asyncio
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dsv4_tp import errors
-from dsv4_tp.rpc.auth import bearer
 from dsv4_tp.rpc.channel import open_channel
-from dsv4_tp.rpc.health import Health
-from dsv4_tp.rpc.server import bind, make_server
+from dsv4_tp.rpc.server import local_server
 from dsv4_tp.rpc.status import calling, status_of
 from dsv4_tp.v1 import agent_pb2
 from dsv4_tp.v1.agent_pb2_grpc import (
@@ -45,12 +42,9 @@ class Failing(AgentServiceServicer):
 
 
 @asynccontextmanager
-async def served(servicer, token):
-    server = make_server(token=token)
+async def served(servicer):
+    server, port = local_server()
     add_AgentServiceServicer_to_server(servicer, server)
-    health = Health(server, "dsv4_tp.v1.AgentService")
-    await health.set(serving=True)
-    port = bind(server, "127.0.0.1", 0)
     await server.start()
     async with open_channel(f"127.0.0.1:{port}") as channel:
         yield channel
@@ -59,12 +53,9 @@ async def served(servicer, token):
 
 def test_every_error_comes_back_as_it_was_raised():
     async def inspect(error):
-        async with served(Failing(error), "secret") as channel:
+        async with served(Failing(error)) as channel:
             with calling("the agent"):
-                request = agent_pb2.InspectRequest()
-                await AgentServiceStub(channel).Inspect(
-                    request, timeout=5, metadata=bearer("secret")
-                )
+                await AgentServiceStub(channel).Inspect(agent_pb2.InspectRequest(), timeout=5)
 
     for kind in ERRORS:
         with pytest.raises(errors.Dsv4Error) as caught:
@@ -75,7 +66,7 @@ def test_every_error_comes_back_as_it_was_raised():
 
 def test_a_stream_ends_with_its_error():
     async def listen():
-        async with served(Failing(errors.RankFailure("rank 1")), None) as channel:
+        async with served(Failing(errors.RankFailure("rank 1"))) as channel:
             call = AgentServiceStub(channel).Session(iter(()), timeout=5)
             with calling("the agent"):
                 heard.append((await call.read()).epoch)
@@ -85,22 +76,6 @@ def test_a_stream_ends_with_its_error():
     with pytest.raises(errors.RankFailure, match="rank 1"):
         asyncio.run(listen())
     assert heard == [7]
-
-
-@pytest.mark.parametrize("metadata", [(), bearer("wrong")])
-def test_a_call_without_the_token_is_refused_but_health_is_open(metadata):
-    async def call():
-        async with served(Failing(None), "secret") as channel:
-            response = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="dsv4_tp.v1.AgentService"), timeout=5
-            )
-            assert response.status == health_pb2.HealthCheckResponse.SERVING
-            stub = AgentServiceStub(channel)
-            await stub.Shutdown(agent_pb2.ShutdownRequest(), timeout=5, metadata=metadata)
-
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        asyncio.run(call())
-    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_peer_that_is_not_there_is_named():
@@ -119,7 +94,7 @@ def test_an_answer_that_does_not_come_is_a_missed_deadline():
             await asyncio.sleep(60)
 
     async def call():
-        async with served(Silent(None), None) as channel:
+        async with served(Silent(None)) as channel:
             with calling("mac-b"):
                 await AgentServiceStub(channel).Shutdown(agent_pb2.ShutdownRequest(), timeout=0.2)
 
@@ -129,9 +104,8 @@ def test_an_answer_that_does_not_come_is_a_missed_deadline():
 
 def test_a_port_in_use_is_refused():
     async def bind_twice():
-        server, other = make_server(token=None), make_server(token=None)
-        port = bind(server, "127.0.0.1", 0)
-        bind(other, "127.0.0.1", port)
+        _, port = local_server()
+        local_server(port)
 
     with pytest.raises(errors.PreflightError, match=r"cannot listen on 127\.0\.0\.1"):
         asyncio.run(bind_twice())
