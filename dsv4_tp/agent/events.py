@@ -1,5 +1,6 @@
 """What an agent's state machine hears and what it orders: frozen data, no behaviour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsv4_tp.core import Loss, RankReport
@@ -104,6 +105,22 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Dumped:
+    """Ranks that have stalled were asked for their stacks, and had the time to answer."""
+
+    last_stderr: Mapping[int, str]  # by rank
+    stopped: frozenset[int]  # ranks whose process is stopped by a signal
+
+
+@dataclass(frozen=True, slots=True)
+class Outlived:
+    """The process of a rank is there though it was killed."""
+
+    rank: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dismissed:
     """The agent itself is to end."""
 
@@ -121,6 +138,8 @@ Event = (
     | Muted
     | Exited
     | Sampled
+    | Dumped
+    | Outlived
     | Dismissed
 )
 
@@ -132,6 +151,13 @@ class Spawn:
     """Start the process of a rank."""
 
     rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Ask these ranks for their stacks; answered by Dumped within `ladder.DUMP_S`."""
+
+    ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +189,4 @@ class Leave:
     reason: str
 
 
-Action = Spawn | Kill | ReportLost | ReportStopped | Leave
+Action = Spawn | Dump | Kill | ReportLost | ReportStopped | Leave

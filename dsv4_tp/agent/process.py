@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc
 import psutil
 
+from dsv4_tp.agent.ladder import DUMP, DUMP_S, ladder
 from dsv4_tp.config.environment import worker_environment
 from dsv4_tp.core import RankReport
 from dsv4_tp.log import log
@@ -26,10 +27,10 @@ from dsv4_tp.v1.worker_pb2 import Join, RunRequest, RunResponse, StartRank
 from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceStub
 
 _NOT_STARTED = 127  # as a shell says it
-_TAIL_BYTES = 4096  # of stderr, for the verdict
+_TAIL_BYTES = 8192  # of stderr, for the verdict: the stacks of some threads
 _LAST_WORDS_S = 1.0  # to read what a process wrote before it ended
 _MUTE_S = 2.0  # between the end of the control stream and that of the process
-_LADDER = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 3.0))  # and how long to wait after each
+_PAUSE_S = 0.1  # between two pieces of a stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class RankProcess:
         self._started = asyncio.Event()
         self._gone = asyncio.Event()
         self._tail = b""
+        self._heard = asyncio.Event()
 
     def join(self, nonce: bytes) -> None:
         """Tell the rank to meet the others."""
@@ -95,16 +97,27 @@ class RankProcess:
         exit_code = await self._relay(process)
         forget(process.pid)
         log("rank-gone", rank=self._start.rank, exit_code=exit_code)
-        self._ears.exited(exit_code, self._tail.decode(errors="replace").strip())
+        self._ears.exited(exit_code, self._last_words())
+
+    async def dump(self) -> str:
+        """Have the process write its stacks; the last of stderr then, or after `DUMP_S`."""
+        self._heard.clear()
+        if self._process and not self._gone.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, DUMP)  # not what it started: those would end of it
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), DUMP_S - _PAUSE_S)
+            await asyncio.sleep(_PAUSE_S)
+        return self._last_words()
 
     async def kill(self) -> bool:
         """Ask the process to end, then make it; whether it is gone."""
         await self._started.wait()
-        for number, patience_s in _LADDER:
+        for rung in ladder(stopped=self.is_stopped()):
             if self._gone.is_set():
                 return True
-            self._signal(number)
-            await self._wait_gone(within_s=patience_s)
+            self._signal(rung.number)
+            await self._wait_gone(within_s=rung.patience_s)
         return self._gone.is_set()
 
     async def _spawn(self) -> Process:
@@ -165,3 +178,7 @@ class RankProcess:
         assert process.stderr is not None
         while chunk := await process.stderr.read(_TAIL_BYTES):
             self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+            self._heard.set()
+
+    def _last_words(self) -> str:
+        return self._tail.decode(errors="replace").strip()

@@ -1,12 +1,12 @@
 """What an agent decides: events in, actions out. No process, socket, file or clock in here.
 
 An epoch lives while every rank of this host lives and moves, and while the coordinator beats.
-The first fault ends the epoch on this host at once; the verdict names the rank and the cause.
+The first fault ends the epoch on this host at once; the verdict names the rank and the cause. A
+rank that has stalled is asked for its stacks before, which is all the time it gets.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from signal import Signals
 
 from dsv4_tp.agent.events import (
     Action,
@@ -14,6 +14,8 @@ from dsv4_tp.agent.events import (
     Deadlines,
     Dismissed,
     Drained,
+    Dump,
+    Dumped,
     Event,
     Exited,
     Finished,
@@ -22,6 +24,7 @@ from dsv4_tp.agent.events import (
     Kill,
     Leave,
     Muted,
+    Outlived,
     ReportLost,
     ReportStopped,
     Sampled,
@@ -29,40 +32,10 @@ from dsv4_tp.agent.events import (
     Started,
     Tasked,
 )
-from dsv4_tp.core import Loss, RankReport
+from dsv4_tp.agent.verdicts import Watch, exited, muted, stalled, stopped
+from dsv4_tp.core import RankReport
 
-# How a phase reads in a verdict: "killed by SIGKILL while decoding".
-_DOING = {
-    "starting": "starting",
-    "prepared": "waiting for the others to prepare",
-    "joining": "joining the other ranks",
-    "loading": "loading",
-    "ready": "idle",
-    "prefill": "reading a prompt",
-    "decode": "decoding",
-    "leaving": "leaving",
-}
 _NO_DEADLINES = Deadlines(join_s=0.0, load_s=0.0, step_s=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """A living rank: its latest report, and since when it is the same."""
-
-    report: RankReport
-    since_s: float
-    owed: frozenset[str] = frozenset()  # requests it has not finished
-
-    @property
-    def idle(self) -> bool:
-        """Whether it rightly makes no progress."""
-        return self.report.phase == "ready" and not self.owed
-
-    @property
-    def doing(self) -> str:
-        """What it is at, as a verdict says it."""
-        busy = self.report.phase == "ready" and self.owed
-        return "taking a request" if busy else _DOING[self.report.phase]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +48,7 @@ class HostState:
     deadlines: Deadlines = _NO_DEADLINES  # of the epoch
     ranks: Mapping[int, Watch] = field(default_factory=dict[int, Watch])  # the living ones
     draining: bool = False
+    accused: tuple[ReportLost, ...] = ()  # of living ranks that have stalled: stacks are awaited
     halting: bool = False  # the ranks are being killed
     leaving: str = ""  # why the agent ends once its ranks are gone
 
@@ -90,10 +64,12 @@ def step(state: HostState, event: Event) -> Step:
         case Started():
             return _start(state, event)
         case Halted():
-            return _halt(state, stopped=event.stopped)
+            return _halt(state, frozen=event.stopped)
         case Sampled():
             return _sample(state, event)
-        case Muted() | Exited() | Dismissed():
+        case Dumped():
+            return _explain(state, event)
+        case Muted() | Exited() | Outlived() | Dismissed():
             return _end(state, event)
 
 
@@ -115,12 +91,14 @@ def _note(state: HostState, event: Greeted | Beaten | Tasked | Finished | Draine
             return replace(state, draining=True)
 
 
-def _end(state: HostState, event: Muted | Exited | Dismissed) -> Step:
+def _end(state: HostState, event: Muted | Exited | Outlived | Dismissed) -> Step:
     match event:
         case Muted(rank=rank):
             return _mute(state, rank)
         case Exited():
             return _exit(state, event)
+        case Outlived():
+            return _write_off(state, event)
         case Dismissed(reason=reason):
             return _leave(state, reason)
 
@@ -142,40 +120,55 @@ def _start(state: HostState, event: Started) -> Step:
         deadlines=event.deadlines,
         ranks=fresh,
         draining=False,
+        accused=(),
         halting=False,
     )
     return started, tuple(Spawn(rank) for rank in event.ranks)
 
 
-def _halt(state: HostState, *, stopped: frozenset[int] = frozenset()) -> Step:
+def _halt(state: HostState, *, frozen: frozenset[int] = frozenset()) -> Step:
     """Kill what lives. A rank found stopped explains why the others stalled, so it is named."""
     if state.halting or not state.ranks:
         return state, ()
-    found = [_stopped(rank, state.ranks[rank]) for rank in sorted(stopped & state.ranks.keys())]
-    return replace(state, halting=True), (*found, *(Kill(rank) for rank in state.ranks))
+    found = [stopped(state.ranks[rank]) for rank in sorted(frozen & state.ranks.keys())]
+    kills = (Kill(rank) for rank in state.ranks)
+    return replace(state, accused=(), halting=True), (*state.accused, *found, *kills)
 
 
 def _mute(state: HostState, rank: int) -> Step:
     """A rank that takes no commands any more; expected of one that leaves."""
     if rank not in state.ranks or state.halting or state.draining:
         return state, ()
-    lost = ReportLost(
-        rank, Loss.EXITED, f"closed its control stream while {state.ranks[rank].doing}"
-    )
     after, kills = _halt(state)
-    return after, (lost, *kills)
+    return after, (muted(state.ranks[rank]), *kills)
 
 
 def _exit(state: HostState, event: Exited) -> Step:
     """A rank is gone: expected if it was told to leave, else the end of the epoch here."""
     rank = event.report.rank
-    gone = replace(state.ranks[rank], report=event.report)
-    left = {other: watch for other, watch in state.ranks.items() if other != rank}
-    after = replace(state, ranks=left)
+    if rank not in state.ranks:
+        return state, ()  # it was written off
+    after = _without(state, rank)
     if state.halting or (state.draining and event.exit_code == 0):
         return after, _farewell(after)
+    accused = [lost for lost in state.accused if lost.rank == rank]
+    lost = accused[0] if accused else exited(replace(state.ranks[rank], report=event.report), event)
     after, kills = _halt(after)
-    return after, (_exited(gone, event), *kills, *_farewell(after))
+    return after, (replace(lost, last_stderr=event.last_stderr), *kills, *_farewell(after))
+
+
+def _write_off(state: HostState, event: Outlived) -> Step:
+    """A rank that no signal ends will not be waited for."""
+    if event.rank not in state.ranks:
+        return state, ()
+    after = _without(state, event.rank)
+    return after, _farewell(after)
+
+
+def _without(state: HostState, rank: int) -> HostState:
+    left = {other: watch for other, watch in state.ranks.items() if other != rank}
+    accused = tuple(lost for lost in state.accused if lost.rank != rank)
+    return replace(state, ranks=left, accused=accused)
 
 
 def _farewell(state: HostState) -> tuple[Action, ...]:
@@ -192,12 +185,23 @@ def _sample(state: HostState, event: Sampled) -> Step:
     reports = {report.rank: report for report in event.reports}
     ranks = {rank: _look(watch, reports, event.now_s) for rank, watch in state.ranks.items()}
     state = replace(state, ranks=ranks)
-    late = [] if state.halting else [rank for rank in ranks if _is_late(state, rank, event.now_s)]
+    if state.halting or state.accused:
+        return state, ()
+    late = [rank for rank in ranks if _is_late(state, rank, event.now_s)]
     if not late:
         return state, ()
-    verdicts = [_stalled(state, rank) for rank in late if rank not in event.stopped]
-    after, kills = _halt(state, stopped=event.stopped)
-    return after, (*verdicts, *kills)
+    accused = tuple(_stalled(state, rank) for rank in late if rank not in event.stopped)
+    if not accused:
+        return _halt(state, frozen=event.stopped)
+    return replace(state, accused=accused), (Dump(tuple(lost.rank for lost in accused)),)
+
+
+def _explain(state: HostState, event: Dumped) -> Step:
+    """The stacks of ranks that have stalled are there, as far as they came: now all ranks end."""
+    accused = [replace(a, last_stderr=event.last_stderr.get(a.rank, "")) for a in state.accused]
+    state = replace(state, accused=tuple(accused))
+    guilty = event.stopped - {lost.rank for lost in accused}
+    return _halt(state, frozen=guilty) if accused else (state, ())
 
 
 def _look(watch: Watch, reports: Mapping[int, RankReport], now_s: float) -> Watch:
@@ -210,31 +214,14 @@ def _is_late(state: HostState, rank: int, now_s: float) -> bool:
     return not watch.idle and now_s - watch.since_s > state.deadlines.of(watch.report.phase)
 
 
+def _stalled(state: HostState, rank: int) -> ReportLost:
+    watch = state.ranks[rank]
+    return stalled(watch, state.deadlines.of(watch.report.phase))
+
+
 def _leave(state: HostState, reason: str) -> Step:
     """End the agent, after its ranks."""
     if state.leaving:
         return state, ()
     after = replace(state, leaving=reason)
     return _halt(after) if state.ranks else (after, (Leave(reason),))
-
-
-def _exited(watch: Watch, event: Exited) -> ReportLost:
-    code = event.exit_code
-    how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
-    loss = Loss.KILLED if code < 0 else Loss.EXITED
-    return ReportLost(event.report.rank, loss, f"{how} while {watch.doing}", event.last_stderr)
-
-
-def _stopped(rank: int, watch: Watch) -> ReportLost:
-    return ReportLost(rank, Loss.STOPPED, f"stopped by a signal while {watch.doing}")
-
-
-def _stalled(state: HostState, rank: int) -> ReportLost:
-    watch = state.ranks[rank]
-    deadline_s = state.deadlines.of(watch.report.phase)
-    return ReportLost(rank, Loss.STALLED, f"no progress for {deadline_s:g} s while {watch.doing}")
-
-
-def _signal(number: int) -> str:
-    names = {signal.value: signal.name for signal in Signals}
-    return names.get(number, f"signal {number}")

@@ -5,7 +5,7 @@ Owns the processes of the epoch, their guard and the queue of what the coordinat
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -117,8 +117,10 @@ class Supervisor:
         match action:
             case events.Spawn(rank=rank):
                 self._spawn(rank)
+            case events.Dump(ranks=ranks):
+                self._task(self._dump(ranks))
             case events.Kill(rank=rank):
-                self._task(self._kill(rank))
+                self._task(self._kill(rank, self._ranks[rank]))
             case events.ReportLost():
                 self._report(action)
             case events.ReportStopped():
@@ -141,10 +143,16 @@ class Supervisor:
         self._ranks[rank] = process
         self._task(process.run(self._guard.watch, self._guard.forget))
 
-    async def _kill(self, rank: int) -> None:
-        """End a rank. An agent that is to end does not wait for one that no signal kills."""
-        if not await self._ranks[rank].kill() and self._state.leaving:
-            self._leave(f"rank {rank} outlived SIGKILL")
+    async def _dump(self, ranks: Iterable[int]) -> None:
+        """Have ranks write down where they are, all at once."""
+        asked = {rank: self._ranks[rank] for rank in ranks if rank in self._ranks}
+        words = await asyncio.gather(*(process.dump() for process in asked.values()))
+        said = dict(zip(asked, words, strict=True))
+        self._feed(events.Dumped(said, self._stopped()))
+
+    async def _kill(self, rank: int, process: RankProcess) -> None:
+        if not await process.kill():
+            self._feed(events.Outlived(rank, process.report().pid))
 
     def _leave(self, reason: str) -> None:
         log("agent-leaves", reason=reason)
@@ -178,6 +186,8 @@ class Supervisor:
 
     def _report(self, lost: events.ReportLost) -> None:
         log("rank-lost", rank=lost.rank, cause=lost.cause)
+        for line in lost.last_stderr.splitlines():
+            log("stderr", rank=lost.rank, line=line)
         exited = pb.RankExited(
             rank=lost.rank,
             loss=loss_to_proto(lost.loss),

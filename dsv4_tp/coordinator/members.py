@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from dsv4_tp import core
 
+_STACK = "(most recent call first):"  # the end of a line before the frames of a thread
+
 
 @dataclass(frozen=True, slots=True)
 class Rank:
@@ -63,6 +65,8 @@ def host_fault(ranks: Mapping[int, Rank], host: str, cause: str) -> Fault:
 
 
 def last_words(fault: Fault) -> str:
-    """The last line of stderr, which is where Python names an exception."""
+    """The last line of stderr, which is where Python names an exception; of stacks, the place."""
     lines = fault.last_stderr.strip().splitlines()
-    return f" ({lines[-1].strip()})" if lines else ""
+    stacks = [at for at, line in enumerate(lines[:-1]) if line.endswith(_STACK)]
+    place = stacks[-1] + 1 if stacks else -1  # the main thread's is the last
+    return f" ({lines[place].strip()})" if lines else ""

@@ -1,6 +1,7 @@
 """The worker's way in: tie its life to its agent's, then be a rank."""
 
 import ctypes
+import faulthandler
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ def run(*, socket: Path, progress: Path) -> None:
         RankFailure: another rank was lost or the log is broken.
         DeadlineError: no agent came.
     """
+    # In C, so it needs no lock of the interpreter and interrupts no collective.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     _die_with_parent()
     # MLX takes its time to load, and the parent may die meanwhile.
     from dsv4_tp.worker.life import live

@@ -1,12 +1,14 @@
 """The process of a rank, here any command at all: it starts, is killed, and is never missed."""
 
 import asyncio
+import re
 import sys
 import time
 
 import psutil
 import pytest
 
+from dsv4_tp.agent.ladder import longest_s
 from dsv4_tp.agent.process import Ears, RankProcess
 from dsv4_tp.v1.worker_pb2 import StartRank
 
@@ -17,6 +19,18 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen(["sleep", "600"])
 print(os.getpid(), child.pid, file=sys.stderr, flush=True)
 time.sleep(600)
+"""
+
+# Ignores SIGTERM and holds the lock of the interpreter.
+WEDGED = """
+import ctypes, faulthandler, signal, sys
+faulthandler.register(signal.SIGUSR2, all_threads=True)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def wedge():
+    while True:
+        ctypes.PyDLL(None).sleep(600)  # until the next signal
+print("ready", file=sys.stderr, flush=True)
+wedge()
 """
 
 
@@ -59,7 +73,7 @@ def test_the_end_of_what_it_said_is_kept(rank):
     ((code, last_stderr),) = made.exits
     assert code == 4
     assert last_stderr.endswith("xend")
-    assert len(last_stderr) == 4096
+    assert len(last_stderr) == 8192
     assert watched == []
 
 
@@ -81,6 +95,43 @@ def test_it_is_killed_with_all_it_started(rank):
     while any(psutil.pid_exists(int(pid)) for pid in pids.split()):
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+def test_it_tells_where_it_hangs_though_it_holds_the_gil_and_ignores_sigterm(rank):
+    made = rank(sys.executable, "-c", WEDGED)
+
+    async def life():
+        living = asyncio.create_task(made.run(nothing, nothing))
+        while not made._tail.endswith(b"\n"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        stacks = await made.dump()
+        gone = await made.kill()
+        await living
+        return stacks, gone
+
+    stacks, gone = asyncio.run(asyncio.wait_for(life(), 30))
+    assert gone
+    assert re.search(r"most recent call first.*\n.* in wedge\n", stacks)
+    assert [code for code, _ in made.exits] == [-9]
+
+
+def test_one_that_is_stopped_is_killed_though_it_ignores_everything_else(rank):
+    made = rank("/bin/sh", "-c", "kill -STOP $$")
+
+    async def life():
+        living = asyncio.create_task(made.run(nothing, nothing))
+        while not made.is_stopped():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        gone = await made.kill()
+        await living
+        return gone
+
+    assert asyncio.run(asyncio.wait_for(life(), 30))
+    assert made.exits == [(-9, "")]
+
+
+def test_the_whole_ladder_is_within_its_budget():
+    assert longest_s() <= 10 - 2  # what is left is for the coordinator to hear of it, and to tell
 
 
 def test_it_can_be_killed_before_it_has_started(rank):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsv4_tp.agent import events
-from dsv4_tp.agent.events import Deadlines, Kill, Leave, ReportLost, ReportStopped, Spawn
+from dsv4_tp.agent.events import Deadlines, Dump, Kill, Leave, ReportLost, ReportStopped, Spawn
 from dsv4_tp.agent.state import HostState, step
 from dsv4_tp.core import Loss, RankReport
 
@@ -37,6 +37,12 @@ def report(rank, phase="decode", **counters):
 
 def sample(now_s, *reports, stopped=()):
     return events.Sampled(now_s, reports, frozenset(stopped))
+
+
+def dumped(stopped=(), **last_stderr):
+    """Stacks by rank, as `r0="..."`."""
+    said = {int(rank.removeprefix("r")): words for rank, words in last_stderr.items()}
+    return events.Dumped(said, frozenset(stopped))
 
 
 def exited(rank, code, *, phase="decode", last_stderr=""):
@@ -107,10 +113,26 @@ def test_each_phase_has_its_deadline(phase, deadline_s, doing):
     state = running(phase=phase)
     still = report(0, phase), report(1, phase)
     assert run(state, sample(deadline_s, *still))[1] == []
-    _, actions = run(state, sample(deadline_s + 1, *still))
+    state, actions = run(state, sample(deadline_s + 1, *still), sample(deadline_s + 1.2, *still))
+    assert actions == [Dump((0, 1))]
+    _, actions = run(state, dumped(r0="line 3 in f"))
     cause = f"no progress for {deadline_s} s while {doing}"
-    assert actions[0] == ReportLost(0, Loss.STALLED, cause)
-    assert actions[-2:] == [Kill(0), Kill(1)]
+    first = ReportLost(0, Loss.STALLED, cause, "line 3 in f")
+    assert actions == [first, replace(first, rank=1, last_stderr=""), Kill(0), Kill(1)]
+
+
+def test_a_rank_that_stalled_is_named_however_its_process_ends():
+    state, _ = run(running(), sample(31, report(0), report(1, decode_steps=1)))
+    cause = "no progress for 30 s while decoding"
+    _, actions = run(state, exited(0, -12, last_stderr="User defined signal 2"))
+    assert actions == [ReportLost(0, Loss.STALLED, cause, "User defined signal 2"), Kill(1)]
+    _, actions = run(state, events.Halted(), dumped(r0="too late"))
+    assert actions == [ReportLost(0, Loss.STALLED, cause), Kill(0), Kill(1)]
+
+
+def test_a_rank_that_outlives_its_kill_is_not_waited_for():
+    _, actions = run(running(), events.Halted(), exited(0, -9), events.Outlived(1, 77))
+    assert actions == [Kill(0), Kill(1), ReportStopped()]
 
 
 def test_progress_renews_the_deadline():
@@ -130,14 +152,14 @@ def test_a_rank_that_owes_a_request_is_not_idle():
     idle = report(0, "ready"), report(1, "ready")
     state, _ = run(running(phase="ready"), events.Tasked(500, "a"), events.Finished(0, "a"))
     assert run(state, sample(530, *idle))[1] == []
-    _, actions = run(state, sample(531, *idle))
+    _, actions = run(state, sample(531, *idle), dumped())
     lost = ReportLost(1, Loss.STALLED, "no progress for 30 s while taking a request")
-    assert actions == [lost, Kill(0), Kill(1)]
+    assert actions == [Dump((1,)), lost, Kill(0), Kill(1)]
 
 
 def test_a_stopped_rank_is_named_as_such_when_ranks_stall():
     late = sample(31, report(0), report(1), stopped=(1,))
-    _, actions = run(running(), late)
+    _, actions = run(running(), late, dumped(stopped=(1,)))
     assert ReportLost(1, Loss.STOPPED, "stopped by a signal while decoding") in actions
     assert [a.loss for a in actions if isinstance(a, ReportLost) and a.rank == 1] == [Loss.STOPPED]
 
@@ -175,6 +197,8 @@ HAPPENINGS = st.one_of(
     st.builds(events.Tasked, st.floats(0, 200), st.sampled_from("ab")),
     st.builds(sample, st.floats(0, 200), st.builds(report, st.just(0), st.just("decode"))),
     st.builds(exited, st.integers(0, 2), st.sampled_from([0, 1, -9])),
+    st.builds(dumped, st.sets(st.integers(0, 2))),
+    st.builds(events.Outlived, st.integers(0, 2), st.just(7)),
 )
 
 
@@ -184,8 +208,6 @@ def test_whatever_happens_ranks_are_killed_once_and_the_end_is_told_once(happene
     state, _ = run(fresh(), events.Started(0, 1, (0, 1, 2), DEADLINES), events.Greeted(0, 50))
     done = []
     for event in happened:
-        if isinstance(event, events.Exited) and event.report.rank not in state.ranks:
-            continue  # a process ends once
         state, actions = step(state, event)
         done += actions
     assert all(done.count(Kill(rank)) <= 1 for rank in range(3))

@@ -8,11 +8,14 @@ goes wrong with it is read from the JSON file that STANDIN names: by rank, e.g.
     {"0": {"refuse": "bad file"}}   says it cannot run as asked
     {"1": {"dtype": "bfloat16"}}    holds another dtype than the others
     {"1": {"stubborn": true}}       ignores SIGTERM
+    {"1": {"wedge": "decode"}}      holds the lock of its interpreter in that phase
     {"all": {"token_s": 0.01}}      for every rank
 """
 
 import argparse
 import asyncio
+import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -113,6 +116,8 @@ class StandIn(WorkerServiceServicer):
         if self.script.get("exit") == phase:
             print("Oops: as the script says", file=sys.stderr, flush=True)
             os._exit(3)
+        while self.script.get("wedge") == phase:
+            ctypes.PyDLL(None).sleep(600)
         if self.script.get("hang") == phase:
             await asyncio.Event().wait()
 
@@ -128,6 +133,7 @@ def listening(address):
 
 
 async def main():
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket")
     parser.add_argument("--progress", type=Path)

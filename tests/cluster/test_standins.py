@@ -1,6 +1,7 @@
 """Faults of ranks, agents and the coordinator, with ranks that cost nothing. See standin.py."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -113,10 +114,14 @@ def test_what_a_rank_refuses_is_bad_input(standins):
 
 
 def test_ranks_that_ignore_sigterm_are_killed(standins):
-    cluster = standins(script={"all": {"stubborn": True, "hang": "decode"}}, step_s=1)
+    cluster = standins(script={"all": {"stubborn": True, "wedge": "decode"}}, step_s=1)
     cluster.wait_ready(ranks=2)
-    assert cluster.run("generate", "--prompt", "Hello").returncode == 5
-    cluster.wait_gone(within_s=8)
+    asked = cluster.run("generate", "--prompt", "Hello")
+    assert asked.returncode == 5
+    cluster.wait_gone(within_s=10)
+    assert re.search(
+        r"no progress for 1 s while decoding \(File .*standin.py.* in enter", asked.stderr
+    )
 
 
 def test_a_stopped_agent_loses_its_ranks_to_their_guard(standins):

@@ -169,6 +169,20 @@ def test_the_best_evidence_becomes_the_verdict(culprit_first):
     assert str(settled(actions)) == "rank 2 on b: culprit"
 
 
+def test_of_stacks_the_place_is_told():
+    stacks = """Thread 0x01 (most recent call first):
+  File "threading.py", line 3 in wait
+
+Current thread 0x02 (most recent call first):
+  File "loop.py", line 160 in step
+  File "main.py", line 1 in <module>
+"""
+    evidence = lost(2, Loss.STALLED, "no progress", stacks)
+    _, actions = run(ready(), evidence, events.HostStopped("a"), events.HostStopped("b"))
+    words = 'rank 2 on b: no progress (File "loop.py", line 160 in step)'
+    assert str(settled(actions)) == words
+
+
 def test_a_lost_host_explains_a_rank_that_failed_elsewhere():
     victim = lost(0, Loss.EXITED, "connection to a peer was lost"), events.HostStopped("a")
     state, actions = run(ready(), *victim)

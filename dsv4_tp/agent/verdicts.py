@@ -1,0 +1,70 @@
+"""What is known of a living rank, and the words for how it was lost."""
+
+from dataclasses import dataclass
+from signal import Signals
+
+from dsv4_tp.agent.events import Exited, ReportLost
+from dsv4_tp.core import Loss, RankReport
+
+# How a phase reads in a verdict: "killed by SIGKILL while decoding".
+_DOING = {
+    "starting": "starting",
+    "prepared": "waiting for the others to prepare",
+    "joining": "joining the other ranks",
+    "loading": "loading",
+    "ready": "idle",
+    "prefill": "reading a prompt",
+    "decode": "decoding",
+    "leaving": "leaving",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A living rank: its latest report, and since when it is the same."""
+
+    report: RankReport
+    since_s: float
+    owed: frozenset[str] = frozenset()  # requests it has not finished
+
+    @property
+    def idle(self) -> bool:
+        """Whether it rightly makes no progress."""
+        return self.report.phase == "ready" and not self.owed
+
+    @property
+    def doing(self) -> str:
+        """What it is at, as a verdict says it."""
+        busy = self.report.phase == "ready" and self.owed
+        return "taking a request" if busy else _DOING[self.report.phase]
+
+
+def exited(watch: Watch, event: Exited) -> ReportLost:
+    """Its process is gone, unasked."""
+    code = event.exit_code
+    how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
+    loss = Loss.KILLED if code < 0 else Loss.EXITED
+    return ReportLost(event.report.rank, loss, f"{how} while {watch.doing}", event.last_stderr)
+
+
+def stopped(watch: Watch) -> ReportLost:
+    """Its process is stopped by a signal."""
+    cause = f"stopped by a signal while {watch.doing}"
+    return ReportLost(watch.report.rank, Loss.STOPPED, cause)
+
+
+def stalled(watch: Watch, deadline_s: float) -> ReportLost:
+    """It has shown no progress for too long."""
+    cause = f"no progress for {deadline_s:g} s while {watch.doing}"
+    return ReportLost(watch.report.rank, Loss.STALLED, cause)
+
+
+def muted(watch: Watch) -> ReportLost:
+    """It takes no commands any more, though its process lives."""
+    cause = f"closed its control stream while {watch.doing}"
+    return ReportLost(watch.report.rank, Loss.EXITED, cause)
+
+
+def _signal(number: int) -> str:
+    names = {signal.value: signal.name for signal in Signals}
+    return names.get(number, f"signal {number}")
