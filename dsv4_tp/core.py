@@ -170,10 +170,12 @@ class FinishEvent:
     error: str = ""  # not empty: why the request was refused, or failed
     decode_steps: int = 0  # the first token comes with the prompt, without one
     cached_tokens: int = 0  # of the prompt, that were in a snapshot
-    queue_s: float = 0.0  # from its arrival at the coordinator, which fills these in, to its start
-    first_token_s: float | None = None  # from its arrival to its first token, if it has one
     drafted_tokens: int = 0  # guessed, and fed in the decode steps
     accepted_tokens: int = 0  # of them, that were right; each step told one token more
+    # The coordinator fills these in. What was lost with an epoch counts as waiting.
+    queue_s: float = 0.0  # from its arrival there to its start
+    first_token_s: float | None = None  # from its arrival to its first token, if it has one
+    restarts: int = 0  # how often it went on in another epoch
 
 
 @dataclass(frozen=True, slots=True)

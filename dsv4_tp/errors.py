@@ -9,6 +9,7 @@
     |  |- RequestError        a prompt or a sampling setting
     |  `- PreflightError      a host, a port, a version
     |- BusyError           4  too many requests wait
+    |- NotReadyError       4  the ranks are not there yet, or not there again
     |- NumericsError       1  the model's numbers were none
     |- RankFailure         5  a rank or its host was lost
     `- DeadlineError       6  something did not happen in time
@@ -56,6 +57,12 @@ class PreflightError(InputError):
 
 class BusyError(Dsv4Error):
     """As many requests wait as may; a later one may find a place."""
+
+    exit_code = 4
+
+
+class NotReadyError(Dsv4Error):
+    """No request is taken as long as the ranks start; a later one may be."""
 
     exit_code = 4
 

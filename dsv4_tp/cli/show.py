@@ -8,10 +8,18 @@ _HEAD = ("host", "rank", "phase", "loaded", "GB planned", "GB held", "GB peak", 
 
 
 def status_page(found: ClusterStatus) -> str:
-    """The cluster in a line, why it failed if it did, then a row for each rank."""
+    """The cluster in a line, what failed if anything did, then a row for each rank."""
     words = f"{found.name}: {found.phase}, epoch {found.epoch}, {found.dtype}, {found.model_path}"
-    failure = [f"failed: {found.failure}"] if found.failure else []
-    return "\n".join([words, *failure, *_totals(found.totals), rank_table(found)])
+    return "\n".join([words, *_failures(found), *_totals(found.totals), rank_table(found)])
+
+
+def _failures(found: ClusterStatus) -> list[str]:
+    if found.phase == "failed":
+        return [f"failed: {found.failure}"]
+    times = "once" if found.restarts == 1 else f"{found.restarts} times"
+    restarts = [f"restarted {times}"] if found.restarts else []
+    last = [f"last failure: {found.failure}"] if found.failure else []
+    return [*restarts, *last]
 
 
 def _totals(totals: Totals) -> list[str]:

@@ -80,6 +80,7 @@ def status_from_proto(message: pb.StatusResponse) -> ClusterStatus:
         dtype=message.dtype,
         version=message.version,
         failure=message.failure,
+        restarts=message.restarts,
         hosts=tuple(_host(host) for host in message.hosts),
         totals=_totals(message.totals),
     )
@@ -102,6 +103,7 @@ def _finish(message: pb.Finish) -> Finish:
             accepted_tokens=stats.accepted_tokens,
             queue_s=stats.queue_s,
             first_token_s=stats.first_token_s if stats.HasField("first_token_s") else None,
+            restarts=stats.restarts,
         ),
     )
 

@@ -47,6 +47,7 @@ class Stats:
     accepted_tokens: int = 0  # of the drafted ones
     queue_s: float = 0.0  # from its arrival to its start
     first_token_s: float | None = None  # from its arrival to its first token, if it has one
+    restarts: int = 0  # how often it went on after a rank was lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Totals:
 
     running: int
     waiting: int
-    ended: Mapping[str, int]  # requests by their finish reason, or `refused`
+    ended: Mapping[str, int]  # requests by their finish reason, or `refused`, or `lost`
     prefill: Work
     decode: Work
 
@@ -142,11 +143,12 @@ class ClusterStatus:
     """A whole cluster."""
 
     name: str
-    phase: str  # starting, loading, ready, draining, failed
+    phase: str  # starting, joining, loading, ready, recovering, draining, failed
     epoch: int
     model_path: str
     dtype: str
     version: str
-    failure: str  # why the phase is failed
+    failure: str  # what it failed of; while it runs, what the last epoch to fail did
+    restarts: int  # epochs after the first one
     hosts: tuple[HostStatus, ...]
     totals: Totals

@@ -15,6 +15,8 @@ from dsv4_tp.config.cluster import (
     Ports,
     PrefixCache,
     Rank,
+    Restart,
+    RestartPolicy,
     Timeouts,
 )
 from dsv4_tp.config.parse import (
@@ -42,6 +44,8 @@ __all__ = [
     "Ports",
     "PrefixCache",
     "Rank",
+    "Restart",
+    "RestartPolicy",
     "Timeouts",
     "check_name",
     "cluster_of_hosts",

@@ -1,6 +1,7 @@
 """ClusterConfig: what a user asks for, checked and frozen. Intent only, nothing observed."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from dsv4_tp import demo
 from dsv4_tp.core import CacheRows, DType, ExpertSplit
@@ -68,6 +69,24 @@ class Timeouts:
     step_s: float = 30.0  # one prefill chunk or decode step
 
 
+class RestartPolicy(StrEnum):
+    """What follows when an epoch has failed."""
+
+    ON_FAILURE = "on-failure"  # another one
+    NEVER = "never"  # the end of the cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """How a cluster heals itself, and when it gives up."""
+
+    policy: RestartPolicy = RestartPolicy.ON_FAILURE
+    backoff_s: tuple[float, float] = (1.0, 30.0)  # the first wait, doubled up to the second
+    most: int = 5  # failures within `window_s`; the last of them is the end
+    window_s: float = 600.0  # and for so long a host may be away
+    replay_s: float = 120.0  # requests that were cut off wait for so long to go on
+
+
 @dataclass(frozen=True, slots=True)
 class PrefixCache:
     """What is kept of prompts, for those that begin alike."""
@@ -95,6 +114,7 @@ class ClusterConfig:
     queue: int = QUEUE  # most that wait; more are refused
     time_limit_s: float | None = None  # of requests that name none; None: as long as it takes
     prefix_cache: PrefixCache = PrefixCache()
+    restart: Restart = Restart()
 
     @property
     def weights(self) -> tuple[int, ...]:

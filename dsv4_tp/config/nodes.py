@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -64,9 +64,21 @@ class Section:
         value = self._scalar(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if not _is_positive(value):
             raise self.wrong(key, "a number of seconds above 0")
         return float(value)
+
+    def growing_seconds(self, key: str) -> tuple[float, float] | None:
+        """The two positive numbers of seconds at `key`, the second not smaller."""
+        node = self.values.get(key)
+        if node is None:
+            return None
+        items = cast(list[Node], node.value) if isinstance(node, SequenceNode) else []
+        times = [_value(item) if isinstance(item, ScalarNode) else None for item in items]
+        least, most = times if len(times) == 2 else (None, None)
+        if not (_is_positive(least) and _is_positive(most) and least <= most):
+            raise self.wrong(key, "two numbers of seconds above 0, such as [1, 30]")
+        return float(least), float(most)
 
     def not_negative(self, key: str) -> float | None:
         """The number at `key`, 0 or more."""
@@ -170,6 +182,10 @@ def _section(file: Path, path: str, node: Node) -> Section:
             raise ConfigError(f"{file}:{line}: {at}: set twice, first in line {lines[name]}")
         values[name], lines[name] = value, line
     return Section(file, path, _line(node), values, lines)
+
+
+def _is_positive(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _line(node: Node) -> int:

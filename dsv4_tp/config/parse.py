@@ -2,7 +2,7 @@
 
 import re
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
@@ -22,6 +22,8 @@ from dsv4_tp.config.cluster import (
     Ports,
     PrefixCache,
     Rank,
+    Restart,
+    RestartPolicy,
     Timeouts,
     check_ranks,
 )
@@ -66,7 +68,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache"))
+    top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache", "restart"))
     _check_version(top)
     top.choice("backend", Backend)
     queue = top.integer("queue", least=0)
@@ -87,6 +89,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         queue=QUEUE if queue is None else queue,
         time_limit_s=top.seconds("time_limit_s"),
         prefix_cache=_prefix_cache(top.section("prefix_cache")),
+        restart=_restart(top.section("restart")),
     )
 
 
@@ -232,6 +235,18 @@ def _prefix_cache(section: Section) -> PrefixCache:
     size = section.not_negative("gb")
     nbytes = None if size is None else int(size * _GB)
     return PrefixCache(nbytes, on_disk=section.flag("on_disk") or False)
+
+
+def _restart(section: Section) -> Restart:
+    section.only(field.name for field in fields(Restart))
+    given = {
+        "policy": section.choice("policy", RestartPolicy),
+        "backoff_s": section.growing_seconds("backoff_s"),
+        "most": section.integer("most"),
+        "window_s": section.seconds("window_s"),
+        "replay_s": section.seconds("replay_s"),
+    }
+    return replace(Restart(), **{name: value for name, value in given.items() if value is not None})
 
 
 def _timeouts(section: Section) -> Timeouts:

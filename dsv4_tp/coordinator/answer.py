@@ -101,5 +101,6 @@ def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Fini
         accepted_tokens=event.accepted_tokens,
         queue_s=event.queue_s,
         first_token_s=event.first_token_s,
+        restarts=event.restarts,
     )
     return pb.Finish(reason=reason_to_proto(reason), stats=stats)

@@ -1,6 +1,7 @@
 """The coordinator's one loop of deciding and doing: events go through `state`, actions are done.
 
-Owns the streams of open requests and the fleet; services and launcher speak to it.
+Owns the streams of open requests and the fleet; services and launcher speak to it. A stream
+outlives the epochs that serve it.
 """
 
 import asyncio
@@ -9,14 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
-from dsv4_tp.coordinator.fleet import Fleet
+from dsv4_tp.coordinator.cluster import ClusterState, first_state, refused
+from dsv4_tp.coordinator.fleet import Fleet, StartAgent
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import Setup
-from dsv4_tp.coordinator.state import ClusterState, first_state, refused, step
+from dsv4_tp.coordinator.state import step
 from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.log import log
 
-EPOCH = 1  # a restart would count on from here
 _TICK_S = 0.25
 _DRAIN_S = 45.0
 
@@ -27,17 +28,25 @@ class Coordinator:
     """One cluster, from its agents' first words to their end."""
 
     def __init__(
-        self, setup: Setup, *, on_serve: Callable[[bool], None], reap: Callable[[], Awaitable[None]]
+        self,
+        setup: Setup,
+        *,
+        on_serve: Callable[[bool], None],
+        start_agent: StartAgent,
+        reap: Callable[[], Awaitable[None]],
     ) -> None:
         """`on_serve` is told when requests are taken, and when no more.
 
-        `reap` waits for the processes of agents that were told to end.
+        `start_agent` replaces an agent that is gone. `reap` waits for the processes of agents that
+        were told to end.
         """
         self.setup = setup
         self.state: ClusterState = first_state(
             setup.hosts,
             Requests(setup.batch, setup.queue, setup.time_limit_s),
+            setup.restart,
             beat_s=setup.timeouts.beat_s,
+            fence_s=setup.timeouts.fence_s,
             drain_s=_DRAIN_S,
             now_s=time.monotonic(),
         )
@@ -45,23 +54,23 @@ class Coordinator:
         self.gone = asyncio.Event()  # no agent and no rank is left
         self._on_serve = on_serve
         self._reap = reap
-        self._fleet = Fleet(setup, epoch=EPOCH, hear=self.hear)
+        self._fleet = Fleet(setup, hear=self.hear, start_agent=start_agent)
         self._streams: dict[str, _Stream] = {}
         self._settled: asyncio.Future[Dsv4Error | None] = asyncio.Future()
 
     async def run(self) -> None:
         """Run the cluster until it has ended; raises what it failed of."""
-        sessions = asyncio.create_task(self._fleet.run())
-        ticking = asyncio.create_task(self._tick())
         try:
-            error = await self._settled
-            hosts = self.state.hosts.items()
-            await self._fleet.shut_down(lost={name for name, host in hosts if host.lost})
-            await self._reap()
+            async with asyncio.TaskGroup() as group:
+                ticking = group.create_task(self._tick())
+                self._fleet.connect(group)
+                error = await self._settled
+                hosts = self.state.hosts.items()
+                await self._fleet.shut_down(lost={name for name, host in hosts if host.lost})
+                await self._reap()
+                ticking.cancel()
+                await self._fleet.close()
         finally:
-            ticking.cancel()
-            sessions.cancel()
-            await self._fleet.close()
             self.gone.set()
         if error:
             raise error
@@ -75,8 +84,8 @@ class Coordinator:
     ) -> AsyncIterator[core.Told]:
         """The events of one request, the last of them a FinishEvent.
 
-        Raises RankFailure if the cluster fails, BusyError if too many requests wait, Dsv4Error if
-        the cluster does not take requests or ends.
+        Raises RankFailure if the cluster fails or is not back in time, BusyError if too many
+        requests wait, NotReadyError or Dsv4Error if the cluster takes no requests, or ends.
         """
         if error := refused(self.state):
             raise error
@@ -104,17 +113,15 @@ class Coordinator:
 
     def _do(self, action: events.Action) -> None:
         match action:
-            case events.StartEpoch():
-                self._fleet.start_epoch()
-            case events.JoinEpoch():
-                self._fleet.join_epoch()
             case events.StopEpoch():
                 self._explain()
-                self._fleet.stop_epoch()
-            case events.Broadcast(command=command):
-                self._fleet.broadcast(command)
+                self._fleet.obey(action)
+            case events.StartEpoch() | events.JoinEpoch() | events.Reach() | events.Broadcast():
+                self._fleet.obey(action)
             case events.Deliver(event=event):
-                self._deliver(event)
+                self._tell(event.request_id, event)
+            case events.Fail(request_id=request_id, error=error):
+                self._tell(request_id, error)
             case events.Serve(ready=ready):
                 self._on_serve(ready)
                 if ready:
@@ -129,10 +136,10 @@ class Coordinator:
             for line in fault.last_stderr.splitlines():
                 log("stderr", line=line)
 
-    def _deliver(self, event: core.Told) -> None:
+    def _tell(self, request_id: str, word: core.Told | Dsv4Error) -> None:
         # The client may have gone before it knew how its request ended.
-        if stream := self._streams.get(event.request_id):
-            stream.put_nowait(event)
+        if stream := self._streams.get(request_id):
+            stream.put_nowait(word)
 
     def _settle(self, error: Dsv4Error | None) -> None:
         for stream in self._streams.values():

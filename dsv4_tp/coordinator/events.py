@@ -11,9 +11,8 @@ from dsv4_tp.errors import Dsv4Error
 
 @dataclass(frozen=True, slots=True)
 class HostBeat:
-    """An agent lives, and its ranks are so far."""
+    """An agent lives, and its ranks are so far; those not named have no process."""
 
-    host: str
     reports: tuple[core.RankReport, ...]
 
 
@@ -68,18 +67,36 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class HostStopped:
+    """No process of the epoch is left on this host."""
+
+
+Word = HostBeat | Prepared | Joined | Loaded | Said | Refused | Lost | HostStopped
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an agent says, and of which epoch."""
+
+    host: str
+    epoch: int
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
 class HostLost:
-    """The session with an agent ended before it was to."""
+    """The session with an agent ended before it was to, or there is none to be had."""
 
     host: str
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
-class HostStopped:
-    """No process of the epoch is left on a host."""
+class Unfit:
+    """The epoch cannot start on a host; no rank was started anywhere."""
 
     host: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +127,7 @@ class Ticked:
     """Some time has passed."""
 
 
-Event = (
-    HostBeat
-    | Prepared
-    | Joined
-    | Loaded
-    | Said
-    | Refused
-    | Lost
-    | HostLost
-    | HostStopped
-    | Asked
-    | Abandoned
-    | Dismissed
-    | Ticked
-)
+Event = Heard | HostLost | Unfit | Asked | Abandoned | Dismissed | Ticked
 
 # Actions.
 
@@ -133,21 +136,37 @@ Event = (
 class StartEpoch:
     """Every agent is to start its ranks."""
 
+    epoch: int
+
 
 @dataclass(frozen=True, slots=True)
 class JoinEpoch:
     """Every rank is prepared: they are to meet."""
+
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class StopEpoch:
     """Every agent is to kill its ranks."""
 
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """An agent is wanted again on a host whose session was lost, without ranks of this epoch."""
+
+    host: str
+    epoch: int
+    fenced: bool  # the one that was lost has ended its ranks by now, whatever became of it
+
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A line of the command log, for every rank."""
+    """A line of an epoch's command log, for every rank."""
 
+    epoch: int
     command: core.Command
 
 
@@ -156,6 +175,14 @@ class Deliver:
     """What a rank told, for the client of its request."""
 
     event: core.Told
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A request is over for its client, without an end of its own."""
+
+    request_id: str
+    error: Dsv4Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +199,5 @@ class Settle:
     error: Dsv4Error | None
 
 
-Action = StartEpoch | JoinEpoch | StopEpoch | Broadcast | Deliver | Serve | Settle
+Order = StartEpoch | JoinEpoch | StopEpoch | Reach | Broadcast  # for agents
+Action = Order | Deliver | Fail | Serve | Settle

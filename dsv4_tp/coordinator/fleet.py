@@ -2,82 +2,166 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from itertools import count
 
-from dsv4_tp.coordinator.link import Hear, Link
+from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.link import Hear, Link, is_free
+from dsv4_tp.coordinator.ring import question, ring_of
 from dsv4_tp.coordinator.setup import AgentSetup, Setup
-from dsv4_tp.core import Command
+from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.rpc.convert import command_to_proto, part_to_proto
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.worker_pb2 import StartRank
 
-# A coordinator that comes back to running agents would use the next one.
-_GENERATION = 1
+# Starts an agent anew on the host of this name; raises Dsv4Error if there is none to be had.
+StartAgent = Callable[[str], Awaitable[AgentSetup]]
+
 _NONCE_BYTES = 16
 
 
 class Fleet:
     """The sessions with all agents of one cluster."""
 
-    def __init__(self, setup: Setup, *, epoch: int, hear: Hear) -> None:
+    def __init__(self, setup: Setup, *, hear: Hear, start_agent: StartAgent) -> None:
         self._setup = setup
-        self._epoch = epoch
-        self._links = [
-            Link(agent, identity=setup.identity, timeouts=setup.timeouts, hear=hear)
-            for agent in setup.agents
-        ]
+        self._hear = hear
+        self._start_agent = start_agent
+        self._agents = {agent.host: agent for agent in setup.agents}
+        self._links = {agent.host: self._link(agent) for agent in setup.agents}
+        self._sessions: dict[str, asyncio.Task[None]] = {}
+        self._starting: asyncio.Task[None] | None = None
+        self._ordered = 0  # the last epoch that agents were told to start
+        # Of sessions; a later one takes over from those before it.
+        self._generations = count(1)
 
-    async def run(self) -> None:
-        """Hold all sessions until they have ended."""
-        await asyncio.gather(*(link.run(_GENERATION) for link in self._links))
+    def connect(self, group: asyncio.TaskGroup) -> None:
+        """Hold a session with every agent, in tasks of `group`."""
+        self._group = group
+        for host, link in self._links.items():
+            self._sessions[host] = group.create_task(link.run(next(self._generations)))
 
-    def start_epoch(self) -> None:
-        """Have every agent start its ranks."""
-        for link, agent in zip(self._links, self._setup.agents, strict=True):
-            link.order(pb.SessionRequest(start_epoch=self._start(agent)))
+    def obey(self, order: events.Order) -> None:
+        """Have one agent, or all of them, do what was decided."""
+        match order:
+            case events.StartEpoch(epoch=epoch):
+                # Once it is known where the ranks can meet.
+                self._starting = self._group.create_task(self._start_epoch(epoch))
+            case events.JoinEpoch(epoch=epoch):
+                # Ranks know each other by a number that nobody else has seen.
+                nonce = secrets.token_bytes(_NONCE_BYTES)
+                self._order(pb.SessionRequest(join_epoch=pb.JoinEpoch(epoch=epoch, nonce=nonce)))
+            case events.StopEpoch(epoch=epoch):
+                self._stop_epoch(epoch)
+            case events.Broadcast(epoch=epoch, command=command):
+                message = pb.EpochCommand(epoch=epoch, command=command_to_proto(command))
+                self._order(pb.SessionRequest(command=message))
+            case events.Reach():
+                self._replace(order)
 
-    def join_epoch(self) -> None:
-        """Have all ranks meet. They know each other by a number that nobody else has seen."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        self._order(pb.SessionRequest(join_epoch=pb.JoinEpoch(epoch=self._epoch, nonce=nonce)))
+    def _replace(self, order: events.Reach) -> None:
+        """Have an agent again on a host; `hear` gets its words, or that it is lost."""
+        self._sessions[order.host].cancel()
+        self._sessions[order.host] = self._group.create_task(self._reach(order))
 
-    def stop_epoch(self) -> None:
-        """Have every agent kill its ranks."""
-        self._order(pb.SessionRequest(stop_epoch=pb.StopEpoch(epoch=self._epoch)))
-
-    def broadcast(self, command: Command) -> None:
-        """Give a command to every rank."""
-        message = pb.EpochCommand(epoch=self._epoch, command=command_to_proto(command))
-        self._order(pb.SessionRequest(command=message))
+    def _stop_epoch(self, epoch: int) -> None:
+        if self._starting:
+            self._starting.cancel()
+        self._order(_stop(epoch))
+        if epoch > self._ordered:
+            loop = asyncio.get_running_loop()
+            for host in self._links:  # no agent knows of this epoch, so none would confirm its end
+                loop.call_soon(self._hear, events.Heard(host, epoch, events.HostStopped()))
 
     async def shut_down(self, *, lost: Collection[str]) -> None:
         """End every agent but those of the `lost` hosts; returns when they are gone."""
-        links = zip(self._links, self._setup.agents, strict=True)
-        await asyncio.gather(*(link.shut_down() for link, agent in links if agent.host not in lost))
+        for host in lost:
+            self._sessions[host].cancel()
+        links = self._links.items()
+        await asyncio.gather(*(link.shut_down() for host, link in links if host not in lost))
 
     async def close(self) -> None:
-        """Close all channels; an agent that still runs is left to its fence."""
-        await asyncio.gather(*(link.close() for link in self._links))
+        """Leave all agents alone; one that still runs ends by its fence."""
+        for task in (*self._sessions.values(), self._starting):
+            if task:
+                task.cancel()
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+
+    async def _reach(self, order: events.Reach) -> None:
+        """A session with the agent that was lost, if it still lives, else with a new one."""
+        host = order.host
+        await self._links[host].close()
+        agent = self._agents[host]
+        try:
+            if order.fenced or await is_free(agent.address):
+                agent = await self._start_agent(host)
+        except Dsv4Error as error:
+            self._hear(events.HostLost(host, str(error)))
+            return
+        self._agents[host] = agent
+        self._links[host] = link = self._link(agent)
+        link.order(_stop(order.epoch))
+        await link.run(next(self._generations))
+
+    async def _start_epoch(self, epoch: int) -> None:
+        ring = await self._ring()
+        if ring is None:
+            return
+        self._ordered = epoch
+        for agent in self._agents.values():
+            message = self._start(agent, epoch, ring)
+            self._links[agent.host].order(pb.SessionRequest(start_epoch=message))
+
+    async def _ring(self) -> tuple[str, ...] | None:
+        """Where the ranks can meet; None if a host is not fit. One rank meets nobody."""
+        if len(self._setup.parts) == 1:
+            return ()
+        asked = await asyncio.gather(*map(self._ask, self._agents.values()))
+        pairs = zip(self._agents, asked, strict=True)
+        answers = {host: answer for host, answer in pairs if answer}
+        if len(answers) < len(asked):
+            return None
+        return ring_of([*self._agents.values()], answers, self._setup.data_port)
+
+    async def _ask(self, agent: AgentSetup) -> pb.InspectResponse | None:
+        """Which ports are free on a host; None if it is not fit, which is said."""
+        try:
+            answer = await self._links[agent.host].inspect(question(agent, self._setup.data_port))
+        except Dsv4Error as error:
+            self._hear(events.Unfit(agent.host, str(error)))
+            return None
+        if answer.problems:
+            self._hear(events.Unfit(agent.host, "; ".join(answer.problems)))
+            return None
+        return answer
+
+    def _link(self, agent: AgentSetup) -> Link:
+        setup = self._setup
+        return Link(agent, identity=setup.identity, timeouts=setup.timeouts, hear=self._hear)
 
     def _order(self, request: pb.SessionRequest) -> None:
-        for link in self._links:
+        for link in self._links.values():
             link.order(request)
 
-    def _start(self, agent: AgentSetup) -> pb.StartEpoch:
+    def _start(self, agent: AgentSetup, epoch: int, ring: tuple[str, ...]) -> pb.StartEpoch:
         times = self._setup.timeouts
         deadlines = pb.Deadlines(join_s=times.join_s, load_s=times.load_s, step_s=times.step_s)
-        ranks: Iterable[StartRank] = (self._start_rank(agent, rank) for rank in agent.ranks)
-        return pb.StartEpoch(epoch=self._epoch, ranks=ranks, deadlines=deadlines)
+        ranks: Iterable[StartRank] = (
+            self._start_rank(agent, rank, epoch, ring) for rank in agent.ranks
+        )
+        return pb.StartEpoch(epoch=epoch, ranks=ranks, deadlines=deadlines)
 
-    def _start_rank(self, agent: AgentSetup, rank: int) -> StartRank:
+    def _start_rank(
+        self, agent: AgentSetup, rank: int, epoch: int, ring: tuple[str, ...]
+    ) -> StartRank:
         setup = self._setup
         return StartRank(
-            epoch=self._epoch,
+            epoch=epoch,
             rank=rank,
             model_path=agent.model_path,
             parts=map(part_to_proto, setup.parts),
             dtype=setup.dtype.value,
-            ring=setup.ring,
+            ring=ring,
             join_timeout_s=setup.timeouts.join_s,
             prefill_chunk=setup.prefill_chunk,
             context=setup.context,
@@ -87,3 +171,7 @@ class Fleet:
             prefix_bytes=setup.prefix_bytes,
             prefixes_on_disk=setup.prefixes_on_disk,
         )
+
+
+def _stop(epoch: int) -> pb.SessionRequest:
+    return pb.SessionRequest(stop_epoch=pb.StopEpoch(epoch=epoch))

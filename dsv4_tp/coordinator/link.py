@@ -21,6 +21,9 @@ from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 
 _SHUTDOWN_S = 10.0  # for an agent to kill its ranks and answer
 _EXIT_S = 5.0  # and then to end
+_GREET_S = 5.0  # for it to answer our greeting
+_INSPECT_S = 10.0  # and to look at its ports
+_PROBE_S = 2.0
 
 Hear = Callable[[events.Event], None]
 
@@ -46,12 +49,25 @@ class Link:
         """Hold the session until either side ends it, then say that the host is lost."""
         try:
             with calling("its session"):
-                async for response in self._stub.Session(self._requests(generation)):
-                    self._pass_on(response)
+                await self._hold(generation)
             cause = "its agent has ended"
         except Dsv4Error as error:
             cause = f"its agent is gone ({error})"
+        except TimeoutError:
+            cause = f"its agent has said nothing for {_GREET_S:g} s"
         self._hear(events.HostLost(self._agent.host, cause))
+
+    async def _hold(self, generation: int) -> None:
+        session = self._stub.Session(self._requests(generation))
+        async with asyncio.timeout(_GREET_S) as limit:
+            async for response in session:
+                limit.reschedule(None)  # from here on `state` holds it to its lease
+                self._pass_on(response)
+
+    async def inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
+        """The facts of its host; Dsv4Error if there is no answer in time."""
+        with calling("its agent"):
+            return await self._stub.Inspect(request, timeout=_INSPECT_S)
 
     async def shut_down(self) -> None:
         """End the agent."""
@@ -73,8 +89,8 @@ class Link:
             yield request
 
     def _pass_on(self, response: pb.SessionResponse) -> None:
-        for event in _heard(self._agent.host, response):
-            self._hear(event)
+        if word := _word(response):
+            self._hear(events.Heard(self._agent.host, response.epoch, word))
 
 
 async def end_agent(channel: grpc.aio.Channel, *, host: str) -> None:
@@ -94,35 +110,48 @@ async def _disconnected(channel: grpc.aio.Channel) -> None:
         await channel.wait_for_state_change(state)
 
 
-def _heard(host: str, response: pb.SessionResponse) -> list[events.Event]:
-    """What an agent's message means; nothing, for words of a later version."""
+async def is_free(address: str) -> bool:
+    """Whether a host says that nobody listens there; one that says nothing may only be away."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return False
+
+
+def _word(response: pb.SessionResponse) -> events.Word | None:
+    """What an agent says; None for words of a later version."""
     match response.WhichOneof("kind"):
         case "beat":
-            reports = tuple(map(report_from_proto, response.beat.ranks))
-            return [events.HostBeat(host, reports)]
+            return events.HostBeat(tuple(map(report_from_proto, response.beat.ranks)))
         case "prepared":
             facts = dict(response.prepared.prepared.facts)
-            return [events.Prepared(response.prepared.rank, facts)]
+            return events.Prepared(response.prepared.rank, facts)
         case "joined":
-            return [events.Joined(response.joined.rank)]
+            return events.Joined(response.joined.rank)
         case "ready":
             rank, ready = response.ready.rank, response.ready.ready
-            return [events.Loaded(rank, ready.weight_bytes, tuple(ready.notes))]
+            return events.Loaded(rank, ready.weight_bytes, tuple(ready.notes))
         case "event":
-            return [events.Said(response.event.rank, event_from_proto(response.event.event))]
+            return events.Said(response.event.rank, event_from_proto(response.event.event))
         case _:
-            return _heard_end(host, response)
+            return _last_word(response)
 
 
-def _heard_end(host: str, response: pb.SessionResponse) -> list[events.Event]:
+def _last_word(response: pb.SessionResponse) -> events.Word | None:
     match response.WhichOneof("kind"):
         case "refused":
-            return [events.Refused(response.refused.rank, response.refused.message)]
+            return events.Refused(response.refused.rank, response.refused.message)
         case "exited":
             lost = response.exited
             loss = loss_from_proto(lost.loss)
-            return [events.Lost(lost.rank, loss, lost.cause, lost.last_stderr)]
+            return events.Lost(lost.rank, loss, lost.cause, lost.last_stderr)
         case "stopped":
-            return [events.HostStopped(host)]
+            return events.HostStopped()
         case _:
-            return []
+            return None

@@ -1,37 +1,44 @@
 """The requests of a cluster: which are open, until when, and what became of the others.
 
 A part of `state`, and like it without socket, process or clock. Who runs and who waits, the ranks
-decide; here it is bounded how many there are, and how long each may take.
+decide; here it is bounded how many there are, and how long each may take. An epoch that fails takes
+none of them with it: what each client has is remembered, and the ranks of the next epoch go on
+from there.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.events import Action
 from dsv4_tp.core import FinishReason, Work
-from dsv4_tp.errors import BusyError
+from dsv4_tp.errors import BusyError, RankFailure
 
 _REFUSED = "refused"
+_LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
     """A request that was asked and has not ended."""
 
+    request: core.Request | core.ScoreRequest
     asked_s: float
     ends_s: float  # when its time is over
     first_s: float | None = None  # when its first token came
     cancelled: FinishReason | None = None  # the ranks were told to end it, for this reason
+    told: tuple[int, ...] = ()  # its tokens so far
+    scored: int = 0  # positions of a score so far
+    restarts: int = 0  # how often it was submitted again
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What was done since the launch."""
 
-    ended: Mapping[str, int] = field(default_factory=dict[str, int])  # by reason, or `refused`
+    ended: Mapping[str, int] = field(default_factory=dict[str, int])  # by reason, refused, lost
     work: Mapping[str, Work] = field(default_factory=lambda: {"prefill": Work(), "decode": Work()})
     running: int = 0  # requests that have a place, after the last step
 
@@ -43,7 +50,9 @@ class Requests:
     batch: int  # so many may run at a time
     queue: int  # and so many may wait
     time_limit_s: float | None = None  # of those that name none
-    commands: int = 0  # so many are numbered
+    epoch: int = 1  # of the ranks that serve them
+    commands: int = 0  # so many are numbered in this epoch
+    paused: bool = False  # there are no ranks to tell
     open: Mapping[str, Open] = field(default_factory=dict[str, Open])
     totals: Totals = Totals()
 
@@ -65,53 +74,116 @@ def busy(requests: Requests) -> BusyError | None:
 def asked(requests: Requests, event: events.Asked, now_s: float) -> Change:
     """One more, which is not too many; its time runs from now on."""
     limit_s = event.time_limit_s or requests.time_limit_s or math.inf
-    requests = _with(requests, event.request.id, Open(now_s, now_s + limit_s))
+    one = Open(event.request, now_s, now_s + limit_s)
+    requests = _with(requests, event.request.id, one)
     return broadcast(requests, core.Submit(event.request))
 
 
-def abandoned(requests: Requests, event: events.Abandoned) -> Change:
+def abandoned(requests: Requests, event: events.Abandoned, now_s: float) -> Change:
     """Nobody wants more of this one; it may have ended."""
-    return _cancel(requests, event.request_id, event.reason)
+    return _cancel(requests, event.request_id, event.reason, now_s)
 
 
 def overdue(requests: Requests, now_s: float) -> Change:
     """Those whose time is over are cancelled."""
     late = [name for name, one in requests.open.items() if now_s >= one.ends_s]
-    actions: tuple[Action, ...] = ()
-    for name in late:
-        requests, more = _cancel(requests, name, FinishReason.TIMEOUT)
-        actions += more
-    return requests, actions
+    return _each(
+        requests, late, lambda others, name: _cancel(others, name, FinishReason.TIMEOUT, now_s)
+    )
 
 
 def said(requests: Requests, event: core.Event, now_s: float) -> Change:
-    """The first rank tells."""
-    match event:
-        case core.StepEvent():
-            return _stepped(requests, event), ()
-        case core.FinishEvent():
-            return _finished(requests, event, now_s)
-        case core.TokenEvent(request_id=name, index=0) if one := requests.open.get(name):
-            requests = _with(requests, name, replace(one, first_s=now_s))
-        case _:
-            pass
-    return requests, (events.Deliver(event),)
+    """The first rank tells; of a request that has ended here, it is not listened to."""
+    if isinstance(event, core.StepEvent):
+        return _stepped(requests, event), ()
+    one = requests.open.get(event.request_id)
+    if one is None:
+        return requests, ()
+    if isinstance(event, core.FinishEvent):
+        return _finished(requests, event, one, now_s)
+    if (more := _with_piece(one, event, now_s)) is None:
+        return requests, ()
+    return _with(requests, event.request_id, more), (events.Deliver(event),)
+
+
+def pause(requests: Requests, now_s: float) -> Change:
+    """The ranks are gone. Those that were to end end now; the others wait for other ranks."""
+    totals = replace(requests.totals, running=0)
+    requests = replace(requests, paused=True, totals=totals)
+    ending = [name for name, one in requests.open.items() if one.cancelled]
+    return _each(requests, ending, lambda others, name: _end(others, name, now_s))
+
+
+def resume(requests: Requests, epoch: int) -> Change:
+    """The ranks of this epoch wait for work: all that is open, in its order."""
+    requests = replace(requests, epoch=epoch, commands=0, paused=False)
+    return _each(requests, list(requests.open), _submit_again)
+
+
+def give_up(requests: Requests, error: RankFailure) -> Change:
+    """No ranks will come in time: every request ends with `error`."""
+    ended = _counted(requests.totals, _LOST, len(requests.open))
+    failed = tuple(events.Fail(name, error) for name in requests.open)
+    return replace(requests, open={}, totals=ended), failed
 
 
 def broadcast(requests: Requests, action: core.Submit | core.Cancel | core.Drain) -> Change:
     """The next line of the command log."""
     number = requests.commands + 1
     command = core.Command(number, action)
-    return replace(requests, commands=number), (events.Broadcast(command),)
+    return replace(requests, commands=number), (events.Broadcast(requests.epoch, command),)
 
 
-def _cancel(requests: Requests, name: str, reason: FinishReason) -> Change:
-    """Have the ranks end it, unless they were told before."""
+def _each(
+    requests: Requests, names: Iterable[str], change: Callable[[Requests, str], Change]
+) -> Change:
+    """All these changes, one after the other."""
+    actions: tuple[Action, ...] = ()
+    for name in names:
+        requests, more = change(requests, name)
+        actions += more
+    return requests, actions
+
+
+def _cancel(requests: Requests, name: str, reason: FinishReason, now_s: float) -> Change:
+    """Have the ranks end it, unless they were told before; without ranks it ends at once."""
     one = requests.open.get(name)
     if one is None or one.cancelled:
         return requests, ()
     requests = _with(requests, name, replace(one, cancelled=reason))
+    if requests.paused:
+        return _end(requests, name, now_s)
     return broadcast(requests, core.Cancel(name))
+
+
+def _end(requests: Requests, name: str, now_s: float) -> Change:
+    """End one that was cancelled, in place of ranks that are gone."""
+    one = requests.open[name]
+    prompt = one.request.prompt if isinstance(one.request, core.Request) else ()
+    made = len(prompt), len(one.told)
+    event = core.FinishEvent(name, FinishReason.CANCELLED, *made, 0.0, 0.0, 0, 0)
+    return _finished(requests, event, one, now_s)
+
+
+def _submit_again(requests: Requests, name: str) -> Change:
+    """With all its client has, which is not to be told again. A score has to begin anew."""
+    one = requests.open[name]
+    requests = _with(requests, name, replace(one, restarts=one.restarts + 1))
+    if isinstance(one.request, core.ScoreRequest):
+        return broadcast(requests, core.Submit(one.request))
+    return broadcast(requests, core.Submit(replace(one.request, told=one.told)))
+
+
+def _with_piece(one: Open, event: core.TokenEvent | core.ScoreEvent, now_s: float) -> Open | None:
+    """The request with one more piece of its answer; None if its client has that already."""
+    if isinstance(event, core.ScoreEvent):
+        after = event.start + event.count
+        return replace(one, scored=after) if event.start >= one.scored else None
+    assert event.index <= len(one.told), "ranks leave out no token"
+    if event.index < len(one.told):
+        return None
+    first_s = now_s if one.first_s is None else one.first_s
+    return replace(one, told=(*one.told, event.token), first_s=first_s)
 
 
 def _stepped(requests: Requests, event: core.StepEvent) -> Requests:
@@ -120,16 +192,17 @@ def _stepped(requests: Requests, event: core.StepEvent) -> Requests:
     return replace(requests, totals=replace(totals, work=work, running=event.running))
 
 
-def _finished(requests: Requests, event: core.FinishEvent, now_s: float) -> Change:
-    if one := requests.open.get(event.request_id):
-        event = _timed(event, one, now_s)
+def _finished(requests: Requests, event: core.FinishEvent, one: Open, now_s: float) -> Change:
+    event = _timed(event, one, now_s)
     left = {name: each for name, each in requests.open.items() if name != event.request_id}
-    ended = dict(requests.totals.ended)
     refused = event.error and event.reason is FinishReason.CANCELLED
-    why = _REFUSED if refused else event.reason.value
-    ended[why] = ended.get(why, 0) + 1
-    totals = replace(requests.totals, ended=ended)
+    totals = _counted(requests.totals, _REFUSED if refused else event.reason.value, 1)
     return replace(requests, open=left, totals=totals), (events.Deliver(event),)
+
+
+def _counted(totals: Totals, why: str, count: int) -> Totals:
+    """So many more have ended for this reason."""
+    return replace(totals, ended={**totals.ended, why: totals.ended.get(why, 0) + count})
 
 
 def _timed(event: core.FinishEvent, one: Open, now_s: float) -> core.FinishEvent:
@@ -141,6 +214,7 @@ def _timed(event: core.FinishEvent, one: Open, now_s: float) -> core.FinishEvent
         reason=cancelled or event.reason,
         queue_s=max(0.0, now_s - one.asked_s - event.prefill_s - event.decode_s),
         first_token_s=None if one.first_s is None else one.first_s - one.asked_s,
+        restarts=one.restarts,
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 from dsv4_tp import __version__
 from dsv4_tp.coordinator.answer import check
-from dsv4_tp.coordinator.coordinator import EPOCH, Coordinator
+from dsv4_tp.coordinator.cluster import failure
+from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts, score_request
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import AgentSetup
-from dsv4_tp.coordinator.state import verdict
 from dsv4_tp.core import FinishEvent, FinishReason, Request, ScoreEvent, TokenEvent
 from dsv4_tp.errors import DeadlineError
 from dsv4_tp.rpc.auth import Context
@@ -65,16 +65,16 @@ class ClusterService(ClusterServiceServicer):
     ) -> pb.StatusResponse:
         """What is known of hosts and ranks."""
         setup, state = self._coordinator.setup, self._coordinator.state
-        fault = verdict(state)
         return pb.StatusResponse(
             name=setup.name,
             phase=state.phase.value,
-            epoch=EPOCH,
+            epoch=state.epoch,
+            restarts=state.restarts,
             model_path=str(setup.model_path),
             dtype=setup.dtype.value,
             hosts=[self._host(agent) for agent in setup.agents],
             version=__version__,
-            failure=state.refusal or (fault.message if fault else ""),
+            failure=failure(state),
             totals=_totals(state.requests),
         )
 

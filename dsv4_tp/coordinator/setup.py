@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsv4_tp.config import Timeouts
+from dsv4_tp.config import Restart, Timeouts
 from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rpc.auth import Identity
@@ -11,10 +11,11 @@ from dsv4_tp.rpc.auth import Identity
 
 @dataclass(frozen=True, slots=True)
 class AgentSetup:
-    """One running agent and the ranks it is to run."""
+    """A running agent and the ranks it is to run."""
 
     host: str  # its name
     address: str  # HOST:PORT of its service
+    data_ip: str  # where its ranks listen
     ranks: tuple[int, ...]
     model_path: str  # on that host, or `demo` for its own copy of the bundled model
 
@@ -31,7 +32,7 @@ class Setup:
     dtype: DType
     parts: tuple[Part, ...]  # by rank
     planned_bytes: tuple[int, ...]  # of weights, by rank
-    ring: tuple[str, ...]  # "ip:port" by rank; empty for one rank
+    data_port: int | None  # rank r listens on data_port + r; None: on a free port
     prefill_chunk: int
     context: int  # most tokens of a sequence
     cache_rows: CacheRows
@@ -42,6 +43,7 @@ class Setup:
     prefix_bytes: int  # for snapshots of prompts, on each rank
     prefixes_on_disk: bool
     timeouts: Timeouts
+    restart: Restart
 
     @property
     def hosts(self) -> dict[int, str]:

@@ -1,87 +1,27 @@
 """What the coordinator decides: events in, actions out. No socket, process or clock in here.
 
     starting -> preparing -> joining -> loading -> ready -> draining -> stopped
-    from each of them: failed
+                   ^             |         |         |
+                   +------- recovering <---+---------+          from each of them: failed
 
-An epoch is started when every agent has spoken, and its ranks meet when all are prepared. The first
-fault fails the cluster: the epoch is ended on every host, and once all have confirmed, the best
-evidence becomes the verdict.
+An epoch starts when every agent has spoken, and its ranks meet when all are prepared. Its first
+fault ends it on every host; when all have confirmed, the best evidence is its verdict, and
+`restart` says whether another epoch may follow it, and when. Requests wait for that meanwhile.
+What another epoch would not heal fails the cluster: ranks that refuse what they are asked to run,
+and what is lost when all is to end anyway.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import replace
 
 from dsv4_tp import core
-from dsv4_tp.coordinator import events, requests
-from dsv4_tp.coordinator.events import Action, Event
-from dsv4_tp.coordinator.members import (
-    Fault,
-    Host,
-    Rank,
-    disagreement,
-    forgiven,
-    host_fault,
-    last_words,
-)
-from dsv4_tp.coordinator.requests import Requests
-from dsv4_tp.errors import Dsv4Error, InputError, RankFailure
+from dsv4_tp.coordinator import epochs, events, requests
+from dsv4_tp.coordinator.cluster import ClusterState, Phase, Step, refused, served, with_host
+from dsv4_tp.coordinator.events import Event
+from dsv4_tp.coordinator.members import Fault, disagreement, forgiven, rank_name, seen
 
-SETTLE_S = 8.0  # for agents to confirm that their ranks are gone
 _LEASE_BEATS = 8  # an agent that is silent for so many beats is lost
 _OWN_STALL_S = 1.0  # between two ticks: then it was us who slept
-
-
-class Phase(StrEnum):
-    """Of the whole cluster."""
-
-    STARTING = "starting"
-    PREPARING = "preparing"
-    JOINING = "joining"
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterState:
-    """All the coordinator has to remember."""
-
-    beat_s: float
-    drain_s: float  # what running requests get when the cluster is dismissed
-    hosts: Mapping[str, Host]
-    ranks: Mapping[int, Rank]
-    ticked_s: float  # when the clock was last looked at
-    requests: Requests
-    phase: Phase = Phase.STARTING
-    faults: tuple[Fault, ...] = ()
-    notes: tuple[str, ...] = ()  # what ranks told of their loading
-    refusal: str = ""  # why the ranks cannot run as asked
-    ends_s: float | None = None  # when draining or stopping takes too long
-    stopping: bool = False  # the ranks are being killed
-    settled: bool = False
-
-
-Step = tuple[ClusterState, tuple[Action, ...]]
-
-
-def first_state(
-    ranks: Mapping[int, str], requests: Requests, *, beat_s: float, drain_s: float, now_s: float
-) -> ClusterState:
-    """A cluster before any agent has spoken or any request was asked.
-
-    `ranks` names each rank's host.
-    """
-    return ClusterState(
-        beat_s=beat_s,
-        drain_s=drain_s,
-        hosts={host: Host(now_s) for host in ranks.values()},
-        ranks={rank: Rank(host, core.RankReport(rank, "starting")) for rank, host in ranks.items()},
-        ticked_s=now_s,
-        requests=requests,
-    )
 
 
 def step(state: ClusterState, event: Event, now_s: float) -> Step:
@@ -89,144 +29,122 @@ def step(state: ClusterState, event: Event, now_s: float) -> Step:
     if state.settled:
         return state, ()
     match event:
-        case events.HostBeat():
-            result = _beat(state, event, now_s)
-        case events.Prepared():
-            result = _prepare(state, event, now_s)
-        case events.Joined() | events.Loaded():
-            result = _advance(state, event)
-        case events.Said() | events.Asked() | events.Abandoned():
-            result = _serve(state, event, now_s)
-        case events.Dismissed():
-            result = _dismiss(state, event, now_s)
+        case events.Heard():
+            result = _hear(state, event, now_s)
+        case events.HostLost(host=host, cause=cause):
+            result = epochs.lose(state, {host: cause}, now_s)
+        case events.Unfit(host=host, cause=cause):
+            result = epochs.fail(state, now_s, Fault(core.Loss.HOST, host, cause))
+        case events.Asked():
+            assert refused(state) is None, "requests are let in only while they are taken"
+            result = served(state, requests.asked(state.requests, event, now_s))
+        case events.Abandoned():
+            result = served(state, requests.abandoned(state.requests, event, now_s))
+        case events.Dismissed(now=now):
+            result = _dismiss(state, now_s, at_once=now)
         case events.Ticked():
             result = _tick(state, now_s)
-        case _:
-            result = _end(state, event, now_s)
     return result
 
 
-def verdict(state: ClusterState) -> Fault | None:
-    """The best evidence; of equal ones the first."""
-    return max(state.faults, key=lambda fault: fault.loss, default=None)
+def _hear(state: ClusterState, event: events.Heard, now_s: float) -> Step:
+    """An agent speaks. Words of another epoch than this one only show that it lives."""
+    current = event.epoch == state.epoch
+    match event.word:
+        case events.HostBeat(reports=reports):
+            state = _beat(state, event.host, reports, now_s, current=current)
+            return epochs.start_if_fit(state, now_s)
+        case _ if not current:
+            return state, ()
+        case events.Prepared() | events.Joined() | events.Loaded() | events.Said() as word:
+            return (state, ()) if state.over else _go_on(state, word, now_s)
+        case events.HostStopped():
+            host = replace(state.hosts[event.host], running=False)
+            return epochs.settle_if_gone(with_host(state, event.host, host), (), now_s)
+        case events.Refused(rank=rank, message=message):
+            refusal = state.refusal or f"{rank_name(state.ranks, rank)}: {message}"
+            return epochs.fail(replace(state, refusal=refusal), now_s)
+        case events.Lost(rank=rank, loss=loss) as lost:
+            who = rank_name(state.ranks, rank)
+            return epochs.fail(state, now_s, Fault(loss, who, lost.cause, lost.last_stderr))
 
 
-def refused(state: ClusterState) -> Dsv4Error | None:
-    """Why no request is taken now, if none is."""
-    if fault := verdict(state):
-        return RankFailure(fault.message)
-    if state.phase is not Phase.READY:
-        return Dsv4Error(f"the cluster takes no requests: it is {state.phase}")
-    return requests.busy(state.requests)
-
-
-def _beat(state: ClusterState, event: events.HostBeat, now_s: float) -> Step:
-    host = replace(state.hosts[event.host], seen_s=now_s, spoke=True)
+def _beat(
+    state: ClusterState,
+    name: str,
+    reports: tuple[core.RankReport, ...],
+    now_s: float,
+    *,
+    current: bool,
+) -> ClusterState:
     ranks = dict(state.ranks)
-    for report in event.reports:
+    for report in reports if current else ():
         ranks[report.rank] = replace(ranks[report.rank], report=report)
-    state = replace(state, hosts={**state.hosts, event.host: host}, ranks=ranks)
-    if state.phase is Phase.STARTING and all(host.spoke for host in state.hosts.values()):
-        hosts = {name: replace(host, running=True) for name, host in state.hosts.items()}
-        return replace(state, phase=Phase.PREPARING, hosts=hosts), (events.StartEpoch(),)
-    return state, ()
+    host = seen(state.hosts[name], now_s, busy=bool(reports))
+    return with_host(replace(state, ranks=ranks), name, host)
 
 
-def _prepare(state: ClusterState, event: events.Prepared, now_s: float) -> Step:
+def _prepare(state: ClusterState, number: int, facts: Mapping[str, str], now_s: float) -> Step:
     """No rank may join before all could: alone it would hang in `init`."""
-    rank = replace(state.ranks[event.rank], facts=event.facts)
-    state = replace(state, ranks={**state.ranks, event.rank: rank})
+    rank = replace(state.ranks[number], facts=facts)
+    state = replace(state, ranks={**state.ranks, number: rank})
     waiting = any(rank.facts is None for rank in state.ranks.values())
     if state.phase is not Phase.PREPARING or waiting:
         return state, ()
     if refusal := disagreement(state.ranks):
-        return _fail(replace(state, refusal=refusal), (), now_s)
-    return replace(state, phase=Phase.JOINING), (events.JoinEpoch(),)
+        return epochs.fail(replace(state, refusal=refusal), now_s)
+    return replace(state, phase=Phase.JOINING), (events.JoinEpoch(state.epoch),)
 
 
-def _advance(state: ClusterState, event: events.Joined | events.Loaded) -> Step:
-    old = state.ranks[event.rank]
-    if isinstance(event, events.Joined):
-        new = replace(old, joined=True)
-    else:
-        new = replace(old, weight_bytes=event.weight_bytes)
-        fresh = (note for note in event.notes if note not in state.notes)
-        state = replace(state, notes=(*state.notes, *fresh))
-    state = replace(state, ranks={**state.ranks, event.rank: new})
-    if state.phase is Phase.JOINING and all(rank.joined for rank in state.ranks.values()):
-        state = replace(state, phase=Phase.LOADING)
-    loaded = all(rank.weight_bytes is not None for rank in state.ranks.values())
-    if state.phase is Phase.LOADING and loaded:
-        return replace(state, phase=Phase.READY), (events.Serve(ready=True),)
-    return state, ()
-
-
-def _serve(
-    state: ClusterState, event: events.Said | events.Asked | events.Abandoned, now_s: float
+def _go_on(
+    state: ClusterState,
+    word: events.Prepared | events.Joined | events.Loaded | events.Said,
+    now_s: float,
 ) -> Step:
-    match event:
+    match word:
+        case events.Prepared(rank=rank, facts=facts):
+            return _prepare(state, rank, facts, now_s)
+        case events.Joined(rank=rank):
+            return _advance(state, rank, now_s, joined=True)
+        case events.Loaded(rank=rank, weight_bytes=weight_bytes, notes=notes):
+            new = (note for note in notes if note not in state.notes)
+            state = replace(state, notes=(*state.notes, *new))
+            return _advance(state, rank, now_s, weight_bytes=weight_bytes)
         case events.Said(rank=rank, event=said):
             # Every rank tells how a request ended; the first rank's word is enough.
             if rank:
                 return state, ()
-            return _served(state, requests.said(state.requests, said, now_s))
-        case events.Asked():
-            assert refused(state) is None, "requests are let in only while they are taken"
-            return _served(state, requests.asked(state.requests, event, now_s))
-        case events.Abandoned():
-            if state.stopping:
-                return state, ()
-            return _served(state, requests.abandoned(state.requests, event))
+            fruit = isinstance(said, core.TokenEvent | core.ScoreEvent)
+            state = replace(state, told=state.told or fruit)
+            return served(state, requests.said(state.requests, said, now_s))
 
 
-def _served(state: ClusterState, change: requests.Change) -> Step:
-    changed, actions = change
-    return replace(state, requests=changed), actions
+def _advance(state: ClusterState, number: int, now_s: float, **news: int) -> Step:
+    """A rank is further than it was; when all are ready, requests find their places."""
+    rank = replace(state.ranks[number], **news)
+    state = replace(state, ranks={**state.ranks, number: rank})
+    ranks = state.ranks.values()
+    if state.phase is Phase.JOINING and all(rank.joined for rank in ranks):
+        state = replace(state, phase=Phase.LOADING)
+    loaded = all(rank.weight_bytes is not None for rank in ranks)
+    if state.phase is not Phase.LOADING or not loaded:
+        return state, ()
+    state = replace(state, phase=Phase.READY, ready_s=now_s, cut_s=None)
+    state, again = served(state, requests.resume(state.requests, state.epoch))
+    return state, (events.Serve(ready=True), *again)
 
 
-def _end(
-    state: ClusterState,
-    event: events.Refused | events.Lost | events.HostLost | events.HostStopped,
-    now_s: float,
-) -> Step:
-    match event:
-        case events.Refused(rank=rank, message=message):
-            refusal = state.refusal or f"rank {rank} on {state.ranks[rank].host}: {message}"
-            return _fail(replace(state, refusal=refusal), (), now_s)
-        case events.Lost(rank=rank):
-            who = f"rank {rank} on {state.ranks[rank].host}"
-            fault = Fault(event.loss, f"{who}: {event.cause}", event.last_stderr)
-            return _fail(state, (fault,), now_s)
-        case events.HostLost(host=host):
-            lost = host_fault(state.ranks, host, event.cause)
-            return _fail(_gone(state, host, lost=True), (lost,), now_s)
-        case events.HostStopped(host=host):
-            return _settle_if_gone(_gone(state, host, lost=False), ())
-
-
-def _fail(state: ClusterState, faults: Iterable[Fault], now_s: float) -> Step:
-    """Note the evidence; at the first one, end the epoch everywhere."""
-    state = replace(state, phase=Phase.FAILED, faults=(*state.faults, *faults))
-    return _stop(state, now_s)
-
-
-def _stop(state: ClusterState, now_s: float) -> Step:
-    """Have every rank killed, unless that is under way."""
-    if state.stopping:
-        return _settle_if_gone(state, ())
-    state = replace(state, stopping=True, ends_s=now_s + SETTLE_S)
-    return _settle_if_gone(state, (events.Serve(ready=False), events.StopEpoch()))
-
-
-def _dismiss(state: ClusterState, event: events.Dismissed, now_s: float) -> Step:
+def _dismiss(state: ClusterState, now_s: float, *, at_once: bool) -> Step:
     """Let a ready cluster finish its work; end any other one at once."""
-    if event.now or state.phase not in (Phase.READY, Phase.DRAINING):
+    if at_once or state.phase not in (Phase.READY, Phase.DRAINING):
         phase = Phase.FAILED if state.phase is Phase.FAILED else Phase.DRAINING
-        return _stop(replace(state, phase=phase), now_s)
+        soon_s = now_s + epochs.SETTLE_S
+        ends_s = min(soon_s, state.ends_s or soon_s) if state.over else state.ends_s
+        return epochs.stop(replace(state, phase=phase, starts_s=None, ends_s=ends_s), now_s)
     if state.phase is Phase.DRAINING:
         return state, ()
     state = replace(state, phase=Phase.DRAINING, ends_s=now_s + state.drain_s)
-    state, drain = _served(state, requests.broadcast(state.requests, core.Drain()))
+    state, drain = served(state, requests.broadcast(state.requests, core.Drain()))
     return state, (events.Serve(ready=False), *drain)
 
 
@@ -243,39 +161,12 @@ def _tick(state: ClusterState, now_s: float) -> Step:
         if not host.lost and now_s - host.seen_s > lease_s
     ]
     if silent:
-        cause = f"no sign of its agent for {lease_s:g} s"
-        faults = [host_fault(state.ranks, name, cause) for name in silent]
-        return _fail(_gone(state, *silent, lost=True), faults, now_s)
-    if state.ends_s is None or now_s < state.ends_s:
-        late = requests.overdue(state.requests, now_s)
-        return (state, ()) if state.stopping else _served(state, late)
-    return _settle(state, ()) if state.stopping else _stop(state, now_s)
-
-
-def _gone(state: ClusterState, *names: str, lost: bool) -> ClusterState:
-    gone = {name: replace(state.hosts[name], running=False, lost=lost) for name in names}
-    return replace(state, hosts={**state.hosts, **gone})
-
-
-def _settle_if_gone(state: ClusterState, actions: tuple[Action, ...]) -> Step:
-    """Settle when no rank is left anywhere."""
-    ending = state.stopping or state.phase is Phase.DRAINING
-    if ending and not any(host.running for host in state.hosts.values()):
-        return _settle(state, actions)
-    return state, actions
-
-
-def _settle(state: ClusterState, actions: tuple[Action, ...]) -> Step:
-    phase = state.phase if state.phase is Phase.FAILED else Phase.STOPPED
-    state = replace(state, phase=phase, settled=True)
-    return state, (*actions, events.Settle(_error(state)))
-
-
-def _error(state: ClusterState) -> Dsv4Error | None:
-    if state.refusal:
-        return InputError(state.refusal)
-    if fault := verdict(state):
-        unsure = [name for name, host in state.hosts.items() if host.running]
-        doubt = f"; {', '.join(unsure)} did not confirm that its ranks are gone" if unsure else ""
-        return RankFailure(f"{fault.message}{last_words(fault)}{doubt}")
-    return None
+        return epochs.lose(
+            state, dict.fromkeys(silent, f"no sign of its agent for {lease_s:g} s"), now_s
+        )
+    if state.ends_s is not None and now_s >= state.ends_s:
+        return epochs.overdue(state, now_s)
+    state, late = served(state, requests.overdue(state.requests, now_s))
+    state, failed = epochs.let_go(state, now_s)
+    state, wanted = epochs.recover(state, now_s)
+    return state, (*late, *failed, *wanted)

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -12,16 +12,16 @@ from dsv4_tp.config import ClusterConfig
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
-from dsv4_tp.coordinator.setup import AgentSetup, Setup
+from dsv4_tp.coordinator.setup import Setup
 from dsv4_tp.core import DType
 from dsv4_tp.launcher.agents import Agent, end_agents, start_agents
-from dsv4_tp.launcher.authority import authority_of
+from dsv4_tp.launcher.authority import Authority, authority_of
+from dsv4_tp.launcher.crew import Crew
 from dsv4_tp.launcher.preflight import (
     check_hosts,
     data_ips,
     dtype_of,
     inspect_hosts,
-    ring_of,
     rooms_of,
 )
 from dsv4_tp.launcher.serve import Job, Tell, run_beside, served
@@ -34,7 +34,6 @@ from dsv4_tp.rpc.registry import registered
 from dsv4_tp.rpc.server import LOOPBACK, local_server
 
 _T = TypeVar("_T")
-Reap = Callable[[], Awaitable[None]]
 
 
 def launch(
@@ -75,50 +74,54 @@ class _Launch:
         address = f"{LOOPBACK}:{port}"
         with registered(state_dir(), name=self._config.name, address=address) as entry:
             async with (
-                self._agents(entry.name) as (setup, reap),
-                served(server, setup, prompts, reap) as self._coordinator,
+                self._agents(entry.name) as (setup, crew),
+                served(server, setup, prompts, crew) as self._coordinator,
             ):
                 self._tell(f"{entry.name} at {address}: {_summary(setup)}")
                 return await run_beside(self._coordinator, job, address, self._tell)
 
     @asynccontextmanager
-    async def _agents(self, name: str) -> AsyncGenerator[tuple[Setup, Reap]]:
-        """Agents on all hosts, found fit. The coordinator ends them; `reap` waits for that."""
+    async def _agents(self, name: str) -> AsyncGenerator[tuple[Setup, Crew]]:
+        """Agents on all hosts, found fit. The coordinator ends them, and we see them gone."""
         authority = authority_of(state_dir(), name)
         agents = await start_agents(self._config.hosts, authority)
         try:
-            setup = await self._prepare(agents, name, authority.coordinator())
+            setup, crew = await self._prepare(agents, name, authority)
         except BaseException:
             await end_agents(agents)
             raise
-
-        async def reap() -> None:
-            await asyncio.gather(*(agent.reap() for agent in agents))
-
         try:
-            yield setup, reap
+            yield setup, crew
         finally:
-            await reap()
+            await crew.reap()
 
-    async def _prepare(self, agents: Sequence[Agent], name: str, identity: Identity) -> Setup:
-        """Preflight, and what it settles: dtype, ports, the plan in bytes."""
+    async def _prepare(
+        self, agents: Sequence[Agent], name: str, authority: Authority
+    ) -> tuple[Setup, Crew]:
+        """Preflight, and what it settles: dtype, the plan in bytes."""
         config = self._config
-        facts = await inspect_hosts(agents, config)
+        facts = await inspect_hosts(agents, config, data_ips(agents))
         dtype = dtype_of(config, facts, torch_dtype=self._spec.torch_dtype)
         replan = self._replan(dtype)
         plan = self._with_context(replan(config.weights), rooms_of(config, facts))
-        check_hosts(config, facts, plan, replan)
+        check = partial(check_hosts, config, plan=plan, replan=replan)
+        check(facts)
         await verify_hosts(agents, config, plan.parts, self._tell)
+        crew = Crew(config, authority, agents, facts, check)
+        return self._setup(crew, plan, dtype, name, authority.coordinator()), crew
+
+    def _setup(self, crew: Crew, plan: Plan, dtype: DType, name: str, identity: Identity) -> Setup:
+        config = self._config
         return Setup(
             name=name,
-            agents=tuple(self._agent_setup(agent) for agent in agents),
+            agents=crew.setups,
             identity=identity,
             spec=self._spec,
             model_path=self._model_dir,
             dtype=dtype,
             parts=plan.parts,
             planned_bytes=tuple(held.total for held in plan.rank_bytes),
-            ring=ring_of(config, facts, data_ips(agents)),
+            data_port=config.ports.data,
             prefill_chunk=config.prefill_chunk,
             context=plan.context,
             cache_rows=plan.cache_rows,
@@ -129,6 +132,7 @@ class _Launch:
             prefix_bytes=plan.prefix_bytes,
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,
+            restart=config.restart,
         )
 
     def _with_context(self, plan: Plan, rooms: Sequence[Room]) -> Plan:
@@ -155,12 +159,6 @@ class _Launch:
             batch=config.batch,
             prefix_bytes=config.prefix_cache.nbytes,
             chunk=config.prefill_chunk,
-        )
-
-    def _agent_setup(self, agent: Agent) -> AgentSetup:
-        config, host = self._config, agent.host
-        return AgentSetup(
-            host.name, agent.address, config.ranks_on(host), config.model_path_on(host)
         )
 
     def _catch_signals(self) -> None:

@@ -17,9 +17,10 @@ from dsv4_tp.v1 import agent_pb2 as pb
 Facts = Mapping[str, pb.InspectResponse]  # by the host's name
 
 
-async def inspect_hosts(agents: Sequence[Agent], config: ClusterConfig) -> Facts:
-    """The facts of all hosts; each is asked about the ports its ranks would use."""
-    ips = data_ips(agents)
+async def inspect_hosts(
+    agents: Sequence[Agent], config: ClusterConfig, ips: Mapping[str, str]
+) -> Facts:
+    """The facts of these hosts; each is asked about the ports its ranks would use, if pinned."""
     requests = (_question(agent.host, ips[agent.host.name], config) for agent in agents)
     asked = (agent.inspect(request) for agent, request in zip(agents, requests, strict=True))
     answers = await asyncio.gather(*asked)
@@ -33,17 +34,6 @@ def data_ips(agents: Sequence[Agent]) -> dict[str, str]:
     """
     ours = next((agent.launcher_ip for agent in agents if agent.launcher_ip), LOOPBACK)
     return {agent.host.name: agent.data_ip or ours for agent in agents}
-
-
-def ring_of(config: ClusterConfig, facts: Facts, ips: Mapping[str, str]) -> tuple[str, ...]:
-    """ "ip:port" by rank, pinned or free; a single rank needs none."""
-    if len(config.ranks) == 1:
-        return ()
-    free = {name: iter(answer.free_ports) for name, answer in facts.items()}
-    hosts = [rank.host.name for rank in config.ranks]
-    first = config.ports.data
-    ports = (first + rank if first else next(free[host]) for rank, host in enumerate(hosts))
-    return tuple(f"{ips[host]}:{port}" for host, port in zip(hosts, ports, strict=True))
 
 
 def dtype_of(config: ClusterConfig, facts: Facts, *, torch_dtype: str) -> DType:
@@ -74,7 +64,6 @@ def _question(host: Host, ip: str, config: ClusterConfig) -> pb.InspectRequest:
     return pb.InspectRequest(
         model_path=config.model_path_on(host),
         ring=[f"{ip}:{pinned + rank}" for rank in ranks] if pinned else [],
-        free_ports=0 if pinned else len(ranks),
     )
 
 

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from dsv4_tp.coordinator.cluster import ClusterState, Phase, failure
 from dsv4_tp.coordinator.coordinator import Coordinator
-from dsv4_tp.coordinator.state import ClusterState, Phase
 
 _LOOK_S = 0.5
 
@@ -37,6 +37,8 @@ class Report:
 
 def progress_line(state: ClusterState) -> str:
     """Where the cluster is; changes only when there is something new to tell."""
+    if state.phase is Phase.RECOVERING:
+        return f"recovering: {failure(state)}"
     if state.phase is not Phase.LOADING:
         return state.phase.value
     reports = [rank.report for rank in state.ranks.values()]

@@ -11,6 +11,7 @@ from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.service import ClusterService
 from dsv4_tp.coordinator.setup import Setup
+from dsv4_tp.launcher.crew import Crew
 from dsv4_tp.launcher.report import Report
 from dsv4_tp.rpc.health import Health
 from dsv4_tp.v1.cluster_pb2_grpc import add_ClusterServiceServicer_to_server
@@ -25,7 +26,7 @@ Tell = Callable[[str], None]
 
 @asynccontextmanager
 async def served(
-    server: grpc.aio.Server, setup: Setup, prompts: Prompts, reap: Callable[[], Awaitable[None]]
+    server: grpc.aio.Server, setup: Setup, prompts: Prompts, crew: Crew
 ) -> AsyncGenerator[Coordinator]:
     """A coordinator whose service answers, and whose health is told as it changes."""
     health = Health(server, _SERVICE)
@@ -34,7 +35,9 @@ async def served(
     def on_serve(ready: bool) -> None:
         changes.add(asyncio.create_task(health.set(serving=ready)))
 
-    coordinator = Coordinator(setup, on_serve=on_serve, reap=reap)
+    coordinator = Coordinator(
+        setup, on_serve=on_serve, start_agent=crew.start_again, reap=crew.reap
+    )
     add_ClusterServiceServicer_to_server(ClusterService(coordinator, prompts), server)
     await health.set(serving=False)
     await server.start()

@@ -76,7 +76,7 @@ class Desk:
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """End a request at the next step border; one that has ended already is left alone."""
         gone = events.Abandoned(request_id, reason)
-        self._jobs.put(lambda: self._do(requests.abandoned(self._requests, gone)))
+        self._jobs.put(lambda: self._abandon(gone))
 
     def close(self) -> None:
         """End every request, and then the engine."""
@@ -91,12 +91,15 @@ class Desk:
 
     def _leave(self, request_id: str) -> None:
         self._streams.pop(request_id, None)  # a refused one has none
-        self._do(requests.abandoned(self._requests, events.Abandoned(request_id)))
+        self._abandon(events.Abandoned(request_id))
 
     def _close(self) -> None:
         for request_id in self._requests.open:
-            self._do(requests.abandoned(self._requests, events.Abandoned(request_id)))
+            self._abandon(events.Abandoned(request_id))
         self._do(requests.broadcast(self._requests, Drain()))
+
+    def _abandon(self, gone: events.Abandoned) -> None:
+        self._do(requests.abandoned(self._requests, gone, time.monotonic()))
 
     def _work(self) -> None:
         for _ in range(self._jobs.qsize()):

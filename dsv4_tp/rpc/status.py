@@ -14,6 +14,7 @@ from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.rpc.auth import Context
 
 _NAME_KEY = "dsv4-tp-error"
+_RETRY_KEY, _RETRY_S = "retry-after", "5"  # seconds, as HTTP says it
 _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
     (errors.RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -23,6 +24,7 @@ _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
     (errors.PreflightError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.RankFailure, grpc.StatusCode.UNAVAILABLE),
+    (errors.NotReadyError, grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NumericsError, grpc.StatusCode.INTERNAL),
@@ -37,7 +39,8 @@ def status_of(error: Dsv4Error) -> grpc.StatusCode:
 
 async def abort(context: Context, error: Dsv4Error) -> None:
     """End the call with the status of `error`; the client's `calling` raises it again."""
-    trailer = ((_NAME_KEY, type(error).__name__),)
+    later = ((_RETRY_KEY, _RETRY_S),) if isinstance(error, errors.NotReadyError) else ()
+    trailer = ((_NAME_KEY, type(error).__name__), *later)
     await context.abort(status_of(error), str(error), trailer)
 
 

@@ -289,6 +289,7 @@ class Stats(_message.Message):
     ACCEPTED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_S_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     generated_tokens: _builtins.int
     prefill_s: _builtins.float
@@ -305,6 +306,8 @@ class Stats(_message.Message):
     """from its arrival to its start"""
     first_token_s: _builtins.float
     """from its arrival to its first token"""
+    restarts: _builtins.int
+    """how often it went on in another epoch"""
     def __init__(
         self,
         *,
@@ -320,10 +323,11 @@ class Stats(_message.Message):
         accepted_tokens: _builtins.int = ...,
         queue_s: _builtins.float = ...,
         first_token_s: _builtins.float | None = ...,
+        restarts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s", "first_token_s", b"first_token_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s", "accepted_tokens", b"accepted_tokens", "cached_tokens", b"cached_tokens", "collectives_per_token", b"collectives_per_token", "decode_s", b"decode_s", "drafted_tokens", b"drafted_tokens", "first_token_s", b"first_token_s", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "queue_s", b"queue_s", "tokens_per_s", b"tokens_per_s", "wire_bytes_per_token", b"wire_bytes_per_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s", "accepted_tokens", b"accepted_tokens", "cached_tokens", b"cached_tokens", "collectives_per_token", b"collectives_per_token", "decode_s", b"decode_s", "drafted_tokens", b"drafted_tokens", "first_token_s", b"first_token_s", "generated_tokens", b"generated_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "queue_s", b"queue_s", "restarts", b"restarts", "tokens_per_s", b"tokens_per_s", "wire_bytes_per_token", b"wire_bytes_per_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_token_s: _TypeAlias = _typing.Literal["first_token_s"]  # noqa: Y015
     _WhichOneofArgType__first_token_s: _TypeAlias = _typing.Literal["_first_token_s", b"_first_token_s"]  # noqa: Y015
@@ -417,15 +421,18 @@ class StatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     phase: _builtins.str
-    """of the cluster: starting, loading, ready, draining, failed"""
+    """of the cluster: starting, joining, loading, ready, recovering, draining, failed"""
     epoch: _builtins.int
     model_path: _builtins.str
     dtype: _builtins.str
     version: _builtins.str
     failure: _builtins.str
-    """why the phase is failed"""
+    """what it failed of; while it runs, what the last epoch to fail did"""
+    restarts: _builtins.int
+    """epochs after the first one"""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostStatus]: ...
     @_builtins.property
@@ -442,10 +449,11 @@ class StatusResponse(_message.Message):
         version: _builtins.str = ...,
         failure: _builtins.str = ...,
         totals: Global___Totals | None = ...,
+        restarts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "restarts", b"restarts", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,7 +496,7 @@ class Totals(_message.Message):
     """requests in line"""
     @_builtins.property
     def ended(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """requests by their finish reason, or `refused`"""
+        """requests by their finish reason, or `refused`, or `lost`"""
 
     @_builtins.property
     def prefill(self) -> _types_pb2.Work: ...

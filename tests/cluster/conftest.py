@@ -8,6 +8,9 @@ from dsv4_tp import demo
 from tests.cluster import clusters
 from tests.cluster.netns import Network
 
+# Most tests look at the end of one epoch; those of restarts say what they want.
+NEVER = {"policy": "never"}
+
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory):
@@ -38,10 +41,11 @@ def start(tmp_path, model_dir):
 
 @pytest.fixture
 def ranks(start, tmp_path, model_dir):
-    """Launches a cluster of two real ranks on this host."""
+    """Launches a cluster of two real ranks on this host; `restart` as in cluster.yaml."""
 
-    def launch(*arguments, **timeouts):
-        return start("-f", write_config(tmp_path, model_dir, timeouts), *arguments)
+    def launch(*arguments, restart=NEVER, **timeouts):
+        config = write_config(tmp_path, model_dir, timeouts, restart=restart)
+        return start("-f", config, *arguments)
 
     return launch
 
@@ -55,9 +59,11 @@ def standins(start, tmp_path, model_dir):
     )
     python.chmod(0o755)
 
-    def launch(*arguments, script=None, ports=None, **timeouts):
+    def launch(*arguments, script=None, ports=None, restart=NEVER, **timeouts):
         (tmp_path / "script.json").write_text(json.dumps(script or {}))
-        config = write_config(tmp_path, model_dir, timeouts, python=python, ports=ports)
+        config = write_config(
+            tmp_path, model_dir, timeouts, python=python, ports=ports, restart=restart
+        )
         return start("-f", config, *arguments, env={"STANDIN": str(tmp_path / "script.json")})
 
     return launch
@@ -70,7 +76,7 @@ def network(tmp_path):
         yield network
 
 
-def write_config(folder, model_dir, timeouts, *, python=sys.executable, ports=None):
+def write_config(folder, model_dir, timeouts, *, restart, python=sys.executable, ports=None):
     config = folder / "cluster.yaml"
     words = {
         "version": 1,
@@ -78,6 +84,7 @@ def write_config(folder, model_dir, timeouts, *, python=sys.executable, ports=No
         "hosts": [{"name": "localhost", "python": str(python)}] * 2,
         "timeouts": timeouts,
         "ports": ports or {},
+        "restart": restart,
     }
     config.write_text(json.dumps(words))  # which is YAML too
     return config

@@ -10,6 +10,7 @@ goes wrong with it is read from the JSON file that STANDIN names: by rank, e.g.
     {"1": {"stubborn": true}}       ignores SIGTERM
     {"1": {"wedge": "decode"}}      holds the lock of its interpreter in that phase
     {"all": {"token_s": 0.01}}      for every rank
+    {"1": {"exit": "decode", "epochs": 1}}      so in the first epoch only
 """
 
 import argparse
@@ -43,7 +44,8 @@ class StandIn(WorkerServiceServicer):
         start = (await anext(request_iterator)).start
         self.rank = start.rank
         script = read_script()
-        self.script = script.get("all", {}) | script.get(str(start.rank), {})
+        own = script.get(str(start.rank), {})
+        self.script = script.get("all", {}) | (own if start.epoch <= own.get("epochs", 99) else {})
         if self.script.get("stubborn"):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with listening(start.ring[start.rank]):
@@ -97,7 +99,8 @@ class StandIn(WorkerServiceServicer):
         self.page.prefilled(len(job.prompt))
         await self.enter("decode")
         reason = types_pb2.FINISH_REASON_LENGTH
-        for index in range(job.max_tokens):
+        index = len(job.told)
+        for index in range(len(job.told), job.max_tokens):
             await asyncio.sleep(self.script.get("token_s", 0.01))
             self.page.decoded()
             if self.rank == 0:

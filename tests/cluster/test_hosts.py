@@ -46,6 +46,7 @@ def launch(network, start, model_dir, tmp_path):
             "hosts": [{"name": "hostA"}, {"name": "hostB"}],
             "timeouts": timeouts,
             "ports": ports or {},
+            "restart": {"policy": "never"},
         }
         config.write_text(json.dumps(words))
         return start("-f", config, *arguments, inside=network.inside("launch"))

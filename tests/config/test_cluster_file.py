@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.config import Ports, PrefixCache, Timeouts, read_cluster
+from dsv4_tp.config import Ports, PrefixCache, Restart, RestartPolicy, Timeouts, read_cluster
 from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
@@ -41,6 +41,7 @@ queue: 0
 time_limit_s: 30
 cache_rows: trained
 prefix_cache: {gb: 1.5, on_disk: true}
+restart: {policy: never, backoff_s: [0.5, 8], most: 2, window_s: 60, replay_s: 9}
 """
 
 
@@ -69,6 +70,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
     assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
     assert (config.queue, config.time_limit_s) == (64, None)
+    assert config.restart == Restart()
 
 
 def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
@@ -88,6 +90,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.cache_rows is CacheRows.TRAINED
     assert (config.batch, config.queue, config.time_limit_s) == (3, 0, 30.0)
     assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
+    assert config.restart == Restart(RestartPolicy.NEVER, (0.5, 8.0), 2, 60.0, 9.0)
 
 
 def test_a_relative_model_is_beside_the_file_unless_a_host_has_its_own(tmp_path: Path):
@@ -137,6 +140,12 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "prefill_chunk: 1.5\nhosts: ", "3: prefill_chunk: 1.5; expected an integer"),
         ("hosts: ", "batch: 65\nhosts: ", "3: batch: 65; expected an integer from 1 to 64"),
         ("hosts: ", "cache_rows: fp8\nhosts: ", "3: cache_rows: 'fp8'; expected one of exact, tr"),
+        ("hosts: ", "restart: {policy: always}\nhosts: ", "3: restart.policy: 'always'; expected"),
+        ("hosts: ", "restart: {backoff: 1}\nhosts: ", "3: restart.backoff: unknown key (did you"),
+        ("hosts: ", "restart: {backoff_s: 1}\nhosts: ", "3: restart.backoff_s: 1; expected two"),
+        ("hosts: ", "restart: {backoff_s: [9, 1]}\nhosts: ", "3: restart.backoff_s: a list; expec"),
+        ("hosts: ", "restart: {backoff_s: [0, 1]}\nhosts: ", "3: restart.backoff_s: a list; expec"),
+        ("hosts: ", "restart: {most: 0}\nhosts: ", "3: restart.most: 0; expected an integer"),
         ("hosts: ", "prefix_cache: {gb: -1}\nhosts: ", "3: prefix_cache.gb: -1; expected a number"),
         ("hosts: ", "prefix_cache: {gb: .inf}\nhosts: ", "3: prefix_cache.gb: inf; expected a"),
         ("hosts: ", "prefix_cache: {on_disk: 1}\nhosts: ", "3: prefix_cache.on_disk: 1; expected"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.config import BATCH, PREFILL_CHUNK, QUEUE, Timeouts, read_cluster
+from dsv4_tp.config import BATCH, PREFILL_CHUNK, QUEUE, Restart, Timeouts, read_cluster
 from dsv4_tp.core import CacheRows, ExpertSplit
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +37,7 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert config.cache_rows is CacheRows.EXACT
     assert (config.batch, config.queue) == (BATCH, QUEUE)
     assert not config.prefix_cache.on_disk
+    assert config.restart == Restart()
 
 
 def test_the_plist_is_one_and_launches_a_sample():

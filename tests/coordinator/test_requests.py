@@ -41,7 +41,7 @@ def test_so_many_may_wait_and_no_more():
     state = ask(state, "c")
     error = requests.busy(state)
     assert str(error) == "1 requests wait already, and no more may (queue: 1); try again later"
-    state, _ = requests.abandoned(state, events.Abandoned("c"))
+    state, _ = requests.abandoned(state, events.Abandoned("c"), 0.0)
     assert requests.busy(state)  # the ranks still have it
     state, _ = ended(state, "c", FinishReason.CANCELLED)
     assert requests.busy(state) is None
@@ -55,11 +55,11 @@ def test_nobody_may_have_to_wait():
 
 def test_a_request_is_cancelled_once():
     state = ask(EMPTY, "a", limit_s=1.0)
-    state, actions = requests.abandoned(state, events.Abandoned("a"))
+    state, actions = requests.abandoned(state, events.Abandoned("a"), 0.0)
     assert cancelled(actions) == ["a"]
-    assert requests.abandoned(state, events.Abandoned("a")) == (state, ())
+    assert requests.abandoned(state, events.Abandoned("a"), 0.0) == (state, ())
     assert requests.overdue(state, 5.0) == (state, ())
-    assert requests.abandoned(state, events.Abandoned("b")) == (state, ())
+    assert requests.abandoned(state, events.Abandoned("b"), 0.0) == (state, ())
 
 
 def test_time_runs_from_the_arrival():
@@ -86,7 +86,7 @@ def test_who_is_late_ended_by_that_unless_he_had_ended(reason: FinishReason):
     state, heard = ended(state, "a", reason)
     assert heard is (FinishReason.TIMEOUT if reason is FinishReason.CANCELLED else reason)
     assert not state.open
-    state, _ = requests.abandoned(ask(EMPTY, "a"), events.Abandoned("a"))
+    state, _ = requests.abandoned(ask(EMPTY, "a"), events.Abandoned("a"), 0.0)
     assert ended(state, "a", reason)[1] is reason
 
 
@@ -94,7 +94,7 @@ def test_who_is_late_ended_by_that_unless_he_had_ended(reason: FinishReason):
 def test_a_text_that_is_stopped_ended_by_stop(reason: FinishReason):
     """Though the ranks may have made it whole before they heard of it."""
     stop = events.Abandoned("a", FinishReason.STOP)
-    state, actions = requests.abandoned(ask(EMPTY, "a", limit_s=1.0), stop)
+    state, actions = requests.abandoned(ask(EMPTY, "a", limit_s=1.0), stop, 0.0)
     assert cancelled(actions) == ["a"]
     state, _ = requests.overdue(state, 2.0)
     state, heard = ended(state, "a", reason)

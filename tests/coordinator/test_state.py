@@ -1,26 +1,31 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dsv4_tp import core
+from dsv4_tp.config import Restart, RestartPolicy
 from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.cluster import Phase, failure, first_state, refused
+from dsv4_tp.coordinator.epochs import SETTLE_S
 from dsv4_tp.coordinator.events import (
     Broadcast,
     Deliver,
+    Fail,
     JoinEpoch,
+    Reach,
     Serve,
     Settle,
     StartEpoch,
     StopEpoch,
 )
 from dsv4_tp.coordinator.requests import Requests
-from dsv4_tp.coordinator.state import SETTLE_S, Phase, first_state, refused, step
+from dsv4_tp.coordinator.state import step
 from dsv4_tp.core import Loss
-from dsv4_tp.errors import BusyError, Dsv4Error, InputError, RankFailure
+from dsv4_tp.errors import BusyError, InputError, NotReadyError, RankFailure
 
 HOSTS = {0: "a", 1: "a", 2: "b"}
+NEVER = Restart(RestartPolicy.NEVER)
+END = [Serve(ready=False), StopEpoch(1)]
 
 
 def run(state, *happened, now_s=0.0):
@@ -31,29 +36,54 @@ def run(state, *happened, now_s=0.0):
     return state, done
 
 
-def fresh():
-    return first_state(HOSTS, Requests(batch=1, queue=1), beat_s=0.5, drain_s=45, now_s=0.0)
+def fresh(restart=NEVER):
+    limits = {"beat_s": 0.5, "fence_s": 10, "drain_s": 45}
+    return first_state(HOSTS, Requests(batch=1, queue=1), restart, now_s=0.0, **limits)
 
 
-def beat(host, *reports):
-    return events.HostBeat(host, reports)
+def beat(host, *reports, epoch=1):
+    return events.Heard(host, epoch, events.HostBeat(reports))
 
 
-def prepared(rank, **facts):
-    return events.Prepared(rank, {"dtype": "float32"} | facts)
+def says(rank, word, epoch=1):
+    return events.Heard(HOSTS[rank], epoch, word)
 
 
-def joined():
-    state, _ = run(fresh(), beat("a"), beat("b"), *map(prepared, HOSTS))
-    return run(state, *map(events.Joined, HOSTS))[0]
+def prepares(*ranks, epoch=1, **facts):
+    facts = {"dtype": "float32"} | facts
+    return [says(rank, events.Prepared(rank, facts), epoch) for rank in ranks]
 
 
-def ready():
-    return run(joined(), *(events.Loaded(rank, 100) for rank in HOSTS))[0]
+def joins(*ranks, epoch=1):
+    return [says(rank, events.Joined(rank), epoch) for rank in ranks]
 
 
-def request(name="r"):
-    return core.Request(name, (1,), 4, core.Sampling())
+def loads(*ranks, epoch=1):
+    return [says(rank, events.Loaded(rank, 100), epoch) for rank in ranks]
+
+
+def said(rank, event, epoch=1):
+    return says(rank, events.Said(rank, event), epoch)
+
+
+def stopped(*hosts, epoch=1):
+    return [events.Heard(host, epoch, events.HostStopped()) for host in hosts]
+
+
+def begun(restart=NEVER):
+    return run(fresh(restart), beat("a", epoch=0), beat("b", epoch=0))[0]
+
+
+def joined(restart=NEVER):
+    return run(begun(restart), *prepares(*HOSTS), *joins(*HOSTS))[0]
+
+
+def ready(restart=NEVER):
+    return run(joined(restart), *loads(*HOSTS))[0]
+
+
+def request(name="r", told=()):
+    return core.Request(name, (1,), 4, core.Sampling(), told=told)
 
 
 def finish(name="r"):
@@ -61,7 +91,7 @@ def finish(name="r"):
 
 
 def lost(rank, loss, cause="x", stderr=""):
-    return events.Lost(rank, loss, cause, stderr)
+    return says(rank, events.Lost(rank, loss, cause, stderr))
 
 
 def settled(actions):
@@ -71,24 +101,23 @@ def settled(actions):
 
 
 def test_no_rank_starts_before_every_agent_has_spoken():
-    state, actions = run(fresh(), beat("a"), beat("a"))
+    state, actions = run(fresh(), beat("a", epoch=0), beat("a", epoch=0))
     assert (state.phase, actions) == (Phase.STARTING, [])
-    state, actions = run(state, beat("b"), beat("b"))
-    assert (state.phase, actions) == (Phase.PREPARING, [StartEpoch()])
+    state, actions = run(state, beat("b", epoch=0), beat("b", epoch=0))
+    assert (state.phase, actions) == (Phase.PREPARING, [StartEpoch(1)])
 
 
 def test_no_rank_joins_before_every_rank_is_prepared():
-    state, actions = run(fresh(), beat("a"), beat("b"), prepared(0), prepared(2), prepared(2))
-    assert (state.phase, actions) == (Phase.PREPARING, [StartEpoch()])
-    state, actions = run(state, prepared(1))
-    assert (state.phase, actions) == (Phase.JOINING, [JoinEpoch()])
+    state, actions = run(begun(), *prepares(0, 2, 2))
+    assert (state.phase, actions) == (Phase.PREPARING, [])
+    state, actions = run(state, *prepares(1))
+    assert (state.phase, actions) == (Phase.JOINING, [JoinEpoch(1)])
 
 
 def test_ranks_that_differ_are_never_joined():
-    other = prepared(1), prepared(2, dtype="bfloat16")
-    state, actions = run(fresh(), beat("a"), beat("b"), prepared(0), *other)
-    assert JoinEpoch() not in actions
-    _, actions = run(state, events.HostStopped("a"), events.HostStopped("b"))
+    state, actions = run(begun(), *prepares(0, 1), *prepares(2, dtype="bfloat16"))
+    assert JoinEpoch(1) not in actions
+    _, actions = run(state, *stopped("a", "b"))
     error = settled(actions)
     assert isinstance(error, InputError)
     assert str(error) == (
@@ -97,12 +126,11 @@ def test_ranks_that_differ_are_never_joined():
 
 
 def test_it_serves_when_all_have_joined_and_loaded():
-    state, _ = run(fresh(), beat("a"), beat("b"), *map(prepared, HOSTS))
-    state, _ = run(state, events.Joined(0), events.Joined(1))
+    state, _ = run(begun(), *prepares(*HOSTS), *joins(0, 1))
     assert state.phase is Phase.JOINING
-    state, _ = run(state, events.Joined(2), events.Loaded(2, 7), events.Loaded(1, 7))
+    state, _ = run(state, *joins(2), *loads(2, 1))
     assert state.phase is Phase.LOADING
-    state, actions = run(state, events.Loaded(0, 7))
+    state, actions = run(state, *loads(0))
     assert (state.phase, actions) == (Phase.READY, [Serve(ready=True)])
 
 
@@ -120,20 +148,20 @@ def test_commands_are_numbered_without_gaps():
 
 def test_only_the_first_rank_is_listened_to():
     state, _ = run(ready(), events.Asked(request()))
-    state, actions = run(state, events.Said(1, finish()), events.Said(2, finish()))
+    state, actions = run(state, said(1, finish()), said(2, finish()))
     assert actions == []
-    _, actions = run(state, events.Said(0, finish()))
+    _, actions = run(state, said(0, finish()))
     assert actions == [Deliver(finish())]
 
 
 def test_a_finished_request_is_not_cancelled():
-    asked = events.Asked(request()), events.Said(0, finish())
+    asked = events.Asked(request()), said(0, finish())
     state, _ = run(ready(), *asked)
     assert run(state, events.Abandoned("r"))[1] == []
 
 
 def test_what_is_not_taken_is_told_why():
-    assert type(refused(joined())) is Dsv4Error
+    assert isinstance(refused(joined()), NotReadyError)
     state = ready()
     assert refused(state) is None
     state, _ = run(state, events.Asked(request("a")), events.Asked(request("b")))
@@ -146,14 +174,14 @@ def test_a_request_whose_time_is_over_is_cancelled_with_the_next_tick():
     state, actions = run(state, events.Ticked(), now_s=0.25)
     assert actions == []
     state, actions = run(state, events.Ticked(), now_s=0.5)
-    assert actions == [Broadcast(core.Command(2, core.Cancel("r")))]
+    assert actions == [Broadcast(1, core.Command(2, core.Cancel("r")))]
 
 
 def test_a_loss_ends_the_epoch_everywhere_and_then_is_told():
     state, actions = run(ready(), lost(2, Loss.KILLED, "killed", "Trace\nError: oops\n"))
-    assert actions == [Serve(ready=False), StopEpoch()]
+    assert actions == END
     assert state.phase is Phase.FAILED
-    _, actions = run(state, events.HostStopped("a"), events.HostStopped("b"))
+    _, actions = run(state, *stopped("a", "b"))
     error = settled(actions)
     assert isinstance(error, RankFailure)
     assert str(error) == "rank 2 on b: killed (Error: oops)"
@@ -164,7 +192,7 @@ def test_the_best_evidence_becomes_the_verdict(culprit_first):
     evidence = [lost(2, Loss.KILLED, "culprit"), lost(0, Loss.EXITED, "victim")]
     evidence += [lost(1, Loss.STALLED, "victim")]
     ordered = evidence if culprit_first else evidence[::-1]
-    gone = events.HostStopped("a"), events.HostStopped("b")
+    gone = stopped("a", "b")
     _, actions = run(ready(), *ordered, *gone)
     assert str(settled(actions)) == "rank 2 on b: culprit"
 
@@ -178,13 +206,13 @@ Current thread 0x02 (most recent call first):
   File "main.py", line 1 in <module>
 """
     evidence = lost(2, Loss.STALLED, "no progress", stacks)
-    _, actions = run(ready(), evidence, events.HostStopped("a"), events.HostStopped("b"))
+    _, actions = run(ready(), evidence, *stopped("a", "b"))
     words = 'rank 2 on b: no progress (File "loop.py", line 160 in step)'
     assert str(settled(actions)) == words
 
 
 def test_a_lost_host_explains_a_rank_that_failed_elsewhere():
-    victim = lost(0, Loss.EXITED, "connection to a peer was lost"), events.HostStopped("a")
+    victim = lost(0, Loss.EXITED, "connection to a peer was lost"), *stopped("a")
     state, actions = run(ready(), *victim)
     assert not any(isinstance(action, Settle) for action in actions)
     _, actions = run(state, events.HostLost("b", "its agent is gone"))
@@ -196,8 +224,8 @@ def test_a_silent_agent_is_lost():
     state = replace(state, ticked_s=4.0)
     assert run(state, events.Ticked(), now_s=4.0)[1] == []
     state, actions = run(state, events.Ticked(), now_s=4.1)
-    assert actions == [Serve(ready=False), StopEpoch()]
-    _, actions = run(state, events.HostStopped("a"), now_s=4.2)
+    assert actions == END
+    _, actions = run(state, *stopped("a"), now_s=4.2)
     assert str(settled(actions)) == "rank 2 on b: no sign of its agent for 4 s"
 
 
@@ -208,11 +236,11 @@ def test_agents_are_not_blamed_for_the_sleep_of_the_coordinator():
     for quarters in range(1, 17):
         state, actions = run(state, events.Ticked(), now_s=60 + quarters / 4)
         assert actions == []
-    assert StopEpoch() in run(state, events.Ticked(), now_s=64.25)[1]
+    assert StopEpoch(1) in run(state, events.Ticked(), now_s=64.25)[1]
 
 
 def test_a_host_that_does_not_confirm_is_named():
-    state, _ = run(ready(), lost(0, Loss.KILLED, "killed"), events.HostStopped("a"))
+    state, _ = run(ready(), lost(0, Loss.KILLED, "killed"), *stopped("a"))
     late = SETTLE_S + 0.1
     state, _ = run(state, beat("a"), beat("b"), now_s=late)
     _, actions = run(state, events.Ticked(), now_s=late)
@@ -221,8 +249,8 @@ def test_a_host_that_does_not_confirm_is_named():
 
 
 def test_a_refusal_is_bad_input_even_if_ranks_were_lost_with_it():
-    gone = events.HostStopped("a"), events.HostStopped("b")
-    refused = events.Refused(1, "no such file")
+    gone = stopped("a", "b")
+    refused = says(1, events.Refused(1, "no such file"))
     _, actions = run(joined(), lost(0, Loss.KILLED), refused, *gone)
     error = settled(actions)
     assert isinstance(error, InputError)
@@ -231,11 +259,11 @@ def test_a_refusal_is_bad_input_even_if_ranks_were_lost_with_it():
 
 def test_a_dismissed_cluster_finishes_its_work():
     state, actions = run(ready(), events.Asked(request()), events.Dismissed(now=False))
-    assert actions[1:] == [Serve(ready=False), Broadcast(core.Command(2, core.Drain()))]
+    assert actions[1:] == [Serve(ready=False), Broadcast(1, core.Command(2, core.Drain()))]
     assert state.phase is Phase.DRAINING
-    state, actions = run(state, events.Said(0, finish()), events.HostStopped("a"))
+    state, actions = run(state, said(0, finish()), *stopped("a"))
     assert actions == [Deliver(finish())]
-    state, actions = run(state, events.HostStopped("b"))
+    state, actions = run(state, *stopped("b"))
     assert actions == [Settle(None)]
     assert state.phase is Phase.STOPPED
 
@@ -244,15 +272,15 @@ def test_work_that_takes_too_long_is_cut_off():
     state, _ = run(ready(), events.Dismissed(now=False))
     state, _ = run(state, beat("a"), beat("b"), now_s=45.0)
     state, actions = run(state, events.Ticked(), now_s=45.0)
-    assert actions == [Serve(ready=False), StopEpoch()]
-    _, actions = run(state, events.HostStopped("a"), events.HostStopped("b"), now_s=46)
+    assert actions == END
+    _, actions = run(state, *stopped("a", "b"), now_s=46)
     assert actions == [Settle(None)]
 
 
 def test_a_cluster_that_is_not_ready_is_stopped_at_once():
     state, actions = run(joined(), events.Dismissed(now=False))
-    assert actions == [Serve(ready=False), StopEpoch()]
-    assert run(state, events.HostStopped("a"), events.HostStopped("b"))[1] == [Settle(None)]
+    assert actions == END
+    assert run(state, *stopped("a", "b"))[1] == [Settle(None)]
 
 
 def test_a_cluster_without_an_epoch_is_over_at_once():
@@ -262,32 +290,231 @@ def test_a_cluster_without_an_epoch_is_over_at_once():
     assert str(settled(actions)) == "rank 2 on b: refused us"
 
 
-HAPPENINGS = st.one_of(
-    st.builds(beat, st.sampled_from("ab")),
-    st.builds(events.Joined, st.integers(0, 2)),
-    st.builds(events.Loaded, st.integers(0, 2), st.just(1)),
-    st.builds(lost, st.integers(0, 2), st.sampled_from(Loss)),
-    st.builds(events.HostLost, st.sampled_from("ab"), st.just("gone")),
-    st.builds(events.HostStopped, st.sampled_from("ab")),
-    st.builds(events.Dismissed, st.booleans()),
-    st.just(events.Ticked()),
-)
+# What follows has a policy that heals.
+
+HEALS = Restart(backoff_s=(2.0, 8.0), most=4, replay_s=30.0)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(HAPPENINGS, st.floats(0, 3)), max_size=25))
-def test_whatever_happens_it_settles_once_and_never_serves_again(happened):
-    state, done, now_s = fresh(), [], 0.0
-    for event, passed_s in happened:
-        now_s += passed_s
-        state, actions = run(state, event, now_s=now_s)
-        done += actions
-    assert sum(isinstance(action, Settle) for action in done) == int(state.settled)
-    assert done.count(StartEpoch()) <= 1
-    assert done.count(StopEpoch()) <= 1
-    if Serve(ready=False) in done:
-        assert Serve(ready=True) not in done[done.index(Serve(ready=False)) :]
-    # However it stands, time alone ends what has begun to end.
-    if state.stopping and not state.settled:
-        state, _ = run(state, events.Ticked(), now_s=now_s + 60)
-        assert state.settled
+def tick(state, now_s):
+    """Time has passed, and every agent that is there has spoken meanwhile."""
+    hosts = {name: replace(host, seen_s=now_s) for name, host in state.hosts.items()}
+    return step(replace(state, hosts=hosts, ticked_s=now_s), events.Ticked(), now_s)
+
+
+def failed(state=None, *, now_s=0.0):
+    """Rank 2 was killed, and all is gone."""
+    epoch = 1 if state is None else state.epoch
+    word = events.Lost(2, Loss.KILLED, "killed", "")
+    events_ = says(2, word, epoch), *stopped("a", "b", epoch=epoch)
+    return run(ready(HEALS) if state is None else state, *events_, now_s=now_s)
+
+
+def back(state, now_s):
+    """The next epoch is ready."""
+    state, actions = tick(state, now_s)
+    assert actions == (StartEpoch(state.epoch),)
+    words = (
+        prepares(*HOSTS, epoch=state.epoch)
+        + joins(*HOSTS, epoch=state.epoch)
+        + loads(*HOSTS, epoch=state.epoch)
+    )
+    return run(state, *words, now_s=now_s)
+
+
+def test_a_fault_ends_the_epoch_and_another_one_follows_after_a_while():
+    state, actions = failed()
+    assert actions == END
+    assert (state.phase, failure(state)) == (Phase.RECOVERING, "rank 2 on b: killed")
+    assert tick(state, 1.9)[1] == ()
+    state, actions = tick(state, 2.0)
+    assert actions == (StartEpoch(2),)
+    assert (state.phase, state.epoch, state.restarts) == (Phase.PREPARING, 2, 1)
+    state, _ = run(state, *prepares(*HOSTS, epoch=2))
+    state, actions = run(state, *joins(*HOSTS, epoch=2), *loads(*HOSTS, epoch=2))
+    assert (state.phase, actions) == (Phase.READY, [Serve(ready=True)])
+    assert failure(state) == "rank 2 on b: killed"  # the last one
+
+
+def test_words_of_an_epoch_that_is_over_are_signs_of_life_only():
+    state, _ = failed()
+    state, _ = tick(state, 2.0)
+    late = [*joins(*HOSTS), *loads(*HOSTS), lost(0, Loss.KILLED), *stopped("a", "b")]
+    report = core.RankReport(0, "decode", decode_steps=7)
+    after, actions = run(state, *late, said(0, finish()), beat("a", report), now_s=2.5)
+    assert actions == []
+    hosts = {**state.hosts, "a": replace(state.hosts["a"], seen_s=2.5)}
+    assert after == replace(state, hosts=hosts)
+
+
+def test_what_ranks_say_after_the_first_fault_is_not_heard():
+    state, _ = run(ready(HEALS), events.Asked(request()), lost(2, Loss.KILLED))
+    assert run(state, said(0, core.TokenEvent("r", 0, 7)), said(0, finish())) == (state, [])
+
+
+def test_requests_go_on_where_they_were_in_their_order():
+    state, _ = run(ready(HEALS), events.Asked(request("a")), events.Asked(request("b")))
+    told = [said(0, core.TokenEvent("a", index, 50 + index)) for index in range(2)]
+    state, actions = run(state, *told, now_s=1.0)
+    assert len(actions) == 2
+    state, _ = failed(state, now_s=2.0)
+    state, actions = back(state, 4.0)
+    assert actions == [
+        JoinEpoch(2),
+        Serve(ready=True),
+        Broadcast(2, core.Command(1, core.Submit(request("a", told=(50, 51))))),
+        Broadcast(2, core.Command(2, core.Submit(request("b")))),
+    ]
+    state, actions = run(state, said(0, core.TokenEvent("a", 2, 52), epoch=2), now_s=5.0)
+    assert actions == [Deliver(core.TokenEvent("a", 2, 52))]
+    _, (deliver,) = run(state, said(0, finish("a"), epoch=2), now_s=6.0)
+    assert (deliver.event.restarts, deliver.event.first_token_s) == (1, 1.0)
+
+
+def test_cancels_and_limits_end_requests_that_wait_for_ranks():
+    asked = events.Asked(request("a")), events.Asked(request("b"), time_limit_s=10.0)
+    state, _ = run(ready(HEALS), *asked)
+    state, _ = failed(state)
+    state, (left,) = run(state, events.Abandoned("a"), now_s=1.0)
+    assert left.event.reason is core.FinishReason.CANCELLED
+    state, _ = tick(state, 2.0)
+    state, (late,) = tick(state, 10.0)  # the next epoch loads
+    assert (late.event.request_id, late.event.reason) == ("b", core.FinishReason.TIMEOUT)
+    assert state.requests.totals.ended == {"cancelled": 1, "timeout": 1}
+
+
+def test_requests_that_were_being_ended_end_with_their_epoch():
+    state, _ = run(ready(HEALS), events.Asked(request()), events.Abandoned("r"))
+    state, actions = run(state, lost(2, Loss.KILLED))
+    assert actions[:2] == END
+    assert [action.event.request_id for action in actions[2:]] == ["r"]
+
+
+def test_requests_wait_only_so_long():
+    state, _ = failed(run(ready(HEALS), events.Asked(request()))[0])
+    state, _ = tick(state, 2.0)
+    assert tick(state, 29.9)[1] == ()
+    state, (fail,) = tick(state, 30.0)
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, RankFailure)
+    expected = "rank 2 on b: killed; the ranks were not back within 30 s"
+    assert (fail.request_id, str(fail.error)) == ("r", expected)
+    assert not state.requests.open
+    assert state.requests.totals.ended == {"lost": 1}
+
+
+def test_new_requests_are_told_to_try_again():
+    error = refused(failed()[0])
+    assert isinstance(error, NotReadyError)
+    expected = "the cluster is recovering (rank 2 on b: killed); try again in a while"
+    assert str(error) == expected
+
+
+def test_what_fails_again_and_again_ends_with_the_reason():
+    state, now_s = ready(HEALS), 0.0
+    for waits_s in (2.0, 4.0):
+        state, actions = failed(state, now_s=now_s)
+        assert not any(isinstance(action, Settle) for action in actions)
+        assert state.starts_s == now_s + waits_s
+        now_s = state.starts_s
+        state, _ = back(state, now_s)
+    state, actions = failed(state, now_s=now_s)
+    assert str(settled(actions)) == "rank 2 on b failed 3 times before a token: killed"
+    assert state.phase is Phase.FAILED
+
+
+def test_tokens_show_that_an_epoch_was_not_in_vain():
+    state, now_s = ready(HEALS), 0.0
+    for name in "abc":
+        token = said(0, core.TokenEvent(name, 0, 7), epoch=state.epoch)
+        end = said(0, finish(name), epoch=state.epoch)
+        state, _ = run(state, events.Asked(request(name)), token, end, now_s=now_s)
+        state, _ = failed(state, now_s=now_s)
+        now_s = state.starts_s
+        state, _ = back(state, now_s)
+    _, actions = failed(state, now_s=now_s)
+    assert str(settled(actions)) == "rank 2 on b failed 4 times within 600 s: killed"
+
+
+def test_so_does_a_long_time_without_work():
+    state, now_s = ready(HEALS), 0.0
+    for _ in range(6):
+        now_s += 700.0
+        state, _ = failed(state, now_s=now_s)
+        assert state.phase is Phase.RECOVERING
+        now_s = state.starts_s
+        state, _ = back(state, now_s)
+
+
+def test_no_other_epoch_heals_what_ranks_refuse():
+    state, _ = failed()
+    state, _ = tick(state, 2.0)
+    refusal = says(1, events.Refused(1, "no such file"), epoch=2)
+    state, actions = run(state, refusal, *stopped("a", "b", epoch=2))
+    assert isinstance(settled(actions), InputError)
+    assert state.phase is Phase.FAILED
+
+
+def test_an_operator_ends_a_cluster_that_recovers():
+    state, _ = failed(run(ready(HEALS), events.Asked(request()))[0])
+    state, actions = run(state, events.Dismissed(now=False))
+    assert (actions, state.phase) == ([Settle(None)], Phase.STOPPED)
+    state, _ = run(ready(HEALS), lost(2, Loss.KILLED), *stopped("b"))
+    state, actions = run(state, events.Dismissed(now=False))
+    assert (actions, state.phase) == ([], Phase.DRAINING)
+    assert run(state, *stopped("a"))[1] == [Settle(None)]
+
+
+def test_what_is_lost_while_draining_is_not_started_again():
+    state, _ = run(ready(HEALS), events.Dismissed(now=False), lost(2, Loss.KILLED))
+    _, actions = run(state, *stopped("a", "b"))
+    assert isinstance(settled(actions), RankFailure)
+
+
+def test_an_agent_is_wanted_where_one_was_lost():
+    state, actions = run(ready(HEALS), events.HostLost("b", "gone"), *stopped("a"), now_s=0.0)
+    assert actions == END
+    state, actions = tick(state, 0.25)
+    assert actions == (Reach("b", 1, fenced=False),)
+    # It is not there yet; it is looked for ever less often, and no epoch starts without it.
+    state, _ = run(state, events.HostLost("b", "no route"), now_s=1.0)
+    assert failure(state) == "rank 2 on b: gone; waiting for b: no route"
+    assert tick(state, 2.9)[1] == ()
+    state, actions = tick(state, 3.0)
+    assert actions == (Reach("b", 1, fenced=False),)
+    state, _ = run(state, events.HostLost("b", "no route"), now_s=9.0)
+    assert tick(state, 12.9)[1] == ()
+    state, actions = tick(state, 13.0)
+    assert actions == (Reach("b", 1, fenced=True),)
+    state, actions = run(state, beat("b", epoch=0), now_s=14.0)
+    assert actions == [StartEpoch(2)]
+
+
+def test_no_epoch_starts_where_ranks_of_the_last_one_live():
+    state, _ = run(ready(HEALS), events.HostLost("b", "gone"), *stopped("a"))
+    state, _ = tick(state, 0.25)
+    alive = core.RankReport(2, "decode")
+    state, _ = run(state, beat("b", alive), now_s=3.0)
+    assert tick(state, 4.0)[1] == ()
+    assert failure(state).endswith("waiting for b: its ranks are not known to be gone")
+    state, _ = run(state, *stopped("b"), now_s=5.0)
+    assert tick(state, 5.0)[1] == (StartEpoch(2),)
+
+
+def test_a_host_that_stays_away_is_waited_for_no_longer_than_the_window():
+    state, _ = run(ready(HEALS), events.HostLost("b", "gone"), *stopped("a"))
+    state, _ = tick(state, 0.25)
+    state, _ = run(state, events.HostLost("b", "no route"), now_s=1.0)
+    state, _ = tick(state, 601.0)
+    assert state.phase is Phase.RECOVERING
+    _, actions = tick(state, 602.0)
+    expected = "rank 2 on b: gone; waiting for b: no route; given up after 600 s"
+    assert str(settled(actions)) == expected
+
+
+def test_an_epoch_that_cannot_start_is_one_that_failed():
+    state, _ = run(fresh(HEALS), beat("a", epoch=0), beat("b", epoch=0))
+    state, actions = run(state, events.Unfit("b", "cannot listen on x:1"))
+    assert actions == END
+    state, _ = run(state, *stopped("a", "b"))
+    assert failure(state) == "b: cannot listen on x:1"
+    assert tick(state, 2.0)[1] == (StartEpoch(2),)

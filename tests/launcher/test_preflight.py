@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from dsv4_tp import __version__
-from dsv4_tp.config import ClusterConfig, Host, ModelConfig, Ports, Rank
+from dsv4_tp.config import ClusterConfig, Host, ModelConfig, Rank
 from dsv4_tp.core import DType, ExpertSplit
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.launcher.agents import Agent, command_line
-from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of, ring_of
+from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of
 from dsv4_tp.plan import Plan, RankBytes
 from dsv4_tp.v1.agent_pb2 import FileDigest, InspectResponse
 from tests.specs import TINY
@@ -34,7 +34,6 @@ def fact(**words):
         "python_version": "3.12.4",
         "memory_bytes": 64_000_000_000,
         "available_bytes": 60_000_000_000,
-        "free_ports": [5001, 5002],
         "model_digest": b"1",
         "samples": [FileDigest(name="1.safetensors", sha256=b"1")],
         "device": "metal",
@@ -100,22 +99,6 @@ def test_what_would_fit_is_said_once_for_all_hosts():
     assert mac_a.startswith("mac-a: rank 0 needs 30.0 GB at a context of 100 tokens (weights 30.0")
     assert mac_a.endswith("25.0 GB may be used")
     assert advice == "what would fit: weights 1:2"
-
-
-def test_ranks_listen_on_free_ports_of_their_host():
-    facts = {"mac-a": fact(free_ports=[11, 12]), "mac-b": fact(free_ports=[21])}
-    ips = {"mac-a": "10.0.0.1", "mac-b": "10.0.0.2"}
-    ring = ring_of(config(A, B, A), facts, ips)
-    assert ring == ("10.0.0.1:11", "10.0.0.2:21", "10.0.0.1:12")
-
-
-def test_ranks_listen_on_pinned_ports():
-    ring = ring_of(config(HERE, HERE, ports=Ports(data=7000)), {}, {"localhost": "127.0.0.1"})
-    assert ring == ("127.0.0.1:7000", "127.0.0.1:7001")
-
-
-def test_one_rank_needs_no_ring():
-    assert ring_of(config(A), {}, {}) == ()
 
 
 def test_this_machine_has_the_address_others_see():
