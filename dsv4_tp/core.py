@@ -249,3 +249,4 @@ class Loss(IntEnum):
     EXITED = 3  # ended unasked; it may have failed because another rank was gone
     HOST = 4  # its host, or the agent there, is gone
     KILLED = 5  # by a signal, its own crash included
+    QUARANTINED = 6  # and what it left behind spoils its host for the next one

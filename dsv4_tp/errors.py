@@ -12,6 +12,7 @@
     |- NotReadyError       4  the ranks are not there yet, or not there again
     |- NumericsError       1  the model's numbers were none
     |- RankFailure         5  a rank or its host was lost
+    |  `- QuarantineError  7  and the host is of no use before it is rebooted
     `- DeadlineError       6  something did not happen in time
 
 A message names the file or host, the key, the value and the next step.
@@ -75,6 +76,12 @@ class RankFailure(Dsv4Error):
     """A rank, or the host it ran on, was lost; its epoch is over."""
 
     exit_code = 5
+
+
+class QuarantineError(RankFailure):
+    """A host cannot run ranks before it is rebooted: one could not be ended, or kept its memory."""
+
+    exit_code = 7
 
 
 class DeadlineError(Dsv4Error):

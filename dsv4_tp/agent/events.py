@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dsv4_tp.agent.reclaim import Kept
 from dsv4_tp.core import Loss, RankReport
 
 
@@ -49,6 +50,7 @@ class Started:
     epoch: int
     ranks: tuple[int, ...]
     deadlines: Deadlines
+    kept: Kept | None = None  # before they start; None: their memory is not asked back
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,14 @@ class Outlived:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySeen:
+    """Memory was measured."""
+
+    now_s: float
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dismissed:
     """The agent itself is to end."""
 
@@ -140,6 +150,7 @@ Event = (
     | Sampled
     | Dumped
     | Outlived
+    | MemorySeen
     | Dismissed
 )
 
@@ -178,8 +189,16 @@ class ReportLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """Look whether memory came back; answered by MemorySeen."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportStopped:
-    """Tell the coordinator that no process of the epoch is left here."""
+    """Tell the coordinator that nothing of the epoch is left here, or that this host is spoilt."""
+
+    returned_bytes: int = 0
+    quarantine: str = ""  # why no epoch may start here; empty: one may
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +208,4 @@ class Leave:
     reason: str
 
 
-Action = Spawn | Dump | Kill | ReportLost | ReportStopped | Leave
+Action = Spawn | Dump | Kill | ReportLost | Measure | ReportStopped | Leave

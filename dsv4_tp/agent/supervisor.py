@@ -13,8 +13,10 @@ from typing import Any
 
 from dsv4_tp.agent import events
 from dsv4_tp.agent.guard import Guard
+from dsv4_tp.agent.host import HostState
+from dsv4_tp.agent.memory import kept
 from dsv4_tp.agent.process import Ears, RankProcess
-from dsv4_tp.agent.state import HostState, step
+from dsv4_tp.agent.state import step
 from dsv4_tp.core import RankReport
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.log import log
@@ -54,13 +56,14 @@ class Supervisor:
 
     def start(self, message: pb.StartEpoch) -> None:
         """Start the epoch's ranks; PreflightError if the epoch is stale or another one runs."""
-        if self._ranks or message.epoch <= self._state.epoch:
+        busy = self._state.ranks or self._state.gone
+        if busy or message.epoch <= self._state.epoch:
             raise PreflightError(f"epoch {message.epoch} cannot follow {self._state.epoch} here")
         ranks = tuple(start.rank for start in message.ranks)
         self._starts = {start.rank: start for start in message.ranks}
         deadlines = message.deadlines
         limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s)
-        self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits))
+        self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits, kept()))
 
     def join(self, message: pb.JoinEpoch) -> None:
         """Have all ranks of this epoch meet the others; one that is being ended meets nobody."""
@@ -105,7 +108,9 @@ class Supervisor:
         """One look, told to the coordinator; the guard hears that we are not stuck."""
         reports = tuple(process.report() for process in self._ranks.values())
         self._guard.beat(self._state.fence_s)
-        self._tell(beat=pb.HostBeat(ranks=map(report_to_proto, reports)))
+        # The ranks are here until the epoch is told to have stopped.
+        named = (*reports, *self._state.gone)
+        self._tell(beat=pb.HostBeat(ranks=map(report_to_proto, named)))
         self._feed(events.Sampled(time.monotonic(), reports, self._stopped()))
 
     def _feed(self, event: events.Event) -> None:
@@ -123,8 +128,10 @@ class Supervisor:
                 self._task(self._kill(rank, self._ranks[rank]))
             case events.ReportLost():
                 self._report(action)
+            case events.Measure():
+                self._feed(events.MemorySeen(time.monotonic(), kept().nbytes))
             case events.ReportStopped():
-                self._tell(stopped=pb.EpochStopped())
+                self._report_stopped(action)
             case events.Leave(reason=reason):
                 self._leave(reason)
 
@@ -195,6 +202,11 @@ class Supervisor:
             last_stderr=lost.last_stderr,
         )
         self._tell(exited=exited)
+
+    def _report_stopped(self, stopped: events.ReportStopped) -> None:
+        log("epoch-stopped", returned=stopped.returned_bytes, quarantine=stopped.quarantine)
+        told = pb.EpochStopped(returned_bytes=stopped.returned_bytes, quarantine=stopped.quarantine)
+        self._tell(stopped=told)
 
     def _tell(self, **kind: Any) -> None:
         self.outbox.put_nowait(pb.SessionResponse(epoch=self._state.epoch, **kind))

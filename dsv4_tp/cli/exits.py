@@ -12,6 +12,7 @@ class Exit(IntEnum):
     BUSY = 4  # too many requests wait
     RANK_FAILED = 5
     TIMED_OUT = 6
+    QUARANTINED = 7  # a host needs a reboot
     INTERRUPTED = 130
 
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from dsv4_tp import core
 from dsv4_tp.config import Restart
 from dsv4_tp.coordinator import requests
 from dsv4_tp.coordinator.events import Action
 from dsv4_tp.coordinator.members import Fault, Host, Rank, fresh
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.restart import Failure
-from dsv4_tp.errors import Dsv4Error, InputError, NotReadyError, RankFailure
+from dsv4_tp.errors import Dsv4Error, InputError, NotReadyError, QuarantineError, RankFailure
 
 
 class Phase(StrEnum):
@@ -139,6 +140,9 @@ def error_of(state: ClusterState) -> Dsv4Error | None:
     why = state.reason or (f"{fault.message}{fault.last_words}" if fault else "")
     unsure = [name for name, host in state.hosts.items() if host.running]
     doubt = f"; {', '.join(unsure)} did not confirm that its ranks are gone" if unsure else ""
+    if fault and fault.loss is core.Loss.QUARANTINED:
+        before = [each.message for each in state.faults if each is not fault]
+        return QuarantineError("; before that, ".join([why, *before[:1]]))
     return RankFailure(f"{why}{doubt}")
 
 

@@ -6,6 +6,7 @@ fault -> every rank is killed -> all have confirmed -> judged -> every host is t
 from collections.abc import Mapping
 from dataclasses import replace
 
+from dsv4_tp import core
 from dsv4_tp.config import RestartPolicy
 from dsv4_tp.coordinator import events, requests
 from dsv4_tp.coordinator.cluster import (
@@ -23,7 +24,7 @@ from dsv4_tp.coordinator.members import Fault, Host, fresh, gone, host_fault
 from dsv4_tp.coordinator.restart import IN_VAIN, Failure, Stop, Wait, judge, pause_s
 from dsv4_tp.errors import RankFailure
 
-SETTLE_S = 8.0  # for agents to confirm that their ranks are gone
+SETTLE_S = 65.0  # for agents to confirm that their ranks are gone and their memory is back
 
 
 def start_if_fit(state: ClusterState, now_s: float) -> Step:
@@ -62,9 +63,18 @@ def lose(state: ClusterState, causes: Mapping[str, str], now_s: float) -> Step:
     return fail(state, now_s, *faults)
 
 
+def leave(state: ClusterState, name: str, quarantine: str, now_s: float) -> Step:
+    """No rank is left on a host; in `quarantine`, if that is not empty, no other may follow."""
+    state = with_host(state, name, replace(state.hosts[name], running=False))
+    if quarantine:
+        return fail(state, now_s, Fault(core.Loss.QUARANTINED, name, quarantine))
+    return settle_if_gone(state, (), now_s)
+
+
 def fail(state: ClusterState, now_s: float, *faults: Fault) -> Step:
     """Note the evidence; at the first one, end the epoch everywhere."""
-    hopeless = state.refusal or state.restart.policy is RestartPolicy.NEVER
+    spoilt = any(fault.loss is core.Loss.QUARANTINED for fault in faults)
+    hopeless = state.refusal or spoilt or state.restart.policy is RestartPolicy.NEVER
     if hopeless or state.phase in (Phase.DRAINING, Phase.FAILED):
         phase = Phase.FAILED
     else:

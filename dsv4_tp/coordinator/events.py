@@ -70,6 +70,8 @@ class Lost:
 class HostStopped:
     """No process of the epoch is left on this host."""
 
+    quarantine: str = ""  # why no other epoch can start there; empty: one can
+
 
 Word = HostBeat | Prepared | Joined | Loaded | Said | Refused | Lost | HostStopped
 

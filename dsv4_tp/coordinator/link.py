@@ -19,7 +19,7 @@ from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
 
-_SHUTDOWN_S = 10.0  # for an agent to kill its ranks and answer
+_SHUTDOWN_S = 65.0  # for an agent to kill its ranks, to have their memory back, and to answer
 _EXIT_S = 5.0  # and then to end
 _GREET_S = 5.0  # for it to answer our greeting
 _INSPECT_S = 10.0  # and to look at its ports
@@ -152,6 +152,6 @@ def _last_word(response: pb.SessionResponse) -> events.Word | None:
             loss = loss_from_proto(lost.loss)
             return events.Lost(lost.rank, loss, lost.cause, lost.last_stderr)
         case "stopped":
-            return events.HostStopped()
+            return events.HostStopped(response.stopped.quarantine)
         case _:
             return None

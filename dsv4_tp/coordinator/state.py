@@ -58,9 +58,8 @@ def _hear(state: ClusterState, event: events.Heard, now_s: float) -> Step:
             return state, ()
         case events.Prepared() | events.Joined() | events.Loaded() | events.Said() as word:
             return (state, ()) if state.over else _go_on(state, word, now_s)
-        case events.HostStopped():
-            host = replace(state.hosts[event.host], running=False)
-            return epochs.settle_if_gone(with_host(state, event.host, host), (), now_s)
+        case events.HostStopped(quarantine=quarantine):
+            return epochs.leave(state, event.host, quarantine, now_s)
         case events.Refused(rank=rank, message=message):
             refusal = state.refusal or f"{rank_name(state.ranks, rank)}: {message}"
             return epochs.fail(replace(state, refusal=refusal), now_s)

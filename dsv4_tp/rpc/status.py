@@ -23,6 +23,7 @@ _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
     (errors.PlanError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.PreflightError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.QuarantineError, grpc.StatusCode.UNAVAILABLE),
     (errors.RankFailure, grpc.StatusCode.UNAVAILABLE),
     (errors.NotReadyError, grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),

@@ -38,6 +38,8 @@ class _LossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Loss.ValueType],
     """its host is gone; no agent says this"""
     LOSS_KILLED: _Loss.ValueType  # 5
     """by a signal"""
+    LOSS_QUARANTINED: _Loss.ValueType  # 6
+    """left something behind that only a reboot ends; no agent says this"""
 
 class Loss(_Loss, metaclass=_LossEnumTypeWrapper):
     """How a rank was lost, the better evidence last: where several ranks are lost at once, the
@@ -55,6 +57,8 @@ LOSS_HOST: Loss.ValueType  # 4
 """its host is gone; no agent says this"""
 LOSS_KILLED: Loss.ValueType  # 5
 """by a signal"""
+LOSS_QUARANTINED: Loss.ValueType  # 6
+"""left something behind that only a reboot ends; no agent says this"""
 Global___Loss: _TypeAlias = Loss  # noqa: Y015
 
 @_typing.final
@@ -879,16 +883,27 @@ Global___RankExited: _TypeAlias = RankExited  # noqa: Y015
 
 @_typing.final
 class EpochStopped(_message.Message):
-    """Every process of the epoch on this host is gone."""
+    """Every process of the epoch on this host is gone, and its memory is back; or `quarantine` says what
+    is not.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    RETURNED_BYTES_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    returned_bytes: _builtins.int
+    """of what its ranks held"""
+    quarantine: _builtins.str
+    """why no epoch can start on this host before it is rebooted; or empty"""
     def __init__(
         self,
+        *,
+        returned_bytes: _builtins.int = ...,
+        quarantine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantine", b"quarantine", "returned_bytes", b"returned_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

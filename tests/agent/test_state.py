@@ -5,8 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsv4_tp.agent import events
-from dsv4_tp.agent.events import Deadlines, Dump, Kill, Leave, ReportLost, ReportStopped, Spawn
-from dsv4_tp.agent.state import HostState, step
+from dsv4_tp.agent.events import (
+    Deadlines,
+    Dump,
+    Kill,
+    Leave,
+    Measure,
+    ReportLost,
+    ReportStopped,
+    Spawn,
+)
+from dsv4_tp.agent.host import HostState
+from dsv4_tp.agent.reclaim import Kept
+from dsv4_tp.agent.state import step
 from dsv4_tp.core import Loss, RankReport
 
 DEADLINES = Deadlines(join_s=40, load_s=60, step_s=30)
@@ -130,9 +141,66 @@ def test_a_rank_that_stalled_is_named_however_its_process_ends():
     assert actions == [ReportLost(0, Loss.STALLED, cause), Kill(0), Kill(1)]
 
 
-def test_a_rank_that_outlives_its_kill_is_not_waited_for():
-    _, actions = run(running(), events.Halted(), exited(0, -9), events.Outlived(1, 77))
-    assert actions == [Kill(0), Kill(1), ReportStopped()]
+def test_a_rank_that_outlives_its_kill_spoils_its_host():
+    state, actions = run(running(), events.Halted(), exited(0, -9), events.Outlived(1, 77))
+    spoilt = ReportStopped(quarantine="pid 77 of rank 1 outlived SIGKILL; reboot it")
+    assert actions == [Kill(0), Kill(1), spoilt]
+    # Nothing starts there any more, and that is said.
+    state, actions = run(state, exited(1, -9), events.Started(9, 2, (0, 1), DEADLINES))
+    assert (actions, state.epoch) == ([spoilt], 2)
+
+
+GB = 10**9
+
+
+WIRED = Kept(3 * GB, "wired")
+
+
+def ended(*, kept=WIRED, peak_bytes=20 * GB):
+    """Two ranks that held 40 GB by default and are gone, in second 10."""
+    state, _ = run(fresh(), events.Started(0, 1, (0, 1), DEADLINES, kept))
+    gone = [events.Exited(report(rank, peak_bytes=peak_bytes), -15, "") for rank in (0, 1)]
+    state, actions = run(state, events.Greeted(0, 1000), events.Halted(), *gone)
+    assert actions == [Kill(0), Kill(1), Measure()]
+    return state
+
+
+def test_an_epoch_is_over_when_its_memory_is_back():
+    state, actions = run(ended(), events.MemorySeen(10, 14 * GB), sample(10.5))
+    assert actions == [Measure()]
+    assert run(state, events.Started(11, 2, (0, 1), DEADLINES)) == (state, [])
+    state, actions = run(state, events.MemorySeen(40, 3 * GB + 512 * 2**20))
+    assert actions == [ReportStopped(returned_bytes=40 * GB - 512 * 2**20)]
+    assert run(state, events.Started(41, 2, (0,), DEADLINES))[1] == [Spawn(0)]
+
+
+def test_memory_that_does_not_come_back_spoils_the_host():
+    state, actions = run(ended(), events.MemorySeen(10, 14 * GB), events.MemorySeen(59.9, 14 * GB))
+    assert actions == []
+    words = "11.0 GB of wired memory did not come back within 50 s; reboot it"
+    spoilt = ReportStopped(29 * GB, words)
+    leaving = events.Dismissed("the end"), events.MemorySeen(60, 14 * GB)
+    assert run(state, *leaving)[1] == [spoilt, Leave("the end")]
+    state, actions = run(state, events.MemorySeen(60, 14 * GB))
+    assert actions == [spoilt]
+    assert run(state, events.Started(61, 2, (0,), DEADLINES))[1] == [
+        replace(spoilt, returned_bytes=0)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "peak_bytes"),
+    [
+        # Ranks cannot leave more behind than they held: the rest is another program's.
+        (Kept(3 * GB, "wired"), 250 * 10**6),
+        # Where other programs' memory looks alike, half of what was held may be theirs.
+        (Kept(3 * GB, "shared", noise=0.5), 20 * GB),
+    ],
+)
+def test_the_memory_of_other_programs_is_no_fault_of_a_rank(kept, peak_bytes):
+    seen = events.MemorySeen(10, 3 * GB + min(19 * GB, 90 * peak_bytes))
+    (stopped,) = run(ended(kept=kept, peak_bytes=peak_bytes), seen)[1]
+    assert stopped.quarantine == ""
 
 
 def test_progress_renews_the_deadline():
@@ -197,19 +265,30 @@ HAPPENINGS = st.one_of(
     st.builds(events.Tasked, st.floats(0, 200), st.sampled_from("ab")),
     st.builds(sample, st.floats(0, 200), st.builds(report, st.just(0), st.just("decode"))),
     st.builds(exited, st.integers(0, 2), st.sampled_from([0, 1, -9])),
+    st.builds(
+        events.Exited,
+        st.builds(report, st.integers(0, 2), peak_bytes=st.just(GB)),
+        st.just(-9),
+        st.just(""),
+    ),
     st.builds(dumped, st.sets(st.integers(0, 2))),
     st.builds(events.Outlived, st.integers(0, 2), st.just(7)),
+    st.builds(events.MemorySeen, st.floats(0, 200), st.sampled_from([0, 90 * GB])),
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(HAPPENINGS, max_size=12))
-def test_whatever_happens_ranks_are_killed_once_and_the_end_is_told_once(happened):
-    state, _ = run(fresh(), events.Started(0, 1, (0, 1, 2), DEADLINES), events.Greeted(0, 50))
+@given(st.lists(HAPPENINGS, max_size=12), st.sampled_from([None, Kept(0, "wired")]))
+def test_whatever_happens_ranks_are_killed_once_and_the_end_is_told_once(happened, kept):
+    started = events.Started(0, 1, (0, 1, 2), DEADLINES, kept)
+    state, _ = run(fresh(), started, events.Greeted(0, 50))
     done = []
     for event in happened:
         state, actions = step(state, event)
         done += actions
     assert all(done.count(Kill(rank)) <= 1 for rank in range(3))
-    assert done.count(ReportStopped()) == (0 if state.ranks else 1)
+    told = [action for action in done if isinstance(action, ReportStopped)]
+    assert len(told) == (0 if state.ranks or state.gone else 1)
+    if not state.ranks and state.gone:
+        assert Measure() in step(state, sample(300))[1]
     assert sum(isinstance(action, Leave) for action in done) <= 1

@@ -6,8 +6,9 @@ import pytest
 
 from dsv4_tp.config import Restart
 from dsv4_tp.coordinator.cluster import Phase
+from dsv4_tp.coordinator.epochs import SETTLE_S
 from dsv4_tp.coordinator.events import Dismissed
-from tests.coordinator.world import LENGTH, RANKS, World
+from tests.coordinator.world import DRAIN_S, LENGTH, RANKS, World
 
 HOSTS = sorted(set(RANKS.values()))
 TENACIOUS = Restart(backoff_s=(0.5, 2.0), most=10**6, window_s=10**6, replay_s=10**6)
@@ -76,7 +77,9 @@ def test_whenever_it_is_dismissed_it_ends_in_bounded_time():
         world.hear(Dismissed(now=chance.random() < 0.5))
         for _ in range(chance.randint(0, 10)):
             happen(world, chance)
-        for _ in range(4 * 20):  # time alone, and nobody does what is ordered
+        for _ in range(
+            int(4 * (SETTLE_S + DRAIN_S + 5))
+        ):  # time alone, and nobody does what is ordered
             world.tick()
         assert world.over, seed
         assert ended_once(world), seed

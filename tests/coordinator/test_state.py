@@ -248,6 +248,20 @@ def test_a_host_that_does_not_confirm_is_named():
     assert str(settled(actions)) == expected
 
 
+def test_a_host_that_is_spoilt_is_the_verdict_and_has_its_own_exit_code():
+    spoilt = events.Heard("b", 1, events.HostStopped("pid 7 of rank 2 outlived SIGKILL; reboot it"))
+    happened = lost(2, Loss.STALLED, "no progress"), *stopped("a"), spoilt
+    for policy in (NEVER, HEALS):
+        error = settled(run(ready(policy), *happened)[1])
+        assert str(error) == (
+            "b: pid 7 of rank 2 outlived SIGKILL; reboot it; before that, rank 2 on b: no progress"
+        )
+        assert error.exit_code == 7
+    # Also of an end that was asked for.
+    _, actions = run(ready(), events.Dismissed(now=True), *stopped("a"), spoilt)
+    assert settled(actions).exit_code == 7
+
+
 def test_a_refusal_is_bad_input_even_if_ranks_were_lost_with_it():
     gone = stopped("a", "b")
     refused = says(1, events.Refused(1, "no such file"))

@@ -16,7 +16,7 @@ from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.state import step
 
 RANKS = {0: "a", 1: "a", 2: "b", 3: "c"}
-FENCE_S = 3.0
+FENCE_S, DRAIN_S = 3.0, 5.0
 LENGTH = 6  # of each text
 
 
@@ -37,7 +37,7 @@ class Agent:
 
 class World:
     def __init__(self, restart: Restart) -> None:
-        limits = {"beat_s": 0.5, "fence_s": FENCE_S, "drain_s": 5.0, "now_s": 0.0}
+        limits = {"beat_s": 0.5, "fence_s": FENCE_S, "drain_s": DRAIN_S, "now_s": 0.0}
         self.state = first_state(RANKS, Requests(batch=2, queue=2), restart, **limits)
         self.now_s = 0.0
         self.agents = {host: Agent() for host in RANKS.values()}

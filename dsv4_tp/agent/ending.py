@@ -1,0 +1,142 @@
+"""How ranks, epochs and agents end: a part of `state`, as pure as that.
+
+The epoch is over when its memory is back too. A host where it does not come back, or where a
+process outlives SIGKILL, is in quarantine: nothing starts there any more.
+"""
+
+from dataclasses import replace
+
+from dsv4_tp.agent.events import (
+    Dismissed,
+    Dumped,
+    Exited,
+    Halted,
+    Kill,
+    Leave,
+    Measure,
+    MemorySeen,
+    Muted,
+    Outlived,
+    ReportStopped,
+)
+from dsv4_tp.agent.host import HostState, Step
+from dsv4_tp.agent.reclaim import MEMORY_S, balance
+from dsv4_tp.agent.verdicts import exited, muted, stopped
+from dsv4_tp.core import RankReport
+
+Ending = Halted | Dumped | Muted | Exited | Outlived | MemorySeen | Dismissed
+
+
+def end(state: HostState, event: Ending) -> Step:
+    """What an event that ends something leads to."""
+    match event:
+        case Halted():
+            return halt(state, frozen=event.stopped)
+        case Dumped():
+            return _explain(state, event)
+        case Muted(rank=rank):
+            return _mute(state, rank)
+        case Exited() | Outlived():
+            return _lose(state, event)
+        case MemorySeen():
+            return _reclaim(state, event)
+        case Dismissed(reason=reason):
+            return leave(state, reason)
+
+
+def _explain(state: HostState, event: Dumped) -> Step:
+    """The stacks of ranks that have stalled are there, as far as they came: now all ranks end."""
+    accused = [replace(a, last_stderr=event.last_stderr.get(a.rank, "")) for a in state.accused]
+    state = replace(state, accused=tuple(accused))
+    guilty = event.stopped - {lost.rank for lost in accused}
+    return halt(state, frozen=guilty) if accused else (state, ())
+
+
+def halt(state: HostState, *, frozen: frozenset[int] = frozenset()) -> Step:
+    """Kill what lives. A rank found stopped explains why the others stalled, so it is named."""
+    if state.halting or not state.ranks:
+        return state, ()
+    found = [stopped(state.ranks[rank]) for rank in sorted(frozen & state.ranks.keys())]
+    kills = (Kill(rank) for rank in state.ranks)
+    return replace(state, accused=(), halting=True), (*state.accused, *found, *kills)
+
+
+def _mute(state: HostState, rank: int) -> Step:
+    """A rank that takes no commands any more; expected of one that leaves."""
+    if rank not in state.ranks or state.halting or state.draining:
+        return state, ()
+    after, kills = halt(state)
+    return after, (muted(state.ranks[rank]), *kills)
+
+
+def _lose(state: HostState, event: Exited | Outlived) -> Step:
+    rank = event.rank if isinstance(event, Outlived) else event.report.rank
+    if rank not in state.ranks:
+        return state, ()  # it was written off
+    return _exit(state, event) if isinstance(event, Exited) else _write_off(state, event)
+
+
+def _exit(state: HostState, event: Exited) -> Step:
+    """A rank is gone: expected if it was told to leave, else the end of the epoch here."""
+    rank = event.report.rank
+    after = _without(state, event.report)
+    if state.halting or (state.draining and event.exit_code == 0):
+        return _farewell(after)
+    accused = [lost for lost in state.accused if lost.rank == rank]
+    lost = accused[0] if accused else exited(replace(state.ranks[rank], report=event.report), event)
+    after, kills = halt(after)
+    after, last = _farewell(after)
+    return after, (replace(lost, last_stderr=event.last_stderr), *kills, *last)
+
+
+def _write_off(state: HostState, event: Outlived) -> Step:
+    """A rank that no signal ends will not be waited for."""
+    reason = f"pid {event.pid} of rank {event.rank} outlived SIGKILL; reboot it"
+    after = _without(state, state.ranks[event.rank].report)
+    return _farewell(replace(after, quarantine=state.quarantine or reason))
+
+
+def _without(state: HostState, last: RankReport) -> HostState:
+    left = {rank: watch for rank, watch in state.ranks.items() if rank != last.rank}
+    accused = tuple(lost for lost in state.accused if lost.rank != last.rank)
+    return replace(state, ranks=left, accused=accused, gone=(*state.gone, last))
+
+
+def _farewell(state: HostState) -> Step:
+    """What is done when the last rank is gone."""
+    if state.ranks:
+        return state, ()
+    if state.quarantine or state.kept is None:
+        return _stopped(state)
+    return state, (Measure(),)
+
+
+def _reclaim(state: HostState, event: MemorySeen) -> Step:
+    """The epoch is over when its memory is back, or when that has taken too long."""
+    if not state.reclaiming or state.kept is None:
+        return state, ()
+    found = balance(state.kept, event.kept_bytes, state.gone)
+    since_s = event.now_s if state.gone_s is None else state.gone_s
+    if found.is_even:
+        return _stopped(state, returned_bytes=found.returned_bytes)
+    if event.now_s - since_s < MEMORY_S:
+        return replace(state, gone_s=since_s), ()
+    spoilt = replace(state, quarantine=found.verdict)
+    return _stopped(spoilt, returned_bytes=found.returned_bytes)
+
+
+def _stopped(state: HostState, *, returned_bytes: int = 0) -> Step:
+    """Nothing of the epoch is left that could be ended."""
+    told = ReportStopped(returned_bytes, state.quarantine)
+    after = replace(state, gone=(), gone_s=None)
+    return after, (told, Leave(state.leaving)) if state.leaving else (told,)
+
+
+def leave(state: HostState, reason: str) -> Step:
+    """End the agent, after its ranks."""
+    if state.leaving:
+        return state, ()
+    after = replace(state, leaving=reason)
+    if state.ranks or state.gone:
+        return halt(after)
+    return after, (Leave(reason),)

@@ -1,0 +1,38 @@
+"""What an agent remembers; what becomes of it is decided in `state` and `ending`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dsv4_tp.agent.events import Action, Deadlines, ReportLost
+from dsv4_tp.agent.reclaim import Kept
+from dsv4_tp.agent.verdicts import Watch
+from dsv4_tp.core import RankReport
+
+_NO_DEADLINES = Deadlines(join_s=0.0, load_s=0.0, step_s=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """An agent, its epoch and its ranks."""
+
+    lease_ends_s: float  # without a beat until then, everything here ends
+    fence_s: float
+    epoch: int = 0  # 0: none yet
+    deadlines: Deadlines = _NO_DEADLINES  # of the epoch
+    ranks: Mapping[int, Watch] = field(default_factory=dict[int, Watch])  # the living ones
+    draining: bool = False
+    accused: tuple[ReportLost, ...] = ()  # of living ranks that have stalled: stacks are awaited
+    halting: bool = False  # the ranks are being killed
+    kept: Kept | None = None  # before the epoch's ranks started
+    gone: tuple[RankReport, ...] = ()  # the last words of ranks whose memory is not back yet
+    gone_s: float | None = None  # when it was first asked for, after the last of them
+    quarantine: str = ""  # why nothing may start here any more
+    leaving: str = ""  # why the agent ends once its ranks are gone
+
+    @property
+    def reclaiming(self) -> bool:
+        """Whether the memory of an epoch is awaited."""
+        return bool(self.gone) and not self.ranks
+
+
+Step = tuple[HostState, tuple[Action, ...]]
