@@ -88,6 +88,7 @@ def ruff(source: str, path: str) -> str:
 
 COLLECTIVE = '"""A."""\n\nimport mlx.core as mx\n\nx = mx.distributed.all_sum(mx.array(1))\n'
 ENVIRONMENT = '"""A."""\n\nimport os\n\nx = os.environ.get("HOME")\n'
+PLAIN = '"""A."""\n\nimport grpc\n\nx = grpc.aio.insecure_channel("mac-b:1")\n'
 PRINT = '"""A."""\n\nprint(1)\n'
 
 
@@ -96,11 +97,19 @@ PRINT = '"""A."""\n\nprint(1)\n'
     [
         (COLLECTIVE, "dsv4_tp/engine/collectives.py", "dsv4_tp/model/moe.py", "TID251"),
         (ENVIRONMENT, "dsv4_tp/config/environment.py", "dsv4_tp/worker/main.py", "TID251"),
+        (PLAIN, "dsv4_tp/rpc/channel.py", "dsv4_tp/coordinator/link.py", "TID251"),
         (PRINT, "dsv4_tp/cli/main.py", "dsv4_tp/worker/main.py", "T201"),
         (PRINT, "examples/demo_model/train.py", "dsv4_tp/worker/main.py", "T201"),
         (COLLECTIVE, "dsv4_tp/engine/collectives.py", "examples/demo_model/train.py", "TID251"),
     ],
-    ids=["mx.distributed", "os.environ", "print", "print in examples", "examples' collectives"],
+    ids=[
+        "mx.distributed",
+        "os.environ",
+        "plain text",
+        "print",
+        "print in examples",
+        "examples' collectives",
+    ],
 )
 def test_banned_calls_have_one_home(source: str, allowed: str, refused: str, rule: str):
     assert rule in ruff(source, refused)
