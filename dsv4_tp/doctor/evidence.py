@@ -90,8 +90,7 @@ class RankTrial:
     """What one rank of the trial ring says."""
 
     rank: int
-    problem: str  # empty: it went through
-    equal: bool = False
+    problem: str  # empty: it met the others, and their sums had the same bits
     rounds: int = 0
     row_bytes: int = 0
     median_s: float = 0.0

@@ -133,7 +133,7 @@ def _start(rank: int, asked: Words, folder: Path) -> "subprocess.Popen[str]":
         text=True,
         env=worker_environment(tmp_dir),
     )
-    words = {key: asked[key] for key in ("addresses", "deadline_s")} | {"rank": rank}
+    words = {key: asked[key] for key in ("addresses", "deadline_s", "nonce")} | {"rank": rank}
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin as pipe:  # its stderr says why it has ended
         pipe.write(json.dumps(words))

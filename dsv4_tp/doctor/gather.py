@@ -92,11 +92,12 @@ async def try_ring(case: Case, sessions: Sessions) -> Case:
     config = case.config
     free = {name: iter(one.ports.free) for name, one in case.found.items() if one.ports}
     hosts = [rank.host.name for rank in config.ranks]
+    nonce = secrets.token_hex(16)
     addresses = [f"{case.found[host].data_ip}:{next(free[host])}" for host in hosts]
 
     async def meet(host: str) -> list[RankTrial]:
         ranks = config.ranks_on(case.host(host))
-        words = {"ranks": ranks, "addresses": addresses, "deadline_s": _MEET_S}
+        words = {"ranks": ranks, "addresses": addresses, "deadline_s": _MEET_S, "nonce": nonce}
         try:
             answer = await sessions[host].ask("meet", patience_s=3 * _MEET_S, **words)
         except DeadlineError as error:
@@ -213,5 +214,4 @@ def _rank_trial(rank: int, words: Mapping[str, Any]) -> RankTrial:
     """What a rank said, or what is said of it."""
     if problem := words.get("problem") or words.get("error"):
         return RankTrial(rank, problem)
-    measured = {key: value for key, value in words.items() if key != "ranks"}
-    return RankTrial(rank, "", **measured)
+    return RankTrial(rank, "", **words)

@@ -16,7 +16,7 @@ def run() -> None:
 
     Raises:
         PreflightError: an address is taken, or the ranks' versions differ.
-        RankFailure: another rank could not be reached.
+        RankFailure: another rank could not be reached, or sums are not the same on all of them.
     """
     asked = json.load(sys.stdin)
     facts = {
@@ -24,7 +24,13 @@ def run() -> None:
         "version of mlx": metadata.version("mlx"),
     }
     deadline_s = asked["deadline_s"]
-    group = join(asked["addresses"], rank=asked["rank"], deadline_s=deadline_s, facts=facts)
+    group = join(
+        asked["addresses"],
+        rank=asked["rank"],
+        deadline_s=deadline_s,
+        facts=facts,
+        nonce=bytes.fromhex(asked["nonce"]),
+    )
     signal.setitimer(signal.ITIMER_REAL, deadline_s)  # a sum whose peer is gone never ends
     trial = try_group(group)
     signal.setitimer(signal.ITIMER_REAL, 0)
