@@ -33,6 +33,7 @@ done
 case $limit in
     *[!0-9]*) echo "prepare-host.sh: --wired-limit $limit: expected a number of MB" >&2; exit 2 ;;
 esac
+python=$(readlink -f "$python" 2> /dev/null || echo "$python") # the firewall knows no links
 if [ "$(uname)" != Darwin ]; then
     echo "prepare-host.sh: this is no Mac, nothing to prepare" >&2
     exit 2

@@ -8,6 +8,7 @@ and the ranks of a trial.
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from dsv4_tp.v1.agent_pb2 import InspectRequest
 
 _TOOL_S = 30.0  # system_profiler takes several
 _TRIAL = (sys.executable, "-m", "dsv4_tp", "trial")
+_LOOK_S = 0.5
 _SPARE_S = 15.0  # for a rank of a trial to start and end
 _MAC = "Darwin"
 
@@ -142,18 +144,30 @@ def _start(rank: int, asked: Words, folder: Path) -> "subprocess.Popen[str]":
 
 
 def _finish(process: "subprocess.Popen[str]", ends_s: float) -> Words:
-    try:
-        out, err = process.communicate(timeout=max(0.1, ends_s - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return {"problem": "it did not end in time, and was killed"}
+    """What the rank said; it is killed if it takes too long, or if nobody waits for it any more."""
+    while (said := _said(process)) is None:
+        if time.monotonic() > ends_s or _asker_is_gone():
+            process.kill()
+    out, err = said
     if process.returncode == 0:
         return json.loads(out)
     if process.returncode == -signal.SIGALRM:
         return {"problem": "the others did not come, or a sum did not end"}
     lines = err.strip().splitlines()
     return {"problem": lines[-1] if lines else f"ended with {process.returncode}, saying nothing"}
+
+
+def _said(process: "subprocess.Popen[str]") -> tuple[str, str] | None:
+    """All that it said, once it has ended."""
+    try:
+        return process.communicate(timeout=_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _asker_is_gone() -> bool:
+    """Whether stdin has ended: nobody asks a second thing while the first is not answered."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def _largest() -> tuple[str, int]:

@@ -115,6 +115,13 @@ def test_ways_that_are_closed_are_told_apart(outcome: str, diagnosis: str, remed
     assert row(case, "ring").evidence == "rests on data"
 
 
+def test_cables_that_cannot_be_told_apart_are_one_warning_for_each_mac():
+    case = two_macs()
+    case = with_found(case, "mac-b", mac=case.found["mac-a"].mac)
+    rows = [("thunderbolt", "mac-a", WARN), ("thunderbolt", "mac-b", WARN), ("links", "", WARN)]
+    assert odd(case) == rows
+
+
 def test_a_launcher_may_be_the_one_that_is_kept_from_the_network():
     case = with_found(two_macs(), "mac-b", control=dial("EHOSTUNREACH"))
     assert row(case, "control", "mac-b").remedy == "ip -4 route get 10.0.0.2"

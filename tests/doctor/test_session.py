@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from dataclasses import asdict, replace
 
 import psutil
@@ -68,6 +69,29 @@ def test_an_examiner_answers_and_leaves_nothing():
     assert set(words) == set(asdict(FACTS))
     assert "annot assign requested address" in heard["error"]
     assert not process.is_running()
+
+
+def first_children(process: psutil.Process) -> list[psutil.Process]:
+    ends_s = time.monotonic() + 60
+    while not (found := process.children()):
+        assert time.monotonic() < ends_s
+        time.sleep(0.05)
+    return found
+
+
+def test_ranks_of_a_trial_end_with_whoever_asked():
+    async def ask_and_leave():
+        async with open_session(HERE) as session:
+            (process,) = (p for p in psutil.Process().children() if "examine" in p.cmdline())
+            lonely = {"ranks": [0], "addresses": ["127.0.0.1:1", "127.0.0.1:2"], "nonce": ""}
+            asked = asyncio.create_task(session.ask("meet", patience_s=60, deadline_s=60, **lonely))
+            ranks = await asyncio.to_thread(first_children, process)
+            asked.cancel()
+        return [process, *ranks]
+
+    processes = asyncio.run(ask_and_leave())
+    psutil.wait_procs(processes, timeout=5)
+    assert [process for process in processes if process.is_running()] == []
 
 
 def test_an_interpreter_without_the_package_is_no_fault_of_ssh():
