@@ -142,7 +142,7 @@ def test_on_linux_the_rungs_of_macs_are_skipped_and_nothing_else():
 
 CHANGES = {
     "clock, a little": ("clock", WARN, {"clock": Clock(-4.0, 0.1)}),
-    "clock": ("clock", FAIL, {"clock": Clock(400.0, 0.1)}),
+    "clock": ("clock", FAIL, {"clock": Clock(-90000.0, 0.1)}),
     "fast synch": ("environment", WARN, {"facts": replace(FACTS, fast_synch="1")}),
     "mlx": ("versions", FAIL, {"facts": replace(FACTS, mlx_version="0.31.0")}),
     "no mlx": ("versions", FAIL, {"facts": replace(FACTS, mlx_version="")}),

@@ -7,11 +7,11 @@ from dsv4_tp import __version__
 from dsv4_tp.doctor.evidence import Case, Facts
 from dsv4_tp.doctor.ladder import State, Verdict, skip
 from dsv4_tp.doctor.parse.system import WIRED_LIMIT
+from dsv4_tp.rpc.auth import SLACK_S
 
 _GB = 1e9
 _MIB = 1 << 20
 _SKEW_WARN_S = 2.0
-_SKEW_FAIL_S = 60.0  # certificates are made and judged by clocks
 _DISK_FAIL_BYTES = 200 * 10**6
 _DISK_WARN_BYTES = 5 * 10**9
 _STRANDED_BYTES = 12 * 10**9  # a Mac without a model wires down a few
@@ -70,11 +70,11 @@ def clock(case: Case, name: str) -> Iterator[Verdict]:
         return
     facts = _facts(case, name)
     remedy = "sudo sntp -sS time.apple.com" if facts.system == "Darwin" else "timedatectl status"
-    if wrong_s < _SKEW_FAIL_S:
+    if wrong_s < SLACK_S:
         diagnosis = "times in logs and events of this host cannot be compared"
         yield Verdict(State.WARN, seen, diagnosis, remedy)
     else:
-        diagnosis = "certificates that are made here may not be valid there yet, or no longer"
+        diagnosis = "certificates that are made here are not valid there"
         yield Verdict(State.FAIL, seen, diagnosis, remedy)
 
 
