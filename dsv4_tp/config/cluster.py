@@ -68,6 +68,15 @@ class Timeouts:
     load_s: float = 60.0  # loading without any progress
     step_s: float = 30.0  # one prefill chunk or decode step
 
+    @property
+    def alarm_s(self) -> float:
+        """When a rank that still looks for the others ends itself, as a last resort.
+
+        Its agent looks after `join_s`, and finds the one that they all wait for; a rank that a
+        signal has killed by then would be taken for that.
+        """
+        return 2 * self.join_s
+
 
 class RestartPolicy(StrEnum):
     """What follows when an epoch has failed."""

@@ -162,7 +162,7 @@ class Fleet:
             parts=map(part_to_proto, setup.parts),
             dtype=setup.dtype.value,
             ring=ring,
-            join_timeout_s=setup.timeouts.join_s,
+            join_timeout_s=setup.timeouts.alarm_s,
             prefill_chunk=setup.prefill_chunk,
             context=setup.context,
             cache_rows=setup.cache_rows.value,
