@@ -49,10 +49,11 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## random caches, shares, schemas and requests, drafts, chance, leaks, resumable: make soak CASES=1000 ROUNDS=60
+soak: setup ## random caches, shares, schemas, fleets and requests, drafts, chance, leaks, resumable: make soak CASES=1000 ROUNDS=60
 	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
 	$(BIN)/python -m tests.soak.structured $(CASES)
+	$(BIN)/python -m tests.soak.fleet
 	$(BIN)/python -m tests.soak.many_requests $(ROUNDS)
 	$(BIN)/python -m tests.soak.speculation $(ROUNDS)
 	$(BIN)/python -m tests.soak.chances

@@ -1,0 +1,208 @@
+"""An agent around its real state machine: what `Supervisor`, `AgentService` and the guard do."""
+
+from collections import deque
+from collections.abc import Callable
+
+from dsv4_tp.agent import events
+from dsv4_tp.agent.ladder import DUMP_S
+from dsv4_tp.agent.state import HostState, step
+from dsv4_tp.agent.supervisor import FIRST_SESSION_S
+from dsv4_tp.coordinator import events as words
+from dsv4_tp.core import FinishEvent, Submit
+from tests.fleet import wire
+from tests.fleet.agenda import Agenda, Process
+from tests.fleet.ranks import Rank, Ring
+
+DEADLINES = events.Deadlines(join_s=8.0, load_s=6.0, step_s=4.0)
+GUARD_S = 0.2
+
+
+class Agent(Process):
+    """Of one host. `on_spawn` hears of each rank before it lives."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        host: str,
+        rings: Callable[[int], Ring],
+        on_spawn: Callable[["Agent", int], None],
+    ) -> None:
+        super().__init__()
+        self.agenda, self.host, self._rings, self._on_spawn = agenda, host, rings, on_spawn
+        self.state = HostState(lease_ends_s=agenda.now_s + FIRST_SESSION_S, fence_s=FIRST_SESSION_S)
+        self.heard_s = agenda.now_s  # of the coordinator
+        self.ranks: dict[int, Rank] = {}  # as the agent knows them
+        self.children: list[Rank] = []  # whatever it knows
+        self._generation = 0
+        self._session: wire.Session | None = None
+        self._outbox: deque[words.Heard] = deque()
+        self._beat_s = 0.5
+        self._look()
+
+    @property
+    def living(self) -> list[Rank]:
+        """Its ranks that live, whether it knows or not."""
+        return [rank for rank in self.children if rank.alive]
+
+    # What the coordinator says.
+
+    def admit(self, session: wire.Session, hello: wire.Hello) -> None:
+        if self._session or hello.generation <= self._generation:
+            session.close(session.far)
+            return
+        self._generation, self._session, self._beat_s = hello.generation, session, hello.beat_s
+        self.heard_s = self.agenda.now_s
+        self._feed(events.Greeted(self.agenda.now_s, hello.fence_s))
+        self._flush()
+
+    def hear(self, session: wire.Session, message: object) -> None:
+        if isinstance(message, wire.Hello):
+            self.admit(session, message)
+            return
+        self.beat()
+        match message:
+            case wire.Start(epoch=epoch, ranks=ranks):
+                self._start(epoch, ranks)
+            case wire.Join(epoch=epoch) if epoch == self.state.epoch and not self.state.halting:
+                for rank in self.ranks.values():
+                    rank.join()
+            case wire.Order(epoch=epoch, command=command) if epoch == self.state.epoch:
+                if isinstance(command.action, Submit):
+                    self._feed(events.Tasked(self.agenda.now_s, command.action.request.id))
+                elif command.action == words.core.Drain():
+                    self._feed(events.Drained())
+                for rank in self.ranks.values():
+                    rank.command(command)
+            case wire.Stop(epoch=epoch) if epoch == self.state.epoch:
+                self._feed(events.Halted(self._stopped()))
+            case _:
+                pass
+
+    def beat(self) -> None:
+        self.heard_s = self.agenda.now_s
+        self._feed(events.Beaten(self.agenda.now_s))
+
+    def hung_up(self, session: wire.Session, _cause: str) -> None:
+        if session is self._session:
+            self._session = None
+
+    def dismiss(self, reason: str) -> None:
+        self._feed(events.Dismissed(reason))
+
+    def _start(self, epoch: int, ranks: tuple[int, ...]) -> None:
+        if self.ranks or epoch <= self.state.epoch:
+            assert self._session
+            session, self._session = self._session, None
+            session.close(session.far)
+            return
+        self._feed(events.Started(self.agenda.now_s, epoch, ranks, DEADLINES))
+
+    # What the ranks say.
+
+    def said(self, rank: Rank, word: str, *args: object) -> None:
+        match word:
+            case "prepared":
+                self._tell(words.Prepared(rank.number, {}))
+            case "joined":
+                self._tell(words.Joined(rank.number))
+            case "loaded":
+                self._tell(words.Loaded(rank.number, 100))
+            case "refused":
+                self._tell(words.Refused(rank.number, "this model is not for it"))
+                self._feed(events.Halted(self._stopped()))
+            case "mute":
+                self._feed(events.Muted(rank.number))
+            case "event":
+                (event,) = args
+                if isinstance(event, FinishEvent):
+                    self._feed(events.Finished(rank.number, event.request_id))
+                    self._sample()
+                self._tell(words.Said(rank.number, event))
+
+    def exited(self, rank: Rank, code: int) -> None:
+        if self.ranks.get(rank.number) is rank:
+            del self.ranks[rank.number]
+            self._feed(events.Exited(rank.page, code, f"Error {code}"))
+
+    def outlived(self, rank: Rank) -> None:
+        """No signal has ended a rank."""
+        if rank.alive:
+            self._feed(events.Outlived(rank.number, pid=1))
+
+    # What time does.
+
+    def _look(self) -> None:
+        self._sample()
+        self.agenda.after(self._beat_s, self.do, self._look)
+
+    def _sample(self) -> None:
+        reports = tuple(rank.page for rank in self.ranks.values())
+        self._tell(words.HostBeat(reports))
+        self._feed(events.Sampled(self.agenda.now_s, reports, self._stopped()))
+
+    def stop(self) -> None:
+        """By a signal; its guard takes it for dead when it has been silent for too long."""
+        self.stopped, self.heard_s = True, self.agenda.now_s  # the guard counts from here
+        self.agenda.after(self.state.fence_s, self._guard, self.heard_s)
+
+    def die(self) -> None:
+        self.alive = False
+        for rank in self.children:
+            self.agenda.after(GUARD_S, rank.struck, -9)
+
+    def _guard(self, since_s: float) -> None:
+        if self.stopped and self.heard_s == since_s:
+            for rank in self.children:
+                rank.struck(-9)
+
+    # What follows.
+
+    def _feed(self, event: events.Event) -> None:
+        self.state, actions = step(self.state, event)
+        for action in actions:
+            self._do(action)
+
+    def _do(self, action: events.Action) -> None:
+        match action:
+            case events.Spawn(rank=rank):
+                self._spawn(rank)
+            case events.Dump():
+                self.agenda.after(DUMP_S, self.do, self._dumped)
+            case events.Kill(rank=rank):
+                self.ranks[rank].kill()
+            case events.ReportLost(rank=rank, loss=loss, cause=cause, last_stderr=stderr):
+                self._tell(words.Lost(rank, loss, cause, stderr))
+            case events.ReportStopped():
+                self._tell(words.HostStopped())
+            case events.Leave():
+                self._leave()
+
+    def _dumped(self) -> None:
+        self._feed(events.Dumped({}, self._stopped()))
+
+    def _spawn(self, number: int) -> None:
+        self._on_spawn(self, self.state.epoch)
+        rank = Rank(self, number, self._rings(self.state.epoch))
+        self.ranks[number] = rank
+        self.children = [*self.living, rank]
+
+    def _leave(self) -> None:
+        """What was said before is sent; then it is gone, and its guard ends what it has left."""
+        self.agenda.after(0.05, self._end)
+
+    def _end(self) -> None:
+        if self.alive:
+            self.die()
+            if self._session:
+                self._session.look()
+
+    def _stopped(self) -> frozenset[int]:
+        return frozenset(number for number, rank in self.ranks.items() if rank.stopped)
+
+    def _tell(self, word: words.Word) -> None:
+        self._outbox.append(words.Heard(self.host, self.state.epoch, word))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._session and self._outbox:
+            self._session.send(self._session.near, self._outbox.popleft())
