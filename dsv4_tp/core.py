@@ -239,6 +239,7 @@ class RankReport:
     active_bytes: int = 0  # memory MLX holds
     peak_bytes: int = 0
     pid: int = 0
+    note: str = ""  # what its agent finds remarkable, such as that it is slow
 
 
 class Loss(IntEnum):

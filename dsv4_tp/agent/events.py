@@ -14,6 +14,7 @@ class Deadlines:
     join_s: float  # to prepare, and again to meet the other ranks
     load_s: float
     step_s: float  # in a prefill chunk or a decode step
+    learned: bool = True  # less is allowed where less is normal
 
     def of(self, phase: str) -> float:
         """The deadline of a phase."""
@@ -33,6 +34,7 @@ class Greeted:
 
     now_s: float
     fence_s: float
+    beat_s: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Tasked:
 
     now_s: float
     request_id: str
+    chunk_tokens: int = 0  # the most that are fed at a time
 
 
 @dataclass(frozen=True, slots=True)

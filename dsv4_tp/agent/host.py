@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from dsv4_tp.agent.events import Action, Deadlines, ReportLost
 from dsv4_tp.agent.reclaim import Kept
-from dsv4_tp.agent.verdicts import Watch
+from dsv4_tp.agent.watch import Watch
 from dsv4_tp.core import RankReport
 
 _NO_DEADLINES = Deadlines(join_s=0.0, load_s=0.0, step_s=0.0)
@@ -17,6 +17,8 @@ class HostState:
 
     lease_ends_s: float  # without a beat until then, everything here ends
     fence_s: float
+    beat_s: float = 0.5  # between two looks at the ranks
+    looked_s: float | None = None  # the last of them
     epoch: int = 0  # 0: none yet
     deadlines: Deadlines = _NO_DEADLINES  # of the epoch
     ranks: Mapping[int, Watch] = field(default_factory=dict[int, Watch])  # the living ones

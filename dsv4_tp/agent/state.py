@@ -5,7 +5,6 @@ The first fault ends the epoch on this host at once; the verdict names the rank 
 rank that has stalled is asked for its stacks before, which is all the time it gets.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from dsv4_tp.agent.ending import end, halt, leave
@@ -25,8 +24,11 @@ from dsv4_tp.agent.events import (
     Tasked,
 )
 from dsv4_tp.agent.host import HostState, Step
-from dsv4_tp.agent.verdicts import Watch, stalled
+from dsv4_tp.agent.verdicts import stalled
+from dsv4_tp.agent.watch import Watch, allowed_s, with_report, with_task, without_task
 from dsv4_tp.core import RankReport
+
+_OWN_STALL_S = 0.5  # of a look that was late
 
 
 def step(state: HostState, event: Event) -> Step:
@@ -45,28 +47,20 @@ def step(state: HostState, event: Event) -> Step:
 def _note(state: HostState, event: Greeted | Beaten | Tasked | Finished | Drained) -> HostState:
     """What is only remembered."""
     match event:
-        case Greeted(now_s=now_s, fence_s=fence_s):
-            return replace(state, fence_s=fence_s, lease_ends_s=now_s + fence_s)
+        case Greeted(now_s=now_s, fence_s=fence_s, beat_s=beat_s):
+            ends_s = now_s + fence_s
+            return replace(state, fence_s=fence_s, lease_ends_s=ends_s, beat_s=beat_s)
         case Beaten(now_s=now_s):
             return replace(state, lease_ends_s=now_s + state.fence_s)
-        case Tasked():
-            given = {rank: _task(watch, event) for rank, watch in state.ranks.items()}
+        case Tasked(now_s=now_s, request_id=name, chunk_tokens=tokens):
+            ranks = state.ranks.items()
+            given = {rank: with_task(watch, name, tokens, now_s) for rank, watch in ranks}
             return replace(state, ranks=given)
         case Finished(rank=rank, request_id=request_id):
-            free = {r: _finish(w, request_id) for r, w in state.ranks.items() if r == rank}
+            free = {r: without_task(w, request_id) for r, w in state.ranks.items() if r == rank}
             return replace(state, ranks={**state.ranks, **free})
         case Drained():
             return replace(state, draining=True)
-
-
-def _task(watch: Watch, event: Tasked) -> Watch:
-    # An idle rank's last change may be long ago; its time runs from here.
-    since_s = event.now_s if watch.idle else watch.since_s
-    return replace(watch, owed=watch.owed | {event.request_id}, since_s=since_s)
-
-
-def _finish(watch: Watch, request_id: str) -> Watch:
-    return replace(watch, owed=watch.owed - {request_id})
 
 
 def _start(state: HostState, event: Started) -> Step:
@@ -95,12 +89,10 @@ def _sample(state: HostState, event: Sampled) -> Step:
         return leave(state, f"no sign of the coordinator for {state.fence_s:g} s")
     if state.reclaiming:
         return state, (Measure(),)
-    reports = {report.rank: report for report in event.reports}
-    ranks = {rank: _look(watch, reports, event.now_s) for rank, watch in state.ranks.items()}
-    state = replace(state, ranks=ranks)
+    state = _look(_forgiven(state, event.now_s), event)
     if state.halting or state.accused:
         return state, ()
-    late = [rank for rank in ranks if _is_late(state, rank, event.now_s)]
+    late = [rank for rank in state.ranks if _is_late(state, rank, event.now_s)]
     if not late:
         return state, ()
     accused = tuple(_stalled(state, rank) for rank in late if rank not in event.stopped)
@@ -109,16 +101,31 @@ def _sample(state: HostState, event: Sampled) -> Step:
     return replace(state, accused=accused), (Dump(tuple(lost.rank for lost in accused)),)
 
 
-def _look(watch: Watch, reports: Mapping[int, RankReport], now_s: float) -> Watch:
-    report = reports.get(watch.report.rank, watch.report)
-    return watch if report == watch.report else replace(watch, report=report, since_s=now_s)
+def _forgiven(state: HostState, now_s: float) -> HostState:
+    """If we have slept, ranks may have too: time that nobody looked at is not held against them."""
+    slept_s = 0.0 if state.looked_s is None else now_s - state.looked_s - state.beat_s
+    state = replace(state, looked_s=now_s)
+    if slept_s < _OWN_STALL_S:
+        return state
+    ranks = state.ranks.items()
+    later = {rank: replace(watch, since_s=watch.since_s + slept_s) for rank, watch in ranks}
+    return replace(state, ranks=later)
+
+
+def _look(state: HostState, event: Sampled) -> HostState:
+    reports = {report.rank: report for report in event.reports}
+    ranks = {
+        rank: with_report(watch, reports.get(rank, watch.report), event.now_s)
+        for rank, watch in state.ranks.items()
+    }
+    return replace(state, ranks=ranks)
 
 
 def _is_late(state: HostState, rank: int, now_s: float) -> bool:
     watch = state.ranks[rank]
-    return not watch.idle and now_s - watch.since_s > state.deadlines.of(watch.report.phase)
+    return not watch.idle and now_s - watch.since_s > allowed_s(watch, state.deadlines)
 
 
 def _stalled(state: HostState, rank: int) -> ReportLost:
     watch = state.ranks[rank]
-    return stalled(watch, state.deadlines.of(watch.report.phase))
+    return stalled(watch, allowed_s(watch, state.deadlines))

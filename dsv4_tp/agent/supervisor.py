@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dsv4_tp.agent.host import HostState
 from dsv4_tp.agent.memory import kept
 from dsv4_tp.agent.process import Ears, RankProcess
 from dsv4_tp.agent.state import step
+from dsv4_tp.agent.watch import slowness
 from dsv4_tp.core import RankReport
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.log import log
@@ -40,6 +42,7 @@ class Supervisor:
         )
         self._beat_s = _BEAT_S
         self._starts: dict[int, StartRank] = {}
+        self._chunk_tokens = 0  # of a prompt, at a time
         self._ranks: dict[int, RankProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.outbox: asyncio.Queue[pb.SessionResponse | None] = asyncio.Queue()
@@ -48,7 +51,7 @@ class Supervisor:
     def greet(self, hello: pb.Hello) -> None:
         """A session begins."""
         self._beat_s = hello.beat_s
-        self._feed(events.Greeted(time.monotonic(), hello.fence_s))
+        self._feed(events.Greeted(time.monotonic(), hello.fence_s, hello.beat_s))
 
     def beat(self) -> None:
         """The coordinator lives."""
@@ -61,8 +64,11 @@ class Supervisor:
             raise PreflightError(f"epoch {message.epoch} cannot follow {self._state.epoch} here")
         ranks = tuple(start.rank for start in message.ranks)
         self._starts = {start.rank: start for start in message.ranks}
+        self._chunk_tokens = max((start.prefill_chunk for start in message.ranks), default=0)
         deadlines = message.deadlines
-        limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s)
+        # A snapshot that is written to a disk takes as long as the disk takes.
+        learned = not any(start.prefixes_on_disk for start in message.ranks)
+        limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s, learned)
         self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits, kept()))
 
     def join(self, message: pb.JoinEpoch) -> None:
@@ -78,15 +84,20 @@ class Supervisor:
             return
         match message.command.WhichOneof("action"):
             case "generate":
-                self._feed(events.Tasked(time.monotonic(), message.command.generate.id))
+                self._hand_out(message.command.generate.id, self._chunk_tokens)
             case "score":
-                self._feed(events.Tasked(time.monotonic(), message.command.score.id))
+                job = message.command.score
+                fed = sum(min(len(row.ids), job.chunk or len(row.ids)) for row in job.rows)
+                self._hand_out(job.id, fed)
             case "drain":
                 self._feed(events.Drained())
             case _:
                 pass
         for process in self._ranks.values():
             process.command(message.command)
+
+    def _hand_out(self, request_id: str, chunk_tokens: int) -> None:
+        self._feed(events.Tasked(time.monotonic(), request_id, chunk_tokens))
 
     def halt(self, epoch: int) -> None:
         """End the epoch, if it still is the current one."""
@@ -109,9 +120,17 @@ class Supervisor:
         reports = tuple(process.report() for process in self._ranks.values())
         self._guard.beat(self._state.fence_s)
         # The ranks are here until the epoch is told to have stopped.
-        named = (*reports, *self._state.gone)
+        noted = (self._noted(report) for report in reports)
+        named = (*noted, *self._state.gone)
         self._tell(beat=pb.HostBeat(ranks=map(report_to_proto, named)))
         self._feed(events.Sampled(time.monotonic(), reports, self._stopped()))
+
+    def _noted(self, report: RankReport) -> RankReport:
+        """The report with what is remarkable about it."""
+        watch = self._state.ranks.get(report.rank)
+        if watch is None or watch.report != report:
+            return report
+        return replace(report, note=slowness(watch, time.monotonic()))
 
     def _feed(self, event: events.Event) -> None:
         self._state, actions = step(self._state, event)

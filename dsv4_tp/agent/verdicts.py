@@ -1,42 +1,10 @@
-"""What is known of a living rank, and the words for how it was lost."""
+"""The words for how a rank was lost."""
 
-from dataclasses import dataclass
 from signal import Signals
 
 from dsv4_tp.agent.events import Exited, ReportLost
-from dsv4_tp.core import Loss, RankReport
-
-# How a phase reads in a verdict: "killed by SIGKILL while decoding".
-_DOING = {
-    "starting": "starting",
-    "prepared": "waiting for the others to prepare",
-    "joining": "joining the other ranks",
-    "loading": "loading",
-    "ready": "idle",
-    "prefill": "reading a prompt",
-    "decode": "decoding",
-    "leaving": "leaving",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """A living rank: its latest report, and since when it is the same."""
-
-    report: RankReport
-    since_s: float
-    owed: frozenset[str] = frozenset()  # requests it has not finished
-
-    @property
-    def idle(self) -> bool:
-        """Whether it rightly makes no progress."""
-        return self.report.phase == "ready" and not self.owed
-
-    @property
-    def doing(self) -> str:
-        """What it is at, as a verdict says it."""
-        busy = self.report.phase == "ready" and self.owed
-        return "taking a request" if busy else _DOING[self.report.phase]
+from dsv4_tp.agent.watch import Watch
+from dsv4_tp.core import Loss
 
 
 def exited(watch: Watch, event: Exited) -> ReportLost:

@@ -100,6 +100,7 @@ def report_to_proto(report: core.RankReport) -> pb.RankReport:
         active_bytes=report.active_bytes,
         peak_bytes=report.peak_bytes,
         pid=report.pid,
+        note=report.note,
     )
 
 
@@ -115,6 +116,7 @@ def report_from_proto(message: pb.RankReport) -> core.RankReport:
         active_bytes=message.active_bytes,
         peak_bytes=message.peak_bytes,
         pid=message.pid,
+        note=message.note,
     )
 
 

@@ -672,6 +672,7 @@ class RankReport(_message.Message):
     ACTIVE_BYTES_FIELD_NUMBER: _builtins.int
     PEAK_BYTES_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     phase: Global___Phase.ValueType
     bytes_loaded: _builtins.int
@@ -681,6 +682,8 @@ class RankReport(_message.Message):
     active_bytes: _builtins.int
     peak_bytes: _builtins.int
     pid: _builtins.int
+    note: _builtins.str
+    """what its agent finds remarkable, such as that it is slow; or empty"""
     def __init__(
         self,
         *,
@@ -693,10 +696,11 @@ class RankReport(_message.Message):
         active_bytes: _builtins.int = ...,
         peak_bytes: _builtins.int = ...,
         pid: _builtins.int = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_bytes", b"active_bytes", "bytes_loaded", b"bytes_loaded", "bytes_total", b"bytes_total", "decode_steps", b"decode_steps", "peak_bytes", b"peak_bytes", "phase", b"phase", "pid", b"pid", "prefill_tokens", b"prefill_tokens", "rank", b"rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_bytes", b"active_bytes", "bytes_loaded", b"bytes_loaded", "bytes_total", b"bytes_total", "decode_steps", b"decode_steps", "note", b"note", "peak_bytes", b"peak_bytes", "phase", b"phase", "pid", b"pid", "prefill_tokens", b"prefill_tokens", "rank", b"rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,16 @@ def sample(now_s, *reports, stopped=()):
     return events.Sampled(now_s, reports, frozenset(stopped))
 
 
+def still(state, until_s, *reports, stopped=()):
+    """Ranks that show nothing new are looked at until this second."""
+    done, now_s = [], state.looked_s or 0
+    while now_s < until_s:
+        now_s = min(now_s + 0.5, until_s)
+        state, actions = step(state, sample(now_s, *reports, stopped=stopped))
+        done += actions
+    return state, done
+
+
 def dumped(stopped=(), **last_stderr):
     """Stacks by rank, as `r0="..."`."""
     said = {int(rank.removeprefix("r")): words for rank, words in last_stderr.items()}
@@ -122,9 +132,10 @@ def test_a_halt_tells_which_rank_was_stopped():
 )
 def test_each_phase_has_its_deadline(phase, deadline_s, doing):
     state = running(phase=phase)
-    still = report(0, phase), report(1, phase)
-    assert run(state, sample(deadline_s, *still))[1] == []
-    state, actions = run(state, sample(deadline_s + 1, *still), sample(deadline_s + 1.2, *still))
+    reports = report(0, phase), report(1, phase)
+    state, actions = still(state, deadline_s, *reports)
+    assert actions == []
+    state, actions = still(state, deadline_s + 2, *reports)
     assert actions == [Dump((0, 1))]
     _, actions = run(state, dumped(r0="line 3 in f"))
     cause = f"no progress for {deadline_s} s while {doing}"
@@ -133,7 +144,8 @@ def test_each_phase_has_its_deadline(phase, deadline_s, doing):
 
 
 def test_a_rank_that_stalled_is_named_however_its_process_ends():
-    state, _ = run(running(), sample(31, report(0), report(1, decode_steps=1)))
+    state, _ = run(running(), sample(0.5, report(0), report(1, decode_steps=1)))
+    state, _ = still(state, 30.5, report(0), report(1, decode_steps=1))
     cause = "no progress for 30 s while decoding"
     _, actions = run(state, exited(0, -12, last_stderr="User defined signal 2"))
     assert actions == [ReportLost(0, Loss.STALLED, cause, "User defined signal 2"), Kill(1)]
@@ -211,6 +223,14 @@ def test_progress_renews_the_deadline():
         assert actions == []
 
 
+def test_time_in_which_nobody_looked_is_not_held_against_a_rank():
+    state, actions = run(running(), sample(300, report(0), report(1)))
+    assert actions == []
+    state, actions = still(state, 329, report(0), report(1))
+    assert actions == []
+    assert still(state, 332, report(0), report(1))[1] == [Dump((0, 1))]
+
+
 def test_an_idle_rank_has_no_deadline():
     state = running(phase="ready")
     assert run(state, sample(900, report(0, "ready"), report(1, "ready")))[1] == []
@@ -218,16 +238,19 @@ def test_an_idle_rank_has_no_deadline():
 
 def test_a_rank_that_owes_a_request_is_not_idle():
     idle = report(0, "ready"), report(1, "ready")
-    state, _ = run(running(phase="ready"), events.Tasked(500, "a"), events.Finished(0, "a"))
-    assert run(state, sample(530, *idle))[1] == []
-    _, actions = run(state, sample(531, *idle), dumped())
+    state, _ = still(running(phase="ready"), 500, *idle)
+    state, _ = run(state, events.Tasked(500, "a"), events.Finished(0, "a"))
+    state, actions = still(state, 530, *idle)
+    assert actions == []
+    state, dump = still(state, 531, *idle)
+    actions = [*dump, *run(state, dumped())[1]]
     lost = ReportLost(1, Loss.STALLED, "no progress for 30 s while taking a request")
     assert actions == [Dump((1,)), lost, Kill(0), Kill(1)]
 
 
 def test_a_stopped_rank_is_named_as_such_when_ranks_stall():
-    late = sample(31, report(0), report(1), stopped=(1,))
-    _, actions = run(running(), late, dumped(stopped=(1,)))
+    state, _ = still(running(), 31, report(0), report(1), stopped=(1,))
+    _, actions = run(state, dumped(stopped=(1,)))
     assert ReportLost(1, Loss.STOPPED, "stopped by a signal while decoding") in actions
     assert [a.loss for a in actions if isinstance(a, ReportLost) and a.rank == 1] == [Loss.STOPPED]
 
