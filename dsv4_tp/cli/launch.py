@@ -64,9 +64,10 @@ def _check_prompts(asks: Sequence[Ask], checkpoint: Checkpoint, wanted: int | No
     context = wanted or checkpoint.spec.max_position_embeddings
     whose = "cluster" if wanted else "model"
     for ask in asks:
+        prompt = str(ask.prompt)
         if ask.json_schema is not None:
             check_schema(ask.json_schema)
-        ids = text.chat_ids(ask.prompt) if ask.chat else text.prompt_ids(ask.prompt)
+        ids = text.chat_ids(prompt) if ask.chat else text.prompt_ids(prompt)
         if len(ids) >= context:
             raise RequestError(
                 f"the prompt has {len(ids)} tokens, the {whose}'s context is {context}"

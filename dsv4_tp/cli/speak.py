@@ -33,7 +33,7 @@ async def speak(address: str, asks: Sequence[Ask], *, as_json: bool) -> None:
     async with AsyncClient(address) as client:
         for number, ask in enumerate(asks, start=1):
             if len(asks) > 1 and not as_json:
-                note(f"\nprompt {number} of {len(asks)}: {_shown(ask.prompt)}")
+                note(f"\nprompt {number} of {len(asks)}: {_shown(str(ask.prompt))}")
             if as_json:
                 answer = await client.generate(ask)
                 print(json.dumps(_as_json(answer, await client.status())), flush=True)

@@ -7,8 +7,9 @@ from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, TypeVar
 
+from dsv4_tp.asks import Answer, Ask, Piece
 from dsv4_tp.client.client import AsyncClient
-from dsv4_tp.client.types import Answer, Ask, ClusterStatus, Piece
+from dsv4_tp.client.types import ClusterStatus
 from dsv4_tp.errors import Dsv4Error
 
 _T = TypeVar("_T")

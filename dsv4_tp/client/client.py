@@ -3,18 +3,14 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 
-from dsv4_tp.client.convert import (
-    ask_to_proto,
-    piece_from_proto,
-    score_from_proto,
-    score_to_proto,
-    status_from_proto,
-)
+from dsv4_tp.asks import Answer, Ask, Piece, ask_of, whole
+from dsv4_tp.client.convert import score_from_proto, score_to_proto, status_from_proto
 from dsv4_tp.client.find import find_cluster
-from dsv4_tp.client.types import Answer, Ask, ClusterStatus, Piece, ask_of, whole
+from dsv4_tp.client.types import ClusterStatus
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import ScoreEvent, ScoreRequest
 from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.convert_asks import ask_to_proto, piece_from_proto
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceStub

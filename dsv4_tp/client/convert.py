@@ -1,55 +1,11 @@
-"""Messages of cluster.proto to and from what a client says and hears."""
+"""Messages of cluster.proto to and from what a client says and hears of a cluster."""
 
-from dataclasses import fields
-from typing import Any
-
-from dsv4_tp.client.types import (
-    Ask,
-    ClusterStatus,
-    Finish,
-    HostStatus,
-    Logprob,
-    Piece,
-    RankStatus,
-    Stats,
-    Totals,
-)
+from dsv4_tp.client.types import ClusterStatus, HostStatus, RankStatus, Totals
 from dsv4_tp.core import ScoreEvent, ScoreRequest
-from dsv4_tp.errors import RequestError
 from dsv4_tp.rpc.convert import report_from_proto
-from dsv4_tp.rpc.convert_events import reason_from_proto, top_from_proto, work_from_proto
+from dsv4_tp.rpc.convert_events import work_from_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
-
-
-def ask_to_proto(ask: Ask) -> pb.GenerateRequest:
-    """The request for a text; what is None stays unset.
-
-    Raises RequestError for a value of another kind or size than its field, which it names.
-    """
-    settings = {field.name: getattr(ask, field.name) for field in fields(ask)}
-    prompt, chat = settings.pop("prompt"), settings.pop("chat")
-    stop = settings.pop("stop")
-    message = _message("prompt", "user" if chat else "text", prompt)
-    message.MergeFrom(_message("stop", "stop", [stop] if isinstance(stop, str) else stop))
-    for name, value in settings.items():
-        message.MergeFrom(_message(name, name, value))
-    return message
-
-
-def _message(name: str, field: str, value: Any) -> pb.GenerateRequest:
-    """A request with this field alone."""
-    try:
-        return pb.GenerateRequest(**{field: value})
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{name} is {value!r}, which cannot be sent: {error}") from error
-
-
-def piece_from_proto(message: pb.GenerateResponse) -> Piece:
-    """Some more of a text."""
-    finish = _finish(message.finish) if message.HasField("finish") else None
-    logprobs = tuple(Logprob(each.logprob, top_from_proto(each.top)) for each in message.logprobs)
-    return Piece(tuple(message.tokens), message.text, finish, logprobs)
 
 
 def score_to_proto(request: ScoreRequest) -> pb.ScoreRequest:
@@ -83,28 +39,6 @@ def status_from_proto(message: pb.StatusResponse) -> ClusterStatus:
         restarts=message.restarts,
         hosts=tuple(_host(host) for host in message.hosts),
         totals=_totals(message.totals),
-    )
-
-
-def _finish(message: pb.Finish) -> Finish:
-    stats = message.stats
-    return Finish(
-        reason_from_proto(message.reason),
-        Stats(
-            prompt_tokens=stats.prompt_tokens,
-            generated_tokens=stats.generated_tokens,
-            prefill_s=stats.prefill_s,
-            decode_s=stats.decode_s,
-            tokens_per_s=stats.tokens_per_s,
-            collectives_per_token=stats.collectives_per_token,
-            wire_bytes_per_token=stats.wire_bytes_per_token,
-            cached_tokens=stats.cached_tokens,
-            drafted_tokens=stats.drafted_tokens,
-            accepted_tokens=stats.accepted_tokens,
-            queue_s=stats.queue_s,
-            first_token_s=stats.first_token_s if stats.HasField("first_token_s") else None,
-            restarts=stats.restarts,
-        ),
     )
 
 

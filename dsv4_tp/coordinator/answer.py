@@ -3,11 +3,10 @@
 from collections import deque
 from collections.abc import Sequence
 
+from dsv4_tp.asks import Finish, Logprob, Piece, Stats
 from dsv4_tp.core import FinishEvent, FinishReason, TokenEvent
 from dsv4_tp.errors import NumericsError, RequestError
-from dsv4_tp.rpc.convert_events import reason_to_proto, top_to_proto
 from dsv4_tp.text import Detokenizer, Stops
-from dsv4_tp.v1 import cluster_pb2 as pb
 
 
 class Answer:
@@ -30,7 +29,7 @@ class Answer:
         """Whether a stop string has ended it."""
         return self._stops is not None and self._stops.found
 
-    def token(self, event: TokenEvent) -> pb.GenerateResponse | None:
+    def token(self, event: TokenEvent) -> Piece | None:
         """What can be shown with this token; None: nothing yet, or no more."""
         if self.stopped:
             return None
@@ -38,9 +37,9 @@ class Answer:
         self._held.append((self._written, event))
         text = self._write(self._words.add([event.token]) if self._words else "")
         tokens = self._tokens()
-        return _response(tokens, text) if tokens or text else None
+        return _piece(tokens, text) if tokens or text else None
 
-    def finish(self, event: FinishEvent) -> pb.GenerateResponse:
+    def finish(self, event: FinishEvent) -> Piece:
         """What is left to show, and what it cost.
 
         Raises RequestError if the ranks have refused the request, NumericsError if it failed.
@@ -50,11 +49,9 @@ class Answer:
         if self._stops and not self.stopped:
             text += self._stops.finish()
             self._shown = self._written + 1  # so that the last tokens may be silent
-        response = _response(self._tokens(), text)
         reason = FinishReason.STOP if self.stopped else event.reason
         generated = self._generated if self.stopped else event.generated_tokens
-        response.finish.CopyFrom(_finish(event, reason, generated))
-        return response
+        return _piece(self._tokens(), text, Finish(reason, _stats(event, generated)))
 
     def _write(self, text: str) -> str:
         """What can be shown of the text, now that it goes on like this."""
@@ -77,18 +74,14 @@ def check(event: FinishEvent) -> None:
         raise (NumericsError if event.reason is FinishReason.FAILED else RequestError)(event.error)
 
 
-def _response(tokens: Sequence[TokenEvent], text: str) -> pb.GenerateResponse:
-    logprobs = [
-        pb.TokenLogprob(logprob=each.logprob, top=top_to_proto(each.top))
-        for each in tokens
-        if each.logprob is not None
-    ]
-    return pb.GenerateResponse(tokens=[each.token for each in tokens], text=text, logprobs=logprobs)
+def _piece(tokens: Sequence[TokenEvent], text: str, finish: Finish | None = None) -> Piece:
+    logprobs = tuple(Logprob(each.logprob, each.top) for each in tokens if each.logprob is not None)
+    return Piece(tuple(each.token for each in tokens), text, finish, logprobs)
 
 
-def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Finish:
+def _stats(event: FinishEvent, generated: int) -> Stats:
     decoded = event.decode_steps + event.accepted_tokens
-    stats = pb.Stats(
+    return Stats(
         prompt_tokens=event.prompt_tokens,
         generated_tokens=generated,
         prefill_s=event.prefill_s,
@@ -102,5 +95,5 @@ def _finish(event: FinishEvent, reason: FinishReason, generated: int) -> pb.Fini
         queue_s=event.queue_s,
         first_token_s=event.first_token_s,
         restarts=event.restarts,
+        restarts=event.restarts,
     )
-    return pb.Finish(reason=reason_to_proto(reason), stats=stats)

@@ -6,7 +6,7 @@ outlives the epochs that serve it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
@@ -81,7 +81,7 @@ class Coordinator:
 
     async def serve(
         self, request: core.Request | core.ScoreRequest, *, time_limit_s: float | None = None
-    ) -> AsyncIterator[core.Told]:
+    ) -> AsyncGenerator[core.Told]:
         """The events of one request, the last of them a FinishEvent.
 
         Raises RankFailure if the cluster fails or is not back in time, BusyError if too many

@@ -1,20 +1,22 @@
 """ClusterService: what a client calls."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from dsv4_tp import __version__
 from dsv4_tp.coordinator.answer import check
 from dsv4_tp.coordinator.cluster import failure
 from dsv4_tp.coordinator.coordinator import Coordinator
-from dsv4_tp.coordinator.prompts import Prompts, score_request
+from dsv4_tp.coordinator.prompts import score_request
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import AgentSetup
-from dsv4_tp.core import FinishEvent, FinishReason, Request, ScoreEvent, TokenEvent
+from dsv4_tp.coordinator.texts import Texts
+from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
 from dsv4_tp.errors import DeadlineError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
+from dsv4_tp.rpc.convert_asks import ask_from_proto, piece_to_proto
 from dsv4_tp.rpc.convert_events import work_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
@@ -23,27 +25,17 @@ from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
 class ClusterService(ClusterServiceServicer):
     """Serves the clients of one coordinator."""
 
-    def __init__(self, coordinator: Coordinator, prompts: Prompts) -> None:
+    def __init__(self, coordinator: Coordinator, texts: Texts) -> None:
         self._coordinator = coordinator
-        self._prompts = prompts
+        self._texts = texts
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Tokens and their text as they come; a client that leaves cancels."""
-        answer, wanted = self._prompts.answer(request), await self._wanted(request)
-        limit_s = self._prompts.time_limit_s(request)
-        async for event in self._coordinator.serve(wanted, time_limit_s=limit_s):
-            match event:
-                case TokenEvent():
-                    if response := answer.token(event):
-                        yield response
-                    if answer.stopped:
-                        self._coordinator.cancel(wanted.id, FinishReason.STOP)
-                case FinishEvent():
-                    yield answer.finish(event)
-                case ScoreEvent():
-                    pass
+        async with aclosing(self._texts.stream(ask_from_proto(request))) as pieces:
+            async for piece in pieces:
+                yield piece_to_proto(piece)
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: Context
@@ -85,12 +77,6 @@ class ClusterService(ClusterServiceServicer):
         self._coordinator.dismiss(now=False)
         await self._coordinator.gone.wait()
         return pb.DownResponse()
-
-    async def _wanted(self, asked: pb.GenerateRequest) -> Request:
-        """Beside the loop if a schema is to be checked: hosts without a beat end their ranks."""
-        if asked.HasField("json_schema"):
-            return await asyncio.to_thread(self._prompts.request, asked)
-        return self._prompts.request(asked)
 
     def _host(self, agent: AgentSetup) -> pb.HostStatus:
         seen_s = self._coordinator.state.hosts[agent.host].seen_s

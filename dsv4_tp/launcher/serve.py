@@ -11,6 +11,7 @@ from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.service import ClusterService
 from dsv4_tp.coordinator.setup import Setup
+from dsv4_tp.coordinator.texts import Texts
 from dsv4_tp.launcher.crew import Crew
 from dsv4_tp.launcher.report import Report
 from dsv4_tp.rpc.health import Health
@@ -38,7 +39,9 @@ async def served(
     coordinator = Coordinator(
         setup, on_serve=on_serve, start_agent=crew.start_again, reap=crew.reap
     )
-    add_ClusterServiceServicer_to_server(ClusterService(coordinator, prompts), server)
+    add_ClusterServiceServicer_to_server(
+        ClusterService(coordinator, Texts(coordinator, prompts)), server
+    )
     await health.set(serving=False)
     await server.start()
     try:

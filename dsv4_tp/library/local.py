@@ -14,7 +14,6 @@ import mlx.core as mx
 
 from dsv4_tp import demo
 from dsv4_tp.client import Answer, Ask, Piece, ask_of, whole
-from dsv4_tp.client.convert import ask_to_proto, piece_from_proto
 from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS, PREFILL_CHUNK, QUEUE, DTypeChoice
 from dsv4_tp.config.precision import mlx_device, settle_dtype
 from dsv4_tp.coordinator.prompts import Prompts
@@ -25,6 +24,7 @@ from dsv4_tp.errors import ConfigError, Dsv4Error
 from dsv4_tp.library.desk import Desk
 from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.parallel import load_rank
+from dsv4_tp.rpc.convert_asks import ask_from_proto, ask_to_proto
 from dsv4_tp.worker.guides import Guides
 from dsv4_tp.worker.limits import planned_limits
 
@@ -114,17 +114,17 @@ class LocalModel:
 
         Raises RequestError for a setting that is wrong, BusyError if too many requests wait.
         """
-        asked = ask_to_proto(ask_of(ask))
+        asked = ask_from_proto(ask_to_proto(ask_of(ask)))  # which refuses what is of another kind
         wanted, answer = self._prompts.request(asked), self._prompts.answer(asked)
         for event in self._desk.serve(wanted, self._prompts.time_limit_s(asked)):
             match event:
                 case TokenEvent():
-                    if response := answer.token(event):
-                        yield piece_from_proto(response)
+                    if piece := answer.token(event):
+                        yield piece
                     if answer.stopped:
                         self._desk.cancel(wanted.id, FinishReason.STOP)
                 case FinishEvent():
-                    yield piece_from_proto(answer.finish(event))
+                    yield answer.finish(event)
                 case ScoreEvent():
                     pass
 

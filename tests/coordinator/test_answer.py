@@ -5,38 +5,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsv4_tp import demo
+from dsv4_tp.asks import Ask, Piece, whole
 from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.core import FinishEvent, FinishReason, TokenEvent
 from dsv4_tp.errors import RequestError
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.text import Detokenizer, Text
-from dsv4_tp.v1 import cluster_pb2 as pb
-from dsv4_tp.v1 import types_pb2
 
 TEXT = Text.load(demo.path())
 VOCAB_SIZE = TEXT.tokenizer.get_vocab_size()
-LENGTH = types_pb2.FINISH_REASON_LENGTH
-STOP = types_pb2.FINISH_REASON_STOP
 
 
 def hear(ids: list[int], stops: list[str], *, words: bool = True):
     """Everything that is heard, in one; the ranks make some more tokens than are wanted."""
     answer = Answer(TEXT.stream() if words else None, stops)
-    heard = pb.GenerateResponse()
+    heard: list[Piece] = []
     for index, token in enumerate(ids):
-        if response := answer.token(TokenEvent("r", index, token, -index, ((token, -index),))):
-            heard = joined(heard, response)
+        if piece := answer.token(TokenEvent("r", index, token, -index, ((token, -index),))):
+            heard.append(piece)
     reason = FinishReason.CANCELLED if answer.stopped else FinishReason.LENGTH
     end = FinishEvent("r", reason, 3, len(ids), 0.5, 0.25, 8, 80, decode_steps=len(ids) - 1)
-    return joined(heard, answer.finish(end))
-
-
-def joined(before, after):
-    text = before.text + after.text
-    before.MergeFrom(after)
-    before.text = text
-    return before
+    return whole([*heard, answer.finish(end)])
 
 
 @settings(deadline=None)
@@ -52,9 +42,9 @@ def test_an_answer_is_the_text_before_the_stop_and_its_tokens(ids: list[int], st
     assert list(heard.tokens) == ids[: len(heard.tokens)]
     assert [each.logprob for each in heard.logprobs] == [-n for n in range(len(heard.tokens))]
     if not ends:
-        assert (list(heard.tokens), heard.finish.reason) == (ids, LENGTH)
+        assert (list(heard.tokens), heard.reason) == (ids, FinishReason.LENGTH)
         return
-    assert heard.finish.reason == STOP
+    assert heard.reason is FinishReason.STOP
     # A token belongs to it if the characters before it, which are whole, are not yet all of it.
     starts = [len(text_of(ids[:count])) for count in range(len(ids))]
     assert len(heard.tokens) == sum(start < len(heard.text) for start in starts)
@@ -71,17 +61,13 @@ def test_tokens_come_with_their_text():
     ids = [TEXT.tokenizer.token_to_id(each) for each in ("T", "h", "e")]
     answer = Answer(TEXT.stream(), ["hex"])
     heard = [answer.token(TokenEvent("r", index, token)) for index, token in enumerate(ids)]
-    assert heard == [pb.GenerateResponse(tokens=ids[:1], text="T"), None, None]
+    assert heard == [Piece((ids[0],), "T", None), None, None]
     finish = answer.finish(FinishEvent("r", FinishReason.LENGTH, 1, 3, 0, 0, 0, 0))
     assert (list(finish.tokens), finish.text) == (ids[1:], "he")
 
 
 def test_without_a_tokenizer_there_are_tokens():
     assert list(hear([5, 6], [], words=False).tokens) == [5, 6]
-
-
-def asked(**fields) -> pb.GenerateRequest:
-    return pb.GenerateRequest(text="x", **fields)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +79,17 @@ def asked(**fields) -> pb.GenerateRequest:
 )
 def test_stop_strings_that_cannot_be_looked_for(stops: list[str], says: str):
     with pytest.raises(RequestError, match=says):
-        Prompts(demo.path(), read_spec(demo.path())).answer(asked(stop=stops))
+        Prompts(demo.path(), read_spec(demo.path())).answer(Ask("x", stop=stops))
 
 
 @pytest.mark.parametrize("limit_s", [0.0, -1.0, float("nan")])
 def test_a_time_limit_that_cannot_be_kept(limit_s: float):
     with pytest.raises(RequestError, match=f"time_limit_s is {limit_s}; it must be above 0"):
-        Prompts(demo.path(), read_spec(demo.path())).time_limit_s(asked(time_limit_s=limit_s))
+        Prompts(demo.path(), read_spec(demo.path())).time_limit_s(Ask("x", time_limit_s=limit_s))
 
 
 def test_stop_ids_come_beside_the_checkpoint_s_own():
     prompts = Prompts(demo.path(), read_spec(demo.path()))
-    own = prompts.request(asked()).stop_ids
+    own = prompts.request(Ask("x")).stop_ids
     assert own
-    assert prompts.request(asked(stop_ids=[own[0], 7])).stop_ids == (*own, 7)
+    assert prompts.request(Ask("x", stop_ids=[own[0], 7])).stop_ids == (*own, 7)

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsv4_tp import core
+from dsv4_tp.asks import Ask
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.rpc import convert, convert_events
+from dsv4_tp.rpc.convert_asks import ask_from_proto, ask_to_proto
 from dsv4_tp.v1 import types_pb2 as pb
 
 ids = st.integers(0, 2**31)
@@ -97,3 +99,17 @@ def test_reports_come_back(report: core.RankReport):
 def test_a_message_of_another_version_is_refused(read):
     with pytest.raises(PreflightError, match="same dsv4-tp"):
         read()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Ask("x", temperature=0.0, mtp=0, logprobs=0, logit_bias={3: 1.5}, stop=("a",)),
+        Ask("x", chat=True, logit_bias={}, stop_ids=(1,), seed=2**64 - 1, time_limit_s=0.0),
+        Ask((1, 2), logit_bias={}),
+    ],
+    ids=["text", "chat", "ids"],
+)
+def test_asks_come_back(ask: Ask):
+    """With what is zero, and without what is not said."""
+    assert ask_from_proto(ask_to_proto(ask)) == ask

@@ -1,0 +1,43 @@
+"""From what is asked to what is heard, whichever way it came: the one path of every text."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from dsv4_tp.asks import Ask, Piece
+from dsv4_tp.coordinator.coordinator import Coordinator
+from dsv4_tp.coordinator.prompts import Prompts
+from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
+
+
+class Texts:
+    """The texts of one cluster."""
+
+    def __init__(self, coordinator: Coordinator, prompts: Prompts) -> None:
+        self._coordinator = coordinator
+        self._prompts = prompts
+
+    def word(self, token: int) -> str:
+        """A token by itself."""
+        return self._prompts.word(token)
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+        """The text as it comes; closing this before its end cancels the request on the ranks.
+
+        Raises RequestError for what cannot be served, and all that `Coordinator.serve` raises.
+        """
+        answer, limit_s = self._prompts.answer(ask), self._prompts.time_limit_s(ask)
+        # Beside the loop: a long prompt takes seconds, and hosts without a beat end their ranks.
+        wanted = await asyncio.to_thread(self._prompts.request, ask)
+        async with aclosing(self._coordinator.serve(wanted, time_limit_s=limit_s)) as events:
+            async for event in events:
+                match event:
+                    case TokenEvent():
+                        if piece := answer.token(event):
+                            yield piece
+                        if answer.stopped:
+                            self._coordinator.cancel(wanted.id, FinishReason.STOP)
+                    case FinishEvent():
+                        yield answer.finish(event)
+                    case ScoreEvent():
+                        pass
