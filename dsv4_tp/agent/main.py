@@ -105,7 +105,7 @@ async def _serve(
     add_AgentServiceServicer_to_server(AgentService(supervisor), server)
     health = Health(server, "dsv4_tp.v1.AgentService")
     _end_on_signals(supervisor)
-    await health.set(serving=True)
+    health.set(serving=True)
     await server.start()
     words = {"port": port, "pid": os.getpid(), "address": address, "launcher": launcher}
     _announce(json.dumps(words), folder / "log")

@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from dsv4_tp.asks import Ask, Piece
+from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
-from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
+from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent, Told
 
 
 class Texts:
@@ -31,13 +32,17 @@ class Texts:
         wanted = await asyncio.to_thread(self._prompts.request, ask)
         async with aclosing(self._coordinator.serve(wanted, time_limit_s=limit_s)) as events:
             async for event in events:
-                match event:
-                    case TokenEvent():
-                        if piece := answer.token(event):
-                            yield piece
-                        if answer.stopped:
-                            self._coordinator.cancel(wanted.id, FinishReason.STOP)
-                    case FinishEvent():
-                        yield answer.finish(event)
-                    case ScoreEvent():
-                        pass
+                if piece := self._heard(answer, event):
+                    yield piece
+
+    def _heard(self, answer: Answer, event: Told) -> Piece | None:
+        match event:
+            case TokenEvent():
+                piece = answer.token(event)
+                if answer.stopped:
+                    self._coordinator.cancel(event.request_id, FinishReason.STOP)
+                return piece
+            case FinishEvent():
+                return answer.finish(event)
+            case ScoreEvent():
+                return None

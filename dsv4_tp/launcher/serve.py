@@ -31,18 +31,15 @@ async def served(
 ) -> AsyncGenerator[Coordinator]:
     """A coordinator whose service answers, and whose health is told as it changes."""
     health = Health(server, _SERVICE)
-    changes = set[asyncio.Task[None]]()  # kept, for the loop holds tasks only weakly
-
-    def on_serve(ready: bool) -> None:
-        changes.add(asyncio.create_task(health.set(serving=ready)))
-
     coordinator = Coordinator(
-        setup, on_serve=on_serve, start_agent=crew.start_again, reap=crew.reap
+        setup,
+        on_serve=lambda ready: health.set(serving=ready),
+        start_agent=crew.start_again,
+        reap=crew.reap,
     )
     add_ClusterServiceServicer_to_server(
         ClusterService(coordinator, Texts(coordinator, prompts)), server
     )
-    await health.set(serving=False)
     await server.start()
     try:
         yield coordinator

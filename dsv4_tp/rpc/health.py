@@ -1,29 +1,58 @@
-"""grpc.health.v1 of one server."""
+"""grpc.health.v1 of one server.
 
-from typing import Any, Protocol, cast
+Not the library's own servicer: there a change waits for whoever watches and does not read, and
+until then `Check` tells what was. Ours has changed when `set` returns, so whatever a client is told
+afterwards comes later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from dsv4_tp.rpc.auth import Context
+
+_Answer = health_pb2.HealthCheckResponse
 
 
-class _Servicer(Protocol):
-    """The part we use of the library's servicer, which carries no types."""
-
-    async def set(self, service: str, status: int) -> None: ...
-
-
-class Health:
+class Health(health_pb2_grpc.HealthServicer):
     """Says of the server itself ("") and of one named service whether they serve."""
 
     def __init__(self, server: grpc.aio.Server, service: str) -> None:
-        library = cast(Any, health)
-        self._servicer = cast(_Servicer, library.aio.HealthServicer())
-        self._service = service
-        cast(Any, health_pb2_grpc).add_HealthServicer_to_server(self._servicer, server)
+        self._names = ("", service)
+        self._serving = False
+        self._changed = asyncio.Event()
+        cast(Any, health_pb2_grpc).add_HealthServicer_to_server(self, server)
 
-    async def set(self, *, serving: bool) -> None:
+    def set(self, *, serving: bool) -> None:
         """Change what is said."""
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if serving else response.NOT_SERVING
-        for name in ("", self._service):
-            await self._servicer.set(name, status)
+        self._serving = serving
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """What holds now."""
+        if request.service not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service}")
+        return _Answer(status=self._status(request.service))
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """What holds now, and every change."""
+        told = None
+        while True:
+            changed, status = self._changed, self._status(request.service)
+            if status != told:
+                yield _Answer(status=status)
+            told = status
+            await changed.wait()
+
+    def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus:
+        if service not in self._names:
+            return _Answer.SERVICE_UNKNOWN
+        return _Answer.SERVING if self._serving else _Answer.NOT_SERVING

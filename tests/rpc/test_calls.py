@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dsv4_tp import errors
 from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.health import Health
 from dsv4_tp.rpc.server import local_server
 from dsv4_tp.rpc.status import calling, status_of
 from dsv4_tp.v1 import agent_pb2
@@ -76,6 +78,29 @@ def test_a_stream_ends_with_its_error():
     with pytest.raises(errors.RankFailure, match="rank 1"):
         asyncio.run(listen())
     assert heard == [7]
+
+
+def test_health_has_changed_when_it_is_set_and_watchers_hear_of_it():
+    async def watch():
+        server, port = local_server()
+        health = Health(server, "dsv4_tp.v1.AgentService")
+        asked, heard = health_pb2.HealthCheckRequest(), []
+        await server.start()
+        async with open_channel(f"127.0.0.1:{port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            watching = stub.Watch(asked, timeout=5)
+            for serving in (True, False):
+                heard.append((await watching.read()).status)
+                health.set(serving=serving)
+                heard.append((await stub.Check(asked, timeout=5)).status)
+            other = health_pb2.HealthCheckRequest(service="x")
+            heard.append((await stub.Watch(other, timeout=5).read()).status)
+        await server.stop(None)
+        return heard
+
+    said = health_pb2.HealthCheckResponse
+    expected = [said.NOT_SERVING, said.SERVING, said.SERVING, said.NOT_SERVING]
+    assert asyncio.run(watch()) == [*expected, said.SERVICE_UNKNOWN]
 
 
 def test_a_peer_that_is_not_there_is_named():
