@@ -63,7 +63,7 @@ class BusyError(Dsv4Error):
 
 
 class NotReadyError(Dsv4Error):
-    """No request is taken as long as the ranks start; a later one may be."""
+    """No request is taken while the ranks start, or end; a later one may be."""
 
     exit_code = 4
 

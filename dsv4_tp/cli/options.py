@@ -146,7 +146,11 @@ cache_rows = click.option(
     type=click.Choice([rows.value for rows in CacheRows]),
     help="Rows of the caches: exact, or as the model was trained to see them, in half the memory.",
 )
-
+http = click.option(
+    "--http",
+    metavar="[HOST:]PORT",
+    help="Of OpenAI's API, on this machine. Default: 8000, or a free one if that is in use.",
+)
 prefix_cache = click.option(
     "--prefix-cache-gb",
     type=float,
@@ -170,7 +174,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
     running = (on_disk, prefix_cache, cache_rows, mtp, queue, batch, dtype, context)
-    for option in (as_json, sampling, prompts, own_name, *running, file, hosts, model):
+    for option in (as_json, sampling, prompts, own_name, http, *running, file, hosts, model):
         command = option(command)
     return command
 

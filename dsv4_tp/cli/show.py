@@ -10,7 +10,10 @@ _HEAD = ("host", "rank", "phase", "loaded", "GB planned", "GB held", "GB peak", 
 def status_page(found: ClusterStatus) -> str:
     """The cluster in a line, what failed if anything did, then a row for each rank."""
     words = f"{found.name}: {found.phase}, epoch {found.epoch}, {found.dtype}, {found.model_path}"
-    return "\n".join([words, *_failures(found), *_totals(found.totals), rank_table(found)])
+    endpoint = [f"openai endpoint: {found.endpoint}"] if found.endpoint else []
+    return "\n".join(
+        [words, *_failures(found), *endpoint, *_totals(found.totals), rank_table(found)]
+    )
 
 
 def _failures(found: ClusterStatus) -> list[str]:

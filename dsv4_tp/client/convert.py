@@ -39,6 +39,7 @@ def status_from_proto(message: pb.StatusResponse) -> ClusterStatus:
         restarts=message.restarts,
         hosts=tuple(_host(host) for host in message.hosts),
         totals=_totals(message.totals),
+        endpoint=message.endpoint,
     )
 
 

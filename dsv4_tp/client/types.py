@@ -49,3 +49,4 @@ class ClusterStatus:
     restarts: int  # epochs after the first one
     hosts: tuple[HostStatus, ...]
     totals: Totals
+    endpoint: str = ""  # base URL of OpenAI's API; empty: there is none

@@ -4,6 +4,7 @@ from dsv4_tp.config.cluster import (
     BATCH,
     DEMO,
     LOCALHOST,
+    LOOPBACK,
     MAX_RANKS,
     MOST_BATCH,
     MOST_DRAFTS,
@@ -11,6 +12,7 @@ from dsv4_tp.config.cluster import (
     QUEUE,
     ClusterConfig,
     Host,
+    Http,
     ModelConfig,
     Ports,
     PrefixCache,
@@ -19,6 +21,7 @@ from dsv4_tp.config.cluster import (
     RestartPolicy,
     Timeouts,
 )
+from dsv4_tp.config.http import parse_http
 from dsv4_tp.config.parse import (
     DTypeChoice,
     check_name,
@@ -32,6 +35,7 @@ __all__ = [
     "BATCH",
     "DEMO",
     "LOCALHOST",
+    "LOOPBACK",
     "MAX_RANKS",
     "MOST_BATCH",
     "MOST_DRAFTS",
@@ -40,6 +44,7 @@ __all__ = [
     "ClusterConfig",
     "DTypeChoice",
     "Host",
+    "Http",
     "ModelConfig",
     "Ports",
     "PrefixCache",
@@ -50,6 +55,7 @@ __all__ = [
     "check_name",
     "cluster_of_hosts",
     "model_path",
+    "parse_http",
     "parse_weights",
     "read_cluster",
 ]

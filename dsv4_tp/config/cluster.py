@@ -14,6 +14,7 @@ MOST_BATCH = 64
 MOST_DRAFTS = 4  # tokens ahead; caches can be rewound by more
 QUEUE = 64
 LOCALHOST = "localhost"
+LOOPBACK = "127.0.0.1"
 DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
 
 
@@ -56,6 +57,14 @@ class Ports:
 
     control: int | None = None  # the coordinator's
     data: int | None = None  # rank r listens on data + r
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """Where OpenAI's API is."""
+
+    bind: str = LOOPBACK
+    port: int | None = None  # 0: a free one; None: 8000, or a free one if that is in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,7 @@ class ClusterConfig:
     name: str | None = None  # None: a free one is taken
     experts: ExpertSplit = ExpertSplit.WIDTH
     ports: Ports = Ports()
+    http: Http = Http()
     timeouts: Timeouts = Timeouts()
     prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits

@@ -27,6 +27,7 @@ from dsv4_tp.config.cluster import (
     Timeouts,
     check_ranks,
 )
+from dsv4_tp.config.http import read_http
 from dsv4_tp.config.nodes import Section, read_yaml
 from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
@@ -68,7 +69,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache", "restart"))
+    top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache", "restart", "http"))
     _check_version(top)
     top.choice("backend", Backend)
     queue = top.integer("queue", least=0)
@@ -80,6 +81,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         name=_name(top),
         experts=_experts(top.section("split")),
         ports=_ports(top.section("ports")),
+        http=read_http(top.section("http")),
         timeouts=_timeouts(top.section("timeouts")),
         prefill_chunk=top.integer("prefill_chunk") or PREFILL_CHUNK,
         context=top.integer("context"),

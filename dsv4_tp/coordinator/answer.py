@@ -95,5 +95,4 @@ def _stats(event: FinishEvent, generated: int) -> Stats:
         queue_s=event.queue_s,
         first_token_s=event.first_token_s,
         restarts=event.restarts,
-        restarts=event.restarts,
     )

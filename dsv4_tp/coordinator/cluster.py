@@ -124,7 +124,7 @@ def refused(state: ClusterState) -> Dsv4Error | None:
         case Phase.FAILED:
             return RankFailure(failure(state))
         case Phase.DRAINING | Phase.STOPPED:
-            return Dsv4Error(f"the cluster takes no requests: it is {state.phase}")
+            return NotReadyError(f"the cluster takes no requests: it is {state.phase}")
         case _:
             why = f" ({told})" if (told := failure(state)) else ""
             return NotReadyError(f"the cluster is {state.phase}{why}; try again in a while")

@@ -15,7 +15,7 @@ from dsv4_tp.coordinator.fleet import Fleet, StartAgent
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import Setup
 from dsv4_tp.coordinator.state import step
-from dsv4_tp.errors import Dsv4Error
+from dsv4_tp.errors import Dsv4Error, NotReadyError
 from dsv4_tp.log import log
 
 _TICK_S = 0.25
@@ -143,7 +143,7 @@ class Coordinator:
 
     def _settle(self, error: Dsv4Error | None) -> None:
         for stream in self._streams.values():
-            stream.put_nowait(error or Dsv4Error("the cluster was stopped"))
+            stream.put_nowait(error or NotReadyError("the cluster was stopped"))
         self._settled.set_result(error)
 
     async def _tick(self) -> None:

@@ -25,8 +25,10 @@ from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
 class ClusterService(ClusterServiceServicer):
     """Serves the clients of one coordinator."""
 
-    def __init__(self, coordinator: Coordinator, texts: Texts) -> None:
+    def __init__(self, coordinator: Coordinator, texts: Texts, *, endpoint: str) -> None:
+        """`endpoint` is where OpenAI's API is; empty: nowhere."""
         self._coordinator = coordinator
+        self._endpoint = endpoint
         self._texts = texts
 
     async def Generate(  # noqa: N802
@@ -68,6 +70,7 @@ class ClusterService(ClusterServiceServicer):
             version=__version__,
             failure=failure(state),
             totals=_totals(state.requests),
+            endpoint=self._endpoint,
         )
 
     async def Down(  # noqa: N802

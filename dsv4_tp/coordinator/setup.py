@@ -29,6 +29,7 @@ class Setup:
     identity: Identity  # of the coordinator, before its agents
     spec: ModelSpec
     model_path: Path  # here: tokenizer and defaults
+    model_name: str  # as clients call it
     dtype: DType
     parts: tuple[Part, ...]  # by rank
     planned_bytes: tuple[int, ...]  # of weights, by rank

@@ -62,7 +62,7 @@ def _generation(request: Request, limits: Limits) -> str:
     if request.json_schema and not request.stop_ids:
         return "json_schema: without stop ids a text cannot end; the checkpoint names none"
     return (
-        _ids(request.prompt, limits)
+        _named("prompt", _ids(request.prompt, limits))
         or _named("stop_ids", _ids(request.stop_ids, limits))
         or _named("told", _ids(request.told, limits) or _beyond(request, limits))
         or _between("mtp", request.mtp or 0, 0, MOST_DRAFTS)

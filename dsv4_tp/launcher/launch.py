@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from socket import socket
 from typing import TypeVar
 
 from dsv4_tp import demo
@@ -32,6 +33,7 @@ from dsv4_tp.plan import Plan, Replan, Room, make_plan, with_context_that_fits
 from dsv4_tp.rpc.auth import Identity
 from dsv4_tp.rpc.registry import registered
 from dsv4_tp.rpc.server import LOOPBACK, local_server
+from dsv4_tp.serving.door import listen, url
 
 _T = TypeVar("_T")
 
@@ -72,13 +74,28 @@ class _Launch:
         prompts = Prompts(self._model_dir, self._spec)
         server, port = local_server(self._config.ports.control or 0)
         address = f"{LOOPBACK}:{port}"
-        with registered(state_dir(), name=self._config.name, address=address) as entry:
+        with (
+            self._door(job is None) as door,
+            registered(state_dir(), name=self._config.name, address=address) as entry,
+        ):
             async with (
                 self._agents(entry.name) as (setup, crew),
-                served(server, setup, prompts, crew) as self._coordinator,
+                served(server, setup, prompts, crew, door) as self._coordinator,
             ):
                 self._tell(f"{entry.name} at {address}: {_summary(setup)}")
+                if door:
+                    self._tell(f"openai endpoint: {url(door)}, model {setup.model_name}")
                 return await run_beside(self._coordinator, job, address, self._tell)
+
+    @contextmanager
+    def _door(self, wanted: bool) -> Generator[socket | None]:
+        """Where HTTP comes in, if anybody may: a job has its cluster to itself."""
+        http = self._config.http
+        if not wanted:
+            yield None
+            return
+        with listen(http.bind, http.port) as door:
+            yield door
 
     @asynccontextmanager
     async def _agents(self, name: str) -> AsyncGenerator[tuple[Setup, Crew]]:
@@ -118,6 +135,7 @@ class _Launch:
             identity=identity,
             spec=self._spec,
             model_path=self._model_dir,
+            model_name=config.model.path,
             dtype=dtype,
             parts=plan.parts,
             planned_bytes=tuple(held.total for held in plan.rank_bytes),

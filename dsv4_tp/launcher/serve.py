@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from socket import socket
 from typing import TypeVar
 
 import grpc
@@ -15,6 +16,7 @@ from dsv4_tp.coordinator.texts import Texts
 from dsv4_tp.launcher.crew import Crew
 from dsv4_tp.launcher.report import Report
 from dsv4_tp.rpc.health import Health
+from dsv4_tp.serving.door import url
 from dsv4_tp.v1.cluster_pb2_grpc import add_ClusterServiceServicer_to_server
 
 _SERVICE = "dsv4_tp.v1.ClusterService"
@@ -27,9 +29,12 @@ Tell = Callable[[str], None]
 
 @asynccontextmanager
 async def served(
-    server: grpc.aio.Server, setup: Setup, prompts: Prompts, crew: Crew
+    server: grpc.aio.Server, setup: Setup, prompts: Prompts, crew: Crew, door: socket | None
 ) -> AsyncGenerator[Coordinator]:
-    """A coordinator whose service answers, and whose health is told as it changes."""
+    """A coordinator whose services answer, and whose health is told as it changes.
+
+    Clients come by gRPC, and by HTTP if there is a `door` for it, a socket that listens.
+    """
     health = Health(server, _SERVICE)
     coordinator = Coordinator(
         setup,
@@ -37,14 +42,31 @@ async def served(
         start_agent=crew.start_again,
         reap=crew.reap,
     )
-    add_ClusterServiceServicer_to_server(
-        ClusterService(coordinator, Texts(coordinator, prompts)), server
-    )
+    texts = Texts(coordinator, prompts)
+    service = ClusterService(coordinator, texts, endpoint=url(door) if door else "")
+    add_ClusterServiceServicer_to_server(service, server)
     await server.start()
     try:
-        yield coordinator
+        async with _by_http(coordinator, texts, door):
+            yield coordinator
     finally:
         await server.stop(_GRACE_S)
+
+
+@asynccontextmanager
+async def _by_http(
+    coordinator: Coordinator, texts: Texts, door: socket | None
+) -> AsyncGenerator[None]:
+    if door is None:
+        yield
+        return
+    # Here, for commands that serve nobody: together they take as long as all the rest.
+    from dsv4_tp.serving.app import App
+    from dsv4_tp.serving.server import serving
+
+    app = App(coordinator, texts)
+    async with serving(app.asgi(), door):
+        yield
 
 
 async def run_beside(

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from dsv4_tp.config import LOOPBACK
 from dsv4_tp.errors import Dsv4Error, PreflightError
 from dsv4_tp.rpc.auth import Context, Identity, admit_coordinator, server_credentials
 from dsv4_tp.rpc.channel import SERVER_OPTIONS
 from dsv4_tp.rpc.status import abort
 
-LOOPBACK = "127.0.0.1"
 _OWN_SERVICES = "/dsv4_tp."
 
 # A handler is generic in messages that only its service knows, and only for type checkers.

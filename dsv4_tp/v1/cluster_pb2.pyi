@@ -422,6 +422,7 @@ class StatusResponse(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     phase: _builtins.str
     """of the cluster: starting, joining, loading, ready, recovering, draining, failed"""
@@ -433,6 +434,8 @@ class StatusResponse(_message.Message):
     """what it failed of; while it runs, what the last epoch to fail did"""
     restarts: _builtins.int
     """epochs after the first one"""
+    endpoint: _builtins.str
+    """of OpenAI's API, a URL; empty: there is none"""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostStatus]: ...
     @_builtins.property
@@ -450,10 +453,11 @@ class StatusResponse(_message.Message):
         failure: _builtins.str = ...,
         totals: Global___Totals | None = ...,
         restarts: _builtins.int = ...,
+        endpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "restarts", b"restarts", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "endpoint", b"endpoint", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "restarts", b"restarts", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

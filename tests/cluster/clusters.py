@@ -131,7 +131,9 @@ def decoding(cluster):
 
 
 def launch(*arguments, state_dir, env=None, inside=()):
-    process = popen("launch", *arguments, state_dir=state_dir, env=env, inside=inside)
+    """One that serves gets a port of its own, which no other launch takes when it ends."""
+    http = () if {"--prompt", "--http"} & set(arguments) else ("--http", 0)
+    process = popen("launch", *arguments, *http, state_dir=state_dir, env=env, inside=inside)
     return Launch(process, state_dir, inside=inside)
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.config import Ports, PrefixCache, Restart, RestartPolicy, Timeouts, read_cluster
+from dsv4_tp.config import (
+    Http,
+    Ports,
+    PrefixCache,
+    Restart,
+    RestartPolicy,
+    Timeouts,
+    read_cluster,
+)
 from dsv4_tp.core import CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
@@ -32,6 +40,7 @@ hosts:
   - name: localhost
 backend: ring
 ports: {control: 7420, data: 32323}
+http: {bind: localhost, port: 8001}
 split: {experts: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
@@ -67,6 +76,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert config.hosts[0].python == sys.executable
     assert (config.name, config.model.path, config.model.dtype) == (None, "demo", None)
     assert (config.ports, config.timeouts) == (Ports(), Timeouts())
+    assert config.http == Http("127.0.0.1", None)
     assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
     assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
     assert (config.queue, config.time_limit_s) == (64, None)
@@ -85,6 +95,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.model.dtype is DType.BFLOAT16
     assert config.experts is ExpertSplit.WHOLE
     assert config.ports == Ports(control=7420, data=32323)
+    assert config.http == Http("127.0.0.1", 8001)
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
     assert config.cache_rows is CacheRows.TRAINED
@@ -131,6 +142,16 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "backend: nccl\nhosts: ", "3: backend: 'nccl'; expected one of ring"),
         ("hosts: ", "ports: {data: 70000}\nhosts: ", "3: ports.data: 70000; expected an integer"),
         ("hosts: ", "ports: {http: 1}\nhosts: ", "3: ports.http: unknown key"),
+        (
+            "hosts: ",
+            "http: {bind: 0.0.0.0}\nhosts: ",
+            "3: http.bind: '0.0.0.0'; expected 127.0.0.1",
+        ),
+        (
+            "hosts: ",
+            "http: {port: 65536}\nhosts: ",
+            "3: http.port: 65536; expected an integer from 0",
+        ),
         ("hosts: ", "split: {experts: x}\nhosts: ", "3: split.experts: 'x'; expected one of width"),
         ("hosts: ", "timeouts: {step_s: .nan}\nhosts: ", "3: timeouts.step_s: nan; expected"),
         ("hosts: ", "timeouts: {step_s: -1}\nhosts: ", "3: timeouts.step_s: -1; expected"),

@@ -2,7 +2,14 @@
 
 import pytest
 
-from dsv4_tp.config import ModelConfig, check_name, cluster_of_hosts, parse_weights
+from dsv4_tp.config import (
+    Http,
+    ModelConfig,
+    check_name,
+    cluster_of_hosts,
+    parse_http,
+    parse_weights,
+)
 from dsv4_tp.errors import ConfigError
 
 MODEL = ModelConfig("demo")
@@ -52,3 +59,27 @@ def test_other_weights_are_refused(text: str):
 def test_a_name_that_is_no_file_name_is_refused(name: str):
     with pytest.raises(ConfigError, match="name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("text", ["8001", "localhost:8001", "127.0.0.1:8001"])
+def test_where_http_comes_in(text: str):
+    assert parse_http(text) == Http("127.0.0.1", 8001)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "expected [HOST:]PORT"),
+        ("x", "expected [HOST:]PORT"),
+        ("65536", "expected [HOST:]PORT"),
+        ("localhost:", "expected [HOST:]PORT"),
+        (":8000", "no API keys yet"),
+        ("0.0.0.0:8000", "no API keys yet"),
+        ("mac-a.local:8000", "no API keys yet"),
+    ],
+)
+def test_where_http_may_not_come_in(text: str, says: str):
+    with pytest.raises(ConfigError) as refused:
+        parse_http(text)
+    assert f"--http {text!r}: " in str(refused.value)
+    assert says in str(refused.value)

@@ -15,6 +15,7 @@ try:
     main()
 finally:
     heavy = {"mlx", "mlx_lm", "transformers", "grpc", "numpy", "tokenizers", "cryptography"}
+    heavy |= {"starlette", "uvicorn"}
     print("imported:", *sorted(heavy & sys.modules.keys()), file=sys.stderr)
 """
 
@@ -62,6 +63,14 @@ def test_a_client_and_a_launch_need_no_mlx():
 def test_only_a_launch_needs_an_authority():
     assert "cryptography" not in modules_after("import dsv4_tp.agent.main, dsv4_tp.worker.main")
     assert "cryptography" in modules_after("import dsv4_tp.launcher.launch")
+
+
+@pytest.mark.parametrize("module", ["agent.main", "worker.main", "launcher"])
+def test_only_a_cluster_that_serves_needs_a_web_server(module: str):
+    """And that is known when it is launched."""
+    found = modules_after(f"import dsv4_tp.{module}")
+    assert f"dsv4_tp.{module}" in found
+    assert not {"starlette", "uvicorn", "pydantic"} & found
 
 
 def test_plan_runs_without_mlx():
