@@ -32,6 +32,13 @@ class HostState:
     leaving: str = ""  # why the agent ends once its ranks are gone
 
     @property
+    def well(self) -> frozenset[int]:
+        """The ranks that progress, or are rightly idle, as far as is known."""
+        if self.halting:
+            return frozenset()
+        return frozenset(self.ranks) - {lost.rank for lost in self.accused}
+
+    @property
     def reclaiming(self) -> bool:
         """Whether the memory of an epoch is awaited."""
         return bool(self.gone) and not self.ranks

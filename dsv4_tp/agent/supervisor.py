@@ -23,6 +23,7 @@ from dsv4_tp.core import RankReport
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.log import log
 from dsv4_tp.rpc.convert import loss_to_proto, report_to_proto
+from dsv4_tp.rpc.health import Health
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.worker_pb2 import RunResponse, StartRank
 
@@ -33,10 +34,13 @@ _BEAT_S = 0.5  # until a coordinator says otherwise
 class Supervisor:
     """Runs the ranks of one host. `outbox` is for the coordinator; None is its end."""
 
-    def __init__(self, *, worker_argv: Sequence[str], folder: Path, guard: Guard) -> None:
+    def __init__(
+        self, *, worker_argv: Sequence[str], folder: Path, guard: Guard, health: Health
+    ) -> None:
         self._worker_argv = worker_argv
         self._folder = folder
         self._guard = guard
+        self._health = health
         self._state = HostState(
             lease_ends_s=time.monotonic() + FIRST_SESSION_S, fence_s=FIRST_SESSION_S
         )
@@ -133,7 +137,10 @@ class Supervisor:
         return replace(report, note=slowness(watch, time.monotonic()))
 
     def _feed(self, event: events.Event) -> None:
+        well = self._state.well
         self._state, actions = step(self._state, event)
+        for rank in well ^ self._state.well:
+            self._health.set_rank(rank, serving=rank in self._state.well)
         for action in actions:
             self._do(action)
 

@@ -18,25 +18,27 @@ _Answer = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """Says of the server itself ("") and of one named service whether they serve."""
+    """Says of the server itself (""), of one named service and of ranks whether they serve."""
 
     def __init__(self, server: grpc.aio.Server, service: str) -> None:
-        self._names = ("", service)
-        self._serving = False
+        self._own = ("", service)
+        self._serving = dict.fromkeys(self._own, False)
         self._changed = asyncio.Event()
         cast(Any, health_pb2_grpc).add_HealthServicer_to_server(self, server)
 
     def set(self, *, serving: bool) -> None:
-        """Change what is said."""
-        self._serving = serving
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        """Change what is said of the server."""
+        self._change(dict.fromkeys(self._own, serving))
+
+    def set_rank(self, rank: int, *, serving: bool) -> None:
+        """Change what is said of a rank, `dsv4_tp.rank.N`; one never spoken of is unknown."""
+        self._change({f"dsv4_tp.rank.{rank}": serving})
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
         """What holds now."""
-        if request.service not in self._names:
+        if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service}")
         return _Answer(status=self._status(request.service))
 
@@ -52,7 +54,12 @@ class Health(health_pb2_grpc.HealthServicer):
             told = status
             await changed.wait()
 
+    def _change(self, serving: dict[str, bool]) -> None:
+        self._serving |= serving
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
     def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus:
-        if service not in self._names:
+        if service not in self._serving:
             return _Answer.SERVICE_UNKNOWN
-        return _Answer.SERVING if self._serving else _Answer.NOT_SERVING
+        return _Answer.SERVING if self._serving[service] else _Answer.NOT_SERVING

@@ -1,11 +1,14 @@
 """The agent's lease, over the wire, with an agent in this process and no rank."""
 
 import asyncio
+import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dsv4_tp.agent import supervisor as supervisor_module
 from dsv4_tp.agent.guard import Guard
@@ -13,6 +16,7 @@ from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.rpc.channel import open_channel
+from dsv4_tp.rpc.health import Health
 from dsv4_tp.rpc.server import local_server
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
@@ -25,13 +29,19 @@ async def agent(folder, worker_argv=(sys.executable, "-c", "import time; time.sl
     """An agent's stub and its supervisor; its ranks never say a word."""
     guard = Guard(folder / "agent")
     (folder / "agent").mkdir()
-    supervisor = Supervisor(worker_argv=worker_argv, folder=folder / "agent", guard=guard)
     server, port = local_server()
+    supervisor = Supervisor(
+        worker_argv=worker_argv,
+        folder=folder / "agent",
+        guard=guard,
+        health=Health(server, "dsv4_tp.v1.AgentService"),
+    )
     add_AgentServiceServicer_to_server(AgentService(supervisor), server)
     await server.start()
     running = asyncio.create_task(supervisor.run())
     try:
         async with open_channel(f"127.0.0.1:{port}") as channel:
+            supervisor.channel = channel
             yield AgentServiceStub(channel), supervisor
     finally:
         supervisor.dismiss("the test is over")
@@ -94,6 +104,28 @@ def test_beats_tell_of_the_ranks_and_a_stop_is_confirmed(tmp_path):
             assert (await hear(session, "stopped")).epoch == 5
 
     asyncio.run(life())
+
+
+def test_the_health_of_a_rank_can_be_watched(tmp_path):
+    async def life():
+        async with agent(tmp_path) as (stub, supervisor):
+            request = health_pb2.HealthCheckRequest(service="dsv4_tp.rank.1")
+            watch = health_pb2_grpc.HealthStub(supervisor.channel).Watch(request)
+            said = [await asyncio.wait_for(watch.read(), 10)]
+            session = await greet(stub)
+            await session.write(start(1, 1))
+            said.append(await asyncio.wait_for(watch.read(), 10))
+            beat = await hear(session, "beat")
+            while not beat.beat.ranks or not supervisor._ranks[1]._process:
+                beat = await hear(session, "beat")
+            os.kill(supervisor._ranks[1]._process.pid, signal.SIGKILL)
+            said.append(await asyncio.wait_for(watch.read(), 10))
+            assert (await hear(session, "exited")).exited.rank == 1
+        return [each.status for each in said]
+
+    status = health_pb2.HealthCheckResponse
+    expected = [status.SERVICE_UNKNOWN, status.SERVING, status.NOT_SERVING]
+    assert asyncio.run(life()) == expected
 
 
 def test_a_stale_epoch_ends_the_session(tmp_path):

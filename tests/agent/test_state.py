@@ -143,6 +143,13 @@ def test_each_phase_has_its_deadline(phase, deadline_s, doing):
     assert actions == [first, replace(first, rank=1, last_stderr=""), Kill(0), Kill(1)]
 
 
+def test_a_rank_is_well_until_it_is_lost():
+    assert running().well == {0, 1}
+    assert run(running(), exited(1, -9))[0].well == set()
+    state, _ = still(running(), 31, report(0, decode_steps=1), report(1))
+    assert 1 not in state.well
+
+
 def test_a_rank_that_stalled_is_named_however_its_process_ends():
     state, _ = run(running(), sample(0.5, report(0), report(1, decode_steps=1)))
     state, _ = still(state, 30.5, report(0), report(1, decode_steps=1))
