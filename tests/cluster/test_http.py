@@ -52,7 +52,7 @@ def not_yet(client: OpenAI, name: str) -> None:
     status, state, again_s = health(client)
     assert (status, again_s) == (503, "5")
     assert state in ("starting", "preparing", "joining", "loading")
-    with pytest.raises(openai.InternalServerError, match="the cluster is .*; try again") as caught:
+    with pytest.raises(openai.InternalServerError, match=r"the cluster is .*; try again") as caught:
         client.completions.create(model=name, **SEEDED)
     assert (caught.value.status_code, caught.value.response.headers["retry-after"]) == (503, "5")
 
