@@ -13,7 +13,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "dsv4_tp.client": ("Answer", "Ask", "AsyncClient", "Client", "Finish", "Piece", "Stats"),
     "dsv4_tp.core": ("FinishReason",),
-    "dsv4_tp.errors": ("BusyError", "DeadlineError", "Dsv4Error", "InputError", "RankFailure"),
+    "dsv4_tp.errors": (
+        "BusyError",
+        "DeadlineError",
+        "Dsv4Error",
+        "InputError",
+        "NotReadyError",
+        "RankFailure",
+    ),
     "dsv4_tp.library.launched": ("launch",),
     "dsv4_tp.library.local": ("LocalModel", "load"),
 }

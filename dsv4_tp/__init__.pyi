@@ -10,6 +10,7 @@ from dsv4_tp.errors import BusyError as BusyError
 from dsv4_tp.errors import DeadlineError as DeadlineError
 from dsv4_tp.errors import Dsv4Error as Dsv4Error
 from dsv4_tp.errors import InputError as InputError
+from dsv4_tp.errors import NotReadyError as NotReadyError
 from dsv4_tp.errors import RankFailure as RankFailure
 from dsv4_tp.library.launched import launch as launch
 from dsv4_tp.library.local import LocalModel as LocalModel

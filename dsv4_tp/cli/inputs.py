@@ -11,6 +11,7 @@ from dsv4_tp.config import (
     DTypeChoice,
     ModelConfig,
     PrefixCache,
+    RestartPolicy,
     cluster_of_hosts,
     model_path,
     read_cluster,
@@ -44,6 +45,7 @@ class Running:
     cache_rows: str | None = None
     prefix_cache_gb: float | None = None
     prefix_cache_on_disk: bool = False
+    restart: str | None = None
 
     def over(self, config: ClusterConfig) -> ClusterConfig:
         """The cluster, changed to what the options say."""
@@ -58,6 +60,9 @@ class Running:
             prefix_cache=PrefixCache(
                 given.nbytes if size_gb is None else int(size_gb * GB),
                 given.on_disk or self.prefix_cache_on_disk,
+            ),
+            restart=replace(
+                config.restart, policy=RestartPolicy(self.restart or config.restart.policy)
             ),
         )
 

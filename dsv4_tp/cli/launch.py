@@ -46,7 +46,7 @@ def run(
         config = replace(config, http=parse_http(http))
     checkpoint = read_checkpoint(config.model.path, mtp=config.mtp > 0)
     _check_prompts(asks, checkpoint, config.context)
-    job = partial(speak, asks=asks, as_json=as_json) if asks else None
+    job = partial(speak, asks=asks, as_json=as_json, patient=True) if asks else None
     launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
 
 

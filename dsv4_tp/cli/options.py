@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS, QUEUE
+from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS, QUEUE, RestartPolicy
 from dsv4_tp.core import MOST_STOPS, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
@@ -159,6 +159,12 @@ prefix_cache = click.option(
     help="Per rank, for prompts that begin alike; 0: off. Default: one context's, at most 2.",
 )
 
+restart = click.option(
+    "--restart",
+    type=click.Choice([policy.value for policy in RestartPolicy]),
+    help="After a rank or a host was lost; on-failure: start again, go on.",
+)
+
 
 def cluster(command: click.decorators.FC) -> click.decorators.FC:
     """What to launch, and maybe texts to generate at once."""
@@ -173,7 +179,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
     on_disk = click.option(
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
-    running = (on_disk, prefix_cache, cache_rows, mtp, queue, batch, dtype, context)
+    running = (restart, on_disk, prefix_cache, cache_rows, mtp, queue, batch, dtype, context)
     for option in (as_json, sampling, prompts, own_name, http, *running, file, hosts, model):
         command = option(command)
     return command

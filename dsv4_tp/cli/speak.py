@@ -1,18 +1,20 @@
 """Texts, from a running cluster to the terminal or to a line of JSON each."""
 
+import asyncio
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dsv4_tp.cli.show import rank_table
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Answer, Ask, AsyncClient, ClusterStatus, Finish, Piece, Stats, whole
-from dsv4_tp.errors import ConfigError
+from dsv4_tp.errors import ConfigError, NotReadyError
 
 _SHOWN_CHARACTERS = 100  # of a prompt
 _LONG_S = 0.2  # in line; less is not worth a word
+_RETRY_S = 1.0
 
 
 def asks_for(texts: Iterable[str], wishes: dict[str, Any], *, as_json: bool) -> list[Ask]:
@@ -25,28 +27,42 @@ def asks_for(texts: Iterable[str], wishes: dict[str, Any], *, as_json: bool) -> 
     return [Ask(text, **wishes) for text in texts]
 
 
-async def speak(address: str, asks: Sequence[Ask], *, as_json: bool) -> None:
+async def speak(address: str, asks: Sequence[Ask], *, as_json: bool, patient: bool = False) -> None:
     """Generate and show, one after the other: each text as it comes, then what it cost.
 
-    As JSON each is one line when it is done. Among several, each is told by its prompt.
+    As JSON each is one line when it is done. Among several, each is told by its prompt. `patient`
+    waits for a cluster that recovers, for as long as it does.
     """
     async with AsyncClient(address) as client:
         for number, ask in enumerate(asks, start=1):
             if len(asks) > 1 and not as_json:
                 note(f"\nprompt {number} of {len(asks)}: {_shown(str(ask.prompt))}")
             if as_json:
-                answer = await client.generate(ask)
+                answer = whole([piece async for piece in _pieces(client, ask, patient=patient)])
                 print(json.dumps(_as_json(answer, await client.status())), flush=True)
             else:
-                note(_cost(ask, await _say(client, ask)))
+                note(_cost(ask, await _say(_pieces(client, ask, patient=patient))))
         if not as_json:
             note(rank_table(await client.status()))
 
 
-async def _say(client: AsyncClient, ask: Ask) -> Finish:
+async def _pieces(client: AsyncClient, ask: Ask, *, patient: bool) -> AsyncGenerator[Piece]:
+    """The text as it comes."""
+    while True:
+        try:
+            async for piece in client.stream(ask):
+                yield piece
+            return
+        except NotReadyError:  # comes before any piece
+            if not patient:
+                raise
+        await asyncio.sleep(_RETRY_S)
+
+
+async def _say(coming: AsyncGenerator[Piece]) -> Finish:
     """One whole text, on the terminal as it comes."""
     pieces: list[Piece] = []
-    async for piece in client.stream(ask):
+    async for piece in coming:
         pieces.append(piece)
         sys.stdout.write(piece.text)
         sys.stdout.flush()
@@ -95,8 +111,11 @@ def _cost(ask: Ask, finish: Finish) -> str:
     cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
     drafts = _drafts(ask, stats)
     waited = f"waited {stats.queue_s:.2f} s; " if stats.queue_s >= _LONG_S else ""
+    times = "once" if stats.restarts == 1 else f"{stats.restarts} times"
+    again = f"went on {times} after a rank was lost; " if stats.restarts else ""
     return (
-        f"\n{waited}prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
+        f"\n{waited}{again}"
+        f"prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
         f"text: {stats.generated_tokens} tokens in {stats.decode_s:.2f} s, "
         f"{stats.tokens_per_s:.1f} tokens/s, ended by {finish.reason}\n"
         f"{drafts}each token: {stats.collectives_per_token:g} collectives, "

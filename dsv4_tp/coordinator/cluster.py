@@ -150,8 +150,9 @@ def _missing(state: ClusterState) -> list[str]:
     """What a recovering cluster waits for, host by host."""
     if state.phase is not Phase.RECOVERING or state.starts_s is None:
         return []
+    unsure = "its ranks are not known to be gone"
     return [
-        f"waiting for {name}: {host.cause or 'its ranks are not known to be gone'}"
+        f"waiting for {name}: {unsure if host.running else host.cause}"
         for name, host in state.hosts.items()
-        if not host.fit
+        if host.running or host.tries > 1  # after the first one, the cause is the verdict's
     ]

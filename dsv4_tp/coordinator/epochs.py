@@ -84,14 +84,17 @@ def fail(state: ClusterState, now_s: float, *faults: Fault) -> Step:
 
 def stop(state: ClusterState, now_s: float) -> Step:
     """Have every rank killed, unless that is under way."""
+    ends_s = now_s + SETTLE_S
     if state.over:
+        if state.phase is not Phase.RECOVERING:  # then nothing more is waited for
+            state = replace(state, starts_s=None, ends_s=min(ends_s, state.ends_s or ends_s))
         return settle_if_gone(state, (), now_s)
     state = replace(
         state,
         over=True,
         cut_s=now_s if state.cut_s is None else state.cut_s,
         starts_s=None,
-        ends_s=now_s + SETTLE_S,
+        ends_s=ends_s,
     )
     state, ended = served(state, requests.pause(state.requests, now_s))
     orders = events.Serve(ready=False), events.StopEpoch(state.epoch)

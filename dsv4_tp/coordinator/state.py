@@ -137,9 +137,7 @@ def _dismiss(state: ClusterState, now_s: float, *, at_once: bool) -> Step:
     """Let a ready cluster finish its work; end any other one at once."""
     if at_once or state.phase not in (Phase.READY, Phase.DRAINING):
         phase = Phase.FAILED if state.phase is Phase.FAILED else Phase.DRAINING
-        soon_s = now_s + epochs.SETTLE_S
-        ends_s = min(soon_s, state.ends_s or soon_s) if state.over else state.ends_s
-        return epochs.stop(replace(state, phase=phase, starts_s=None, ends_s=ends_s), now_s)
+        return epochs.stop(replace(state, phase=phase), now_s)
     if state.phase is Phase.DRAINING:
         return state, ()
     state = replace(state, phase=Phase.DRAINING, ends_s=now_s + state.drain_s)

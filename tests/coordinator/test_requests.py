@@ -9,6 +9,7 @@ from dsv4_tp.coordinator import events, requests
 from dsv4_tp.coordinator.events import Broadcast, Deliver
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.core import Cancel, FinishReason, StepEvent, Submit, TokenEvent, Work
+from dsv4_tp.errors import RankFailure
 
 EMPTY = Requests(batch=2, queue=1)
 
@@ -128,3 +129,66 @@ def test_steps_are_added_up_by_their_phase():
     refused = core.FinishEvent("a", FinishReason.CANCELLED, 1, 0, 0, 0, 0, 0, error="empty")
     state, _ = requests.said(state, refused, 0.0)
     assert state.totals.ended == {"refused": 1}
+
+
+def again(state: Requests) -> tuple[Requests, list[core.Request | core.ScoreRequest]]:
+    """The same requests with the ranks of another epoch, and what these are told to do."""
+    state, actions = requests.pause(state, 30.0)
+    assert actions == ()
+    state, actions = requests.resume(state, state.epoch + 1)
+    lines = [(action.epoch, action.command.number) for action in actions]
+    assert lines == [(state.epoch, number + 1) for number in range(len(lines))]
+    return state, [action.command.action.request for action in actions]
+
+
+def test_a_text_goes_on_behind_what_its_client_has():
+    state = ask(EMPTY, "a", "b")
+    for index in (0, 1):
+        state, _ = requests.said(state, TokenEvent("a", index, 70 + index), 1.0)
+    state, submitted = again(state)
+    assert [(each.id, each.told) for each in submitted] == [("a", (70, 71)), ("b", ())]
+    # Ranks that tell it from its beginning do no harm.
+    state, actions = requests.said(state, TokenEvent("a", 1, 71), 40.0)
+    assert actions == ()
+    state, actions = requests.said(state, TokenEvent("a", 2, 72), 41.0)
+    assert actions == (Deliver(TokenEvent("a", 2, 72)),)
+    state, submitted = again(state)
+    assert submitted[0].told == (70, 71, 72)
+    done = core.FinishEvent("a", FinishReason.LENGTH, 1, 3, 0.5, 0.5, 0, 0)
+    state, (deliver,) = requests.said(state, done, 50.0)
+    event = deliver.event
+    assert (event.restarts, event.generated_tokens, event.first_token_s) == (2, 3, 1.0)
+    assert event.queue_s == 49.0  # what was lost was waiting
+
+
+def test_a_score_begins_anew_and_tells_only_what_is_new():
+    score = core.ScoreRequest("s", ((1, 2, 3, 4),), chunk=2)
+    state, _ = requests.asked(EMPTY, events.Asked(score), 0.0)
+    first, last = core.ScoreEvent("s", 0, count=2), core.ScoreEvent("s", 2, count=2, last=True)
+    state, actions = requests.said(state, first, 1.0)
+    assert actions == (Deliver(first),)
+    state, submitted = again(state)
+    assert submitted == [score]
+    state, actions = requests.said(state, first, 31.0)
+    assert actions == ()
+    state, actions = requests.said(state, last, 32.0)
+    assert actions == (Deliver(last),)
+
+
+def test_without_ranks_requests_end_here():
+    state = ask(EMPTY, "a", "b", "c", limit_s=9.0)
+    state, _ = requests.abandoned(state, events.Abandoned("a", FinishReason.STOP), 1.0)
+    state, (ended,) = requests.pause(state, 2.0)
+    assert (ended.event.request_id, ended.event.reason) == ("a", FinishReason.STOP)
+    state, (ended,) = requests.abandoned(state, events.Abandoned("b"), 3.0)
+    assert (ended.event.request_id, ended.event.reason) == ("b", FinishReason.CANCELLED)
+    state, (ended,) = requests.overdue(state, 9.0)
+    assert (ended.event.request_id, ended.event.reason) == ("c", FinishReason.TIMEOUT)
+    assert state.totals.ended == {"stop": 1, "cancelled": 1, "timeout": 1}
+
+
+def test_requests_that_are_given_up_fail():
+    error = RankFailure("too late")
+    state, actions = requests.give_up(ask(EMPTY, "a", "b"), error)
+    assert actions == (events.Fail("a", error), events.Fail("b", error))
+    assert (state.open, state.totals.ended) == ({}, {"lost": 2})

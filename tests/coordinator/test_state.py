@@ -21,7 +21,7 @@ from dsv4_tp.coordinator.events import (
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.state import step
 from dsv4_tp.core import Loss
-from dsv4_tp.errors import BusyError, InputError, NotReadyError, RankFailure
+from dsv4_tp.errors import BusyError, InputError, NotReadyError, QuarantineError, RankFailure
 
 HOSTS = {0: "a", 1: "a", 2: "b"}
 NEVER = Restart(RestartPolicy.NEVER)
@@ -532,3 +532,14 @@ def test_an_epoch_that_cannot_start_is_one_that_failed():
     state, _ = run(state, *stopped("a", "b"))
     assert failure(state) == "b: cannot listen on x:1"
     assert tick(state, 2.0)[1] == (StartEpoch(2),)
+
+
+def test_a_host_in_doubt_is_not_waited_for_when_it_cannot_heal():
+    state, _ = run(ready(HEALS), lost(2, Loss.KILLED), *stopped("b"))
+    state, _ = tick(state, SETTLE_S)  # "a" has not confirmed
+    assert (state.phase, state.over) == (Phase.RECOVERING, True)
+    quarantine = events.Heard("b", 1, events.HostStopped("11 GB did not come back"))
+    state, _ = run(state, quarantine, now_s=SETTLE_S + 1)
+    assert state.phase is Phase.FAILED
+    _, actions = tick(state, 2 * SETTLE_S + 1)
+    assert isinstance(settled(actions), QuarantineError)

@@ -103,6 +103,17 @@ def test_health_has_changed_when_it_is_set_and_watchers_hear_of_it():
     assert asyncio.run(watch()) == [*expected, said.SERVICE_UNKNOWN]
 
 
+def test_who_comes_too_early_hears_when_to_come_again():
+    async def call():
+        async with served(Failing(errors.NotReadyError("it is loading"))) as channel:
+            await AgentServiceStub(channel).Inspect(agent_pb2.InspectRequest(), timeout=5)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        asyncio.run(call())
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert int(dict(caught.value.trailing_metadata())["retry-after"]) > 0
+
+
 def test_a_peer_that_is_not_there_is_named():
     async def call():
         async with open_channel("127.0.0.1:1") as channel:
@@ -140,3 +151,4 @@ def test_status_codes_say_whose_fault_it_is():
     assert status_of(errors.RequestError()) is grpc.StatusCode.INVALID_ARGUMENT
     assert status_of(errors.PreflightError()) is grpc.StatusCode.FAILED_PRECONDITION
     assert status_of(errors.RankFailure()) is grpc.StatusCode.UNAVAILABLE
+    assert status_of(errors.NotReadyError()) is grpc.StatusCode.UNAVAILABLE
