@@ -320,5 +320,5 @@ def test_whatever_happens_ranks_are_killed_once_and_the_end_is_told_once(happene
     told = [action for action in done if isinstance(action, ReportStopped)]
     assert len(told) == (0 if state.ranks or state.gone else 1)
     if not state.ranks and state.gone:
-        assert Measure() in step(state, sample(300))[1]
+        assert Measure() in run(state, sample(300), sample(300.5))[1]
     assert sum(isinstance(action, Leave) for action in done) <= 1

@@ -78,7 +78,7 @@ def test_a_rank_that_never_joins_is_found(standins):
 
 
 def test_ranks_wait_for_one_that_does_not_prepare_and_meet_nobody(standins):
-    cluster = standins(script={"0": {"hang": "starting"}}, join_s=5)
+    cluster = standins(script={"0": {"hang": "starting"}}, join_s=8)
 
     def phases():
         hosts = cluster.status().get("hosts", [])
@@ -87,7 +87,7 @@ def test_ranks_wait_for_one_that_does_not_prepare_and_meet_nobody(standins):
     cluster.wait_for(lambda: phases() == ["starting", "prepared"], what="one waiting rank")
     code, _, err = cluster.finish()
     assert code == 5
-    assert "rank 0 on localhost: no progress for 5 s while starting" in err
+    assert "rank 0 on localhost: no progress for 8 s while starting" in err
 
 
 def test_ranks_that_differ_are_refused_before_they_meet(standins):
