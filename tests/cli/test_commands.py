@@ -20,7 +20,7 @@ SAMPLING = (
 CACHES = "--mtp --cache-rows --prefix-cache-gb"
 CLUSTER = (
     f"--model --hosts -f --file --context --dtype --batch --queue {CACHES} --prefix-cache-on-disk "
-    "--restart"
+    "--restart --http"
 )
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
@@ -86,10 +86,10 @@ def test_everything_is_an_option_but_what_is_looked_at():
         ),
         (
             config,
-            "BATCH DEMO LOCALHOST MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK QUEUE "
-            "ClusterConfig "
-            "DTypeChoice Host ModelConfig Ports PrefixCache Rank Restart RestartPolicy Timeouts "
-            "check_name cluster_of_hosts model_path parse_weights read_cluster",
+            "BATCH DEMO LOCALHOST LOOPBACK MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK QUEUE "
+            "ClusterConfig DTypeChoice Host Http ModelConfig Ports PrefixCache Rank Restart "
+            "RestartPolicy Timeouts check_name cluster_of_hosts model_path parse_http "
+            "parse_weights read_cluster",
         ),
         (text, "Defaults Detokenizer Stops Text read_defaults"),
     ],
