@@ -65,7 +65,7 @@ def test_a_launch_with_a_prompt_heals_too(standins):
     code, out, err = standins(*options, script=script, restart=AT_ONCE).finish(timeout_s=120)
     assert code == 0, err
     assert json.loads(out)["tokens"] == [100, 101, 102, 103, 104]
-    assert "recovering: rank 1 on localhost: exited with code 3" in err
+    assert "rank-lost cause='rank 1 on localhost: exited with code 3 while decoding'" in err
 
 
 def steps(cluster):
