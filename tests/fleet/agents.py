@@ -4,21 +4,23 @@ from collections import deque
 from collections.abc import Callable
 
 from dsv4_tp.agent import events
+from dsv4_tp.agent.host import HostState
 from dsv4_tp.agent.ladder import DUMP_S
-from dsv4_tp.agent.state import HostState, step
+from dsv4_tp.agent.reclaim import Kept
+from dsv4_tp.agent.state import step
 from dsv4_tp.agent.supervisor import FIRST_SESSION_S
 from dsv4_tp.coordinator import events as words
 from dsv4_tp.core import FinishEvent, Submit
 from tests.fleet import wire
 from tests.fleet.agenda import Agenda, Process
-from tests.fleet.ranks import Rank, Ring
+from tests.fleet.ranks import CHUNK, Rank, Ring
 
-DEADLINES = events.Deadlines(join_s=8.0, load_s=6.0, step_s=4.0)
+DEADLINES = events.Deadlines(join_s=8.0, load_s=6.0, step_s=8.0)
 GUARD_S = 0.2
 
 
 class Agent(Process):
-    """Of one host. `on_spawn` hears of each rank before it lives."""
+    """Of one host. `on_spawn` hears of each rank before it lives; `leaked` bytes are of none."""
 
     def __init__(
         self,
@@ -26,9 +28,11 @@ class Agent(Process):
         host: str,
         rings: Callable[[int], Ring],
         on_spawn: Callable[["Agent", int], None],
+        leaked: Callable[[str], int],
     ) -> None:
         super().__init__()
         self.agenda, self.host, self._rings, self._on_spawn = agenda, host, rings, on_spawn
+        self._leaked = leaked
         self.state = HostState(lease_ends_s=agenda.now_s + FIRST_SESSION_S, fence_s=FIRST_SESSION_S)
         self.heard_s = agenda.now_s  # of the coordinator
         self.ranks: dict[int, Rank] = {}  # as the agent knows them
@@ -52,7 +56,7 @@ class Agent(Process):
             return
         self._generation, self._session, self._beat_s = hello.generation, session, hello.beat_s
         self.heard_s = self.agenda.now_s
-        self._feed(events.Greeted(self.agenda.now_s, hello.fence_s))
+        self._feed(events.Greeted(self.agenda.now_s, hello.fence_s, hello.beat_s))
         self._flush()
 
     def hear(self, session: wire.Session, message: object) -> None:
@@ -68,7 +72,8 @@ class Agent(Process):
                     rank.join()
             case wire.Order(epoch=epoch, command=command) if epoch == self.state.epoch:
                 if isinstance(command.action, Submit):
-                    self._feed(events.Tasked(self.agenda.now_s, command.action.request.id))
+                    name = command.action.request.id
+                    self._feed(events.Tasked(self.agenda.now_s, name, CHUNK))
                 elif command.action == words.core.Drain():
                     self._feed(events.Drained())
                 for rank in self.ranks.values():
@@ -90,12 +95,13 @@ class Agent(Process):
         self._feed(events.Dismissed(reason))
 
     def _start(self, epoch: int, ranks: tuple[int, ...]) -> None:
-        if self.ranks or epoch <= self.state.epoch:
+        if self.state.ranks or self.state.gone or epoch <= self.state.epoch:
             assert self._session
             session, self._session = self._session, None
             session.close(session.far)
             return
-        self._feed(events.Started(self.agenda.now_s, epoch, ranks, DEADLINES))
+        kept = Kept(self._leaked(self.host), "wired")
+        self._feed(events.Started(self.agenda.now_s, epoch, ranks, DEADLINES, kept))
 
     # What the ranks say.
 
@@ -137,7 +143,7 @@ class Agent(Process):
 
     def _sample(self) -> None:
         reports = tuple(rank.page for rank in self.ranks.values())
-        self._tell(words.HostBeat(reports))
+        self._tell(words.HostBeat((*reports, *self.state.gone)))
         self._feed(events.Sampled(self.agenda.now_s, reports, self._stopped()))
 
     def stop(self) -> None:
@@ -172,8 +178,10 @@ class Agent(Process):
                 self.ranks[rank].kill()
             case events.ReportLost(rank=rank, loss=loss, cause=cause, last_stderr=stderr):
                 self._tell(words.Lost(rank, loss, cause, stderr))
-            case events.ReportStopped():
-                self._tell(words.HostStopped())
+            case events.Measure():
+                self._feed(events.MemorySeen(self.agenda.now_s, self._leaked(self.host)))
+            case events.ReportStopped(quarantine=quarantine):
+                self._tell(words.HostStopped(quarantine))
             case events.Leave():
                 self._leave()
 

@@ -68,6 +68,17 @@ class Blows:
             rank.stuck, rank.wedged_until_s = True, max(rank.wedged_until_s, until_s)
             self._later(blow, self.world.rules.nothing)
 
+    def _leak(self, blow: Blow, name: str) -> None:
+        if rank := self._rank(blow, name):
+            self._blame_rank(blow, rank)
+            rank.show(peak_bytes=10 << 30)
+            self._set_leak(name, 5 << 30)
+            self._later(blow, self._set_leak, name, 0)
+            rank.exit(-9)
+
+    def _set_leak(self, name: str, nbytes: int) -> None:
+        self.world.leaks[name] = nbytes
+
     def _mute(self, blow: Blow, name: str) -> None:
         if rank := self._rank(blow, name):
             self._blame_rank(blow, rank)

@@ -86,6 +86,8 @@ class Rules:
     def _names(self, fault: Fault, cause: Cause) -> bool:
         """Whether this is the one that did it."""
         host, ranks = _who(fault)
+        if fault.loss is Loss.QUARANTINED:
+            return host == cause.host and cause.blow.kind in ("wedge", "leak")
         if cause.host and cause.host != host:
             return False
         return cause.rank is None or not ranks or cause.rank in ranks

@@ -11,7 +11,8 @@ KINDS = {
     "exit": (6, (0, 0)),  # a rank's process ends, of itself or by a signal
     "stop": (4, (0, 20)),  # a signal stops it, for good or for a while
     "stuck": (3, (0, 0)),  # it spins
-    "wedge": (1, (1, 5)),  # no signal ends it so long; and it spins
+    "leak": (1, (1, 60)),  # it ends, but not all of its memory comes back at once
+    "wedge": (1, (1, 15)),  # no signal ends it so long; and it spins
     "mute": (1, (0, 0)),  # it hears no commands any more
     "slow": (2, (2, 15)),  # all steps take longer, none too long
     "fabric": (2, (1, 15)),  # the way between ranks is cut
@@ -69,6 +70,6 @@ def _blow(rng: random.Random, at_s: float, hosts: int, each: int, before: list[B
     again = before and rng.random() < 0.3
     host = before[-1].host if again else rng.randrange(hosts)
     for_s = rng.uniform(*KINDS[kind][1])
-    if kind in ("stop", "host gone") and rng.random() < 0.3:
+    if kind in ("stop", "host gone", "wedge", "leak") and rng.random() < 0.3:
         for_s = LASTING
     return Blow(at_s, kind, host, host * each + rng.randrange(each), for_s, rng.choice(EXITS))

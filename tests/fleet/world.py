@@ -33,6 +33,7 @@ class World:
         self.wires = {name: wire.Wire(self.rng.uniform(0.001, 0.05)) for name in names}
         self.rings: dict[int, Ring] = {}
         self.fabric_cuts, self.slow = 0, 1.0
+        self.leaks = dict.fromkeys(names, 0)  # bytes that ended ranks have left behind
         self.every_agent: dict[str, list[Agent]] = {name: [] for name in names}
         self.rules = Rules(self)
         self.spoken: deque[events.Heard] = deque(maxlen=500)
@@ -61,7 +62,7 @@ class World:
     # Life.
 
     def _agent(self, name: str) -> Agent:
-        agent = Agent(self.agenda, name, self._ring, self.rules.spawning)
+        agent = Agent(self.agenda, name, self._ring, self.rules.spawning, self.leaks.__getitem__)
         left = (one for one in self.every_agent[name] if one.alive or one.living)
         self.every_agent[name] = [*left, agent]
         return agent
