@@ -199,7 +199,8 @@ def test_a_client_that_leaves_ends_its_text(script: tuple[Piece | float, ...], s
 @pytest.mark.parametrize("phase", list(Phase))
 def test_readiness_is_what_the_state_says(phase: Phase):
     async def act(client: AsyncOpenAI, it: StandIn) -> None:
-        full = {str(number): Open(0, 1) for number in range(9)}  # busy is no reason
+        # A full queue is no reason.
+        full = {str(number): Open(cast(Any, None), 0, 1) for number in range(9)}
         requests = replace(it.state.requests, open=full)
         it.state = replace(it.state, phase=phase, requests=requests)
         for path in ("/health", "/health/ready"):
