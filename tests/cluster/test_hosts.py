@@ -14,6 +14,7 @@ import pytest
 
 import dsv4_tp
 from tests.cluster.clusters import FOREVER, decoding
+from tests.cluster.conftest import NEVER
 from tests.cluster.netns import listening, run, usable
 from tests.cluster.secrets_seen import in_processes
 
@@ -38,7 +39,7 @@ pytestmark = [
 def launch(network, start, model_dir, tmp_path):
     """Launches a cluster of one rank on each host."""
 
-    def launch(*arguments, ports=None, **timeouts):
+    def launch(*arguments, ports=None, restart=NEVER, **timeouts):
         config = tmp_path / "cluster.yaml"
         words = {
             "version": 1,
@@ -46,7 +47,7 @@ def launch(network, start, model_dir, tmp_path):
             "hosts": [{"name": "hostA"}, {"name": "hostB"}],
             "timeouts": timeouts,
             "ports": ports or {},
-            "restart": {"policy": "never"},
+            "restart": restart,
         }
         config.write_text(json.dumps(words))
         return start("-f", config, *arguments, inside=network.inside("launch"))
@@ -120,6 +121,24 @@ def test_a_cut_link_is_noticed_on_both_sides(network, launch):
     assert code == 5
     assert "rank 1 on hostB: " in err
     network.wait_empty("hostA", "hostB", within_s=8)
+
+
+@pytest.mark.parametrize("away_s", [1, 8], ids=["briefly", "beyond its lease"])
+def test_a_cluster_is_back_when_its_link_is(network, launch, away_s):
+    """Briefly: the agent there still lives. Else it has ended, and another one is started."""
+    cluster = launch(restart={"backoff_s": [0.5, 2]}, fence_s=6.0)
+    cluster.wait_for(lambda: cluster.status().get("phase") == "ready", what="ready")
+    network.cut("hostB")
+    cluster.wait_for(lambda: cluster.status().get("phase") == "recovering", what="the loss")
+    time.sleep(away_s)
+    network.join("hostB")
+    cluster.wait_for(lambda: cluster.status().get("phase") == "ready", what="ready again")
+    assert "rank 1 on hostB: " in cluster.status()["failure"]
+    text = cluster.run("generate", "--prompt", "Hello", "--max-tokens", 3, "--json", timeout_s=120)
+    assert len(json.loads(text.stdout)["tokens"]) == 3, text.stderr
+    assert cluster.run("down").returncode == 0
+    cluster.finish()
+    network.wait_empty("hostA", "hostB")
 
 
 def test_a_host_without_power_is_named(network, launch):
