@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 MOST_STOPS = 16  # strings that may end one text
+SHUTTING_DOWN = "the cluster is shutting down"  # why ranks that are to leave refuse a request
 
 
 @dataclass(frozen=True, slots=True)

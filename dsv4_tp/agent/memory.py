@@ -11,7 +11,7 @@ from dsv4_tp.agent.reclaim import Kept
 from dsv4_tp.config.precision import mlx_device
 
 _ASK_S = 10.0
-_OTHERS = 0.5  # of what ranks held, may be the shared memory of other programs
+_OTHERS = 0.5  # of what ranks held, may be what other programs took meanwhile
 _KEY = "max_recommended_working_set_size"
 _ASK = f"import mlx.core as mx; print(int(mx.device_info().get({_KEY!r}, 0)))"
 
@@ -20,11 +20,11 @@ def kept() -> Kept:
     """Memory that the end of a process may leave behind.
 
     On a Mac what is wired, as Metal does it for the GPU. On Linux a process leaves shared memory at
-    most; other programs take and give that too, so the verdict on it is lenient.
+    most. Other programs take and give both, so the verdict is lenient.
     """
     memory: Any = psutil.virtual_memory()
     if sys.platform == "darwin":
-        return Kept(memory.wired, "wired")
+        return Kept(memory.wired, "wired", noise=_OTHERS)
     return Kept(memory.shared, "shared", noise=_OTHERS)
 
 

@@ -16,7 +16,7 @@ from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceStub
 
 _STATUS_S = 5.0
-_DOWN_S = 60.0
+_DOWN_S = 185.0  # texts that run are finished, ranks end, and their memory is waited for
 # A stall ends a stream much earlier: the cluster judges its ranks, keepalive judges the link.
 _STREAM_S = 24 * 3600.0
 

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from dsv4_tp.asks import Finish, Logprob, Piece, Stats
-from dsv4_tp.core import FinishEvent, FinishReason, TokenEvent
-from dsv4_tp.errors import NumericsError, RequestError
+from dsv4_tp.core import SHUTTING_DOWN, FinishEvent, FinishReason, TokenEvent
+from dsv4_tp.errors import NotReadyError, NumericsError, RequestError
 from dsv4_tp.text import Detokenizer, Stops
 
 
@@ -42,7 +42,8 @@ class Answer:
     def finish(self, event: FinishEvent) -> Piece:
         """What is left to show, and what it cost.
 
-        Raises RequestError if the ranks have refused the request, NumericsError if it failed.
+        Raises RequestError if the ranks have refused the request, NotReadyError if they were told
+        to leave before it had a place, NumericsError if it failed.
         """
         check(event)
         text = self._write(self._words.finish() if self._words else "")
@@ -69,7 +70,9 @@ class Answer:
 
 
 def check(event: FinishEvent) -> None:
-    """Raises RequestError if the ranks have refused the request, NumericsError if it failed."""
+    """Raises what the ranks have refused the request for, NumericsError if it failed."""
+    if event.error == SHUTTING_DOWN:
+        raise NotReadyError(event.error)
     if event.error:
         raise (NumericsError if event.reason is FinishReason.FAILED else RequestError)(event.error)
 

@@ -41,9 +41,9 @@ def join(
         nonce: what only the ranks of this epoch have been told.
 
     Raises:
-        PreflightError: an address is malformed or taken, or the ranks' facts differ.
-        RankFailure: another rank could not be reached, a stranger is in its place, or sums over
-            the ranks are not the same on all of them.
+        PreflightError: an address is malformed, or the ranks' facts differ.
+        RankFailure: this rank's address is taken, another rank could not be reached, a stranger is
+            in its place, or sums over the ranks are not the same on all of them.
     """
     if len(addresses) <= 1:
         return Collectives()
@@ -87,9 +87,9 @@ def _connect(addresses: Sequence[str], rank: int) -> mx.distributed.Group:
             raise _explained(error, addresses[rank], rank) from error
 
 
-def _explained(error: RuntimeError, address: str, rank: int) -> PreflightError | RankFailure:
-    if "bind" in str(error):
-        return PreflightError(
+def _explained(error: RuntimeError, address: str, rank: int) -> RankFailure:
+    if "bind" in str(error):  # it was free a moment ago, so another epoch may have more luck
+        return RankFailure(
             f"rank {rank} cannot use {address} ({error}); is the port in use, the ip this host's?"
         )
     return RankFailure(f"rank {rank} at {address} did not meet the other ranks ({error})")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dsv4_tp.core import (
+    SHUTTING_DOWN,
     Cancel,
     Command,
     Drain,
@@ -215,11 +216,12 @@ def _apply(state: State, action: Submit | Cancel | Drain) -> tuple[State, tuple[
         case Cancel(request_id=request_id):
             return _cancel(state, request_id)
         case Drain():
-            return replace(state, queue=(), draining=True), tuple(map(_unserved, state.queue))
+            left = tuple(replace(_unserved(each), error=SHUTTING_DOWN) for each in state.queue)
+            return replace(state, queue=(), draining=True), left
 
 
 def _submit(state: State, request: Request | ScoreRequest) -> tuple[State, tuple[Ended, ...]]:
-    error = "the cluster is shutting down" if state.draining else refusal(request, state.limits)
+    error = SHUTTING_DOWN if state.draining else refusal(request, state.limits)
     if error:
         return state, (replace(_unserved(request), error=error),)
     if ended := _told_whole(request, state.limits):

@@ -170,6 +170,9 @@ async def _start(host: Host, authority: Authority) -> Agent:
     except TimeoutError as error:
         await _end_process(process)
         raise PreflightError(f"{host.name}: no agent there within {_START_S:g} s") from error
+    except ValueError as error:  # a line without an end
+        await _end_process(process)
+        raise PreflightError(f"{host.name}: its login shell says too much: {error}") from error
     except BaseException:
         await _end_process(process)
         raise
@@ -217,8 +220,10 @@ async def _introduce(host: Host, process: Process, authority: Authority) -> _Ann
         process.stdin.close()
     for _ in range(_MOST_LINES):
         line = await process.stdout.readline()
-        if line.startswith(b"{"):
-            return cast(_Announcement, json.loads(line))
+        with suppress(ValueError):  # a login shell may say anything
+            words = json.loads(line)
+            if isinstance(words, dict) and words.keys() >= _Announcement.__annotations__.keys():
+                return cast(_Announcement, words)
         if not line:
             break
     raise await _no_agent(host, process)

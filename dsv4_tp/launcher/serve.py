@@ -65,7 +65,7 @@ async def _by_http(
     from dsv4_tp.serving.server import serving
 
     app = App(coordinator, texts)
-    async with serving(app.asgi(), door):
+    async with serving(app.asgi(door.getsockname()[0]), door):
         yield
 
 
@@ -90,9 +90,19 @@ async def run_beside(
         await asyncio.wait({working})
         coordinator.dismiss(now=False)
         try:
-            await running
+            await _ended(running, coordinator)
         finally:
             telling.cancel()
+
+
+async def _ended(running: "asyncio.Task[None]", coordinator: Coordinator) -> None:
+    """Wait until nothing of the cluster is left; an interrupt makes that sooner, not less."""
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        coordinator.dismiss(now=True)
+        await running
+        raise
 
 
 async def _work(

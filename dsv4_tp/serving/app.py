@@ -6,10 +6,13 @@ from collections import Counter
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dsv4_tp.config import LOCALHOST, LOOPBACK
 from dsv4_tp.coordinator.cluster import refused
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.texts import Texts
@@ -42,8 +45,12 @@ class App:
         self._beat_s = beat_s
         self._unheard: Counter[str] = Counter()
 
-    def asgi(self) -> Starlette:
-        """As a server takes it."""
+    def asgi(self, host: str = LOOPBACK) -> Starlette:
+        """As a server takes it; `host` is the address it is reached at.
+
+        A page of another site, whose name leads here, could else read texts through the browser of
+        its visitor.
+        """
         return Starlette(
             routes=[
                 Route("/health", self._ready),
@@ -53,6 +60,7 @@ class App:
                 Route("/v1/models/{name:path}", self._one_model),
                 Route("/v1/completions", self._completions, methods=["POST"]),
             ],
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[LOCALHOST, host])],
             exception_handlers={
                 Dsv4Error: failures.refuse,
                 HTTPException: failures.refuse_path,

@@ -8,8 +8,8 @@ from dsv4_tp import demo
 from dsv4_tp.asks import Ask, Piece, whole
 from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.coordinator.prompts import Prompts
-from dsv4_tp.core import FinishEvent, FinishReason, TokenEvent
-from dsv4_tp.errors import RequestError
+from dsv4_tp.core import SHUTTING_DOWN, FinishEvent, FinishReason, TokenEvent
+from dsv4_tp.errors import NotReadyError, RequestError
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.text import Detokenizer, Text
 
@@ -93,3 +93,9 @@ def test_stop_ids_come_beside_the_checkpoint_s_own():
     own = prompts.request(Ask("x")).stop_ids
     assert own
     assert prompts.request(Ask("x", stop_ids=[own[0], 7])).stop_ids == (*own, 7)
+
+
+def test_what_had_no_place_before_the_end_is_no_text():
+    left = FinishEvent("r", FinishReason.CANCELLED, 1, 0, 0, 0, 0, 0, error=SHUTTING_DOWN)
+    with pytest.raises(NotReadyError, match="shutting down"):
+        Answer(None).finish(left)

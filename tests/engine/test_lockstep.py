@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsv4_tp.core import Cancel, Command, Drain, FinishReason, ScoreRequest
+from dsv4_tp.core import SHUTTING_DOWN, Cancel, Command, Drain, FinishReason, ScoreRequest
 from dsv4_tp.engine import lockstep
 from dsv4_tp.engine.lockstep import State
 from dsv4_tp.engine.refusal import Limits
@@ -139,9 +139,10 @@ def test_a_cancel_frees_the_place_at_the_next_border(fed):
 def test_a_drain_finishes_what_runs_and_ends_what_waits():
     state, ended = after(request("a", [1], 1), request("b", [1], 1), Drain())
     assert reasons(ended) == [("b", FinishReason.CANCELLED)]
+    assert ended[0].error == SHUTTING_DOWN  # its client is not to take that for a whole text
     assert lockstep.next_step(state).request.id == "a"
     state, ended = after(request("c", [1], 1), state=state)
-    assert ended[0].error
+    assert ended[0].error == SHUTTING_DOWN
     state, _ = choose(state, 3)
     assert lockstep.next_step(state) == Leave()
 

@@ -111,4 +111,4 @@ def test_an_address_in_use_is_refused(tmp_path):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         ranks = [("nothing", 0, [address, *free_addresses(1)], {})]
         (done,) = run_processes(ranks, tmp_path, 30)
-    assert f"PreflightError: rank 0 cannot use {address}" in done.stderr
+    assert f"RankFailure: rank 0 cannot use {address}" in done.stderr

@@ -247,3 +247,14 @@ def test_fields_that_nobody_knows_are_ignored_and_told_once(capsys: pytest.Captu
 
 def url_of(client: AsyncOpenAI, path: str) -> str:
     return str(client.base_url).removesuffix("/v1/") + path
+
+
+def test_a_page_of_another_site_is_kept_out():
+    async def act(client: AsyncOpenAI, it: StandIn) -> None:
+        for host, status in (("elsewhere.example", 400), ("localhost:9000", 200)):
+            response = await client._client.get(
+                url_of(client, "/v1/models"), headers={"host": host}
+            )
+            assert response.status_code == status
+
+    by_client(StandIn, act)
