@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsv4_tp.agent.guard import Guard
+from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.config.environment import ssh_addresses
@@ -102,13 +103,16 @@ async def _serve(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     guard = Guard(folder)
     health = Health(server, "dsv4_tp.v1.AgentService")
-    supervisor = Supervisor(worker_argv=worker_argv, folder=folder, guard=guard, health=health)
-    add_AgentServiceServicer_to_server(AgentService(supervisor), server)
+    records = Records(folder)
+    supervisor = Supervisor(
+        worker_argv=worker_argv, folder=folder, guard=guard, health=health, records=records
+    )
+    add_AgentServiceServicer_to_server(AgentService(supervisor, records), server)
     _end_on_signals(supervisor)
     health.set(serving=True)
     await server.start()
     words = {"port": port, "pid": os.getpid(), "address": address, "launcher": launcher}
-    _announce(json.dumps(words), folder / "log")
+    _announce(json.dumps(words), records)
     await supervisor.run()
     await asyncio.to_thread(guard.close)
     await server.stop(_GRACE_S)
@@ -120,11 +124,8 @@ def _end_on_signals(supervisor: Supervisor) -> None:
         loop.add_signal_handler(number, supervisor.dismiss, f"ended by {number.name}")
 
 
-def _announce(words: str, log_file: Path) -> None:
+def _announce(words: str, records: Records) -> None:
     """Say one line, then leave stdout and stderr, so that no ssh is kept waiting for them."""
     sys.stdout.write(words + "\n")
     sys.stdout.flush()
-    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    records.take_over()

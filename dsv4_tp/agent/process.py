@@ -9,7 +9,7 @@ import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import psutil
 from dsv4_tp.agent.ladder import DUMP, DUMP_S, ladder
 from dsv4_tp.config.environment import worker_environment
 from dsv4_tp.core import RankReport
+from dsv4_tp.history import Segments
 from dsv4_tp.log import log
 from dsv4_tp.rpc.channel import open_local_channel
 from dsv4_tp.rpc.progress import read_report
@@ -45,8 +46,17 @@ class Ears:
 class RankProcess:
     """One rank: `run` lives as long as its process."""
 
-    def __init__(self, start: StartRank, *, argv: Sequence[str], folder: Path, ears: Ears) -> None:
+    def __init__(
+        self,
+        start: StartRank,
+        *,
+        argv: Sequence[str],
+        folder: Path,
+        record: Segments,
+        ears: Ears,
+    ) -> None:
         folder.mkdir()
+        self._record = record
         self._start = start
         self._socket = folder / "socket"
         self._progress = folder / "progress"
@@ -174,11 +184,13 @@ class RankProcess:
             yield await self._requests.get()
 
     async def _listen(self, process: Process) -> None:
-        """Keep the last of stderr."""
+        """Keep stderr, and the last of it for the verdict."""
         assert process.stderr is not None
-        while chunk := await process.stderr.read(_TAIL_BYTES):
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-            self._heard.set()
+        with closing(self._record) as record:
+            while chunk := await process.stderr.read(_TAIL_BYTES):
+                self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+                record.write(chunk)
+                self._heard.set()
 
     def _last_words(self) -> str:
         return self._tail.decode(errors="replace").strip()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from dsv4_tp.agent import machine
 from dsv4_tp.agent.receive import receive
+from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.agent.verify import verify
 from dsv4_tp.config.environment import state_dir
@@ -19,8 +20,9 @@ Requests = AsyncIterator[pb.SessionRequest]
 class AgentService(AgentServiceServicer):
     """Serves one coordinator at a time."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, records: Records) -> None:
         self._supervisor = supervisor
+        self._records = records
         self._generation = 0
         self._occupied = False
 
@@ -58,6 +60,13 @@ class AgentService(AgentServiceServicer):
             listening.cancel()
             self._occupied = False
 
+    async def Tail(  # noqa: N802
+        self, request: pb.TailRequest, context: Context
+    ) -> AsyncIterator[pb.TailResponse]:
+        """What was written, and, where asked, what is."""
+        async for piece in self._records.tail(request.choice, self._supervisor.left):
+            yield pb.TailResponse(piece=piece)
+
     async def Shutdown(  # noqa: N802
         self, request: pb.ShutdownRequest, context: Context
     ) -> pb.ShutdownResponse:
@@ -73,6 +82,7 @@ class AgentService(AgentServiceServicer):
             raise PreflightError("another coordinator holds this agent")
         if hello.generation <= self._generation:
             raise PreflightError(f"generation {hello.generation} is not newer than the last one")
+        self._records.settle(hello.launch, hello.host)
         self._generation = hello.generation
         self._occupied = True
         self._supervisor.greet(hello)

@@ -17,6 +17,7 @@ from dsv4_tp.agent.guard import Guard
 from dsv4_tp.agent.host import HostState
 from dsv4_tp.agent.memory import kept
 from dsv4_tp.agent.process import Ears, RankProcess
+from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.state import step
 from dsv4_tp.agent.watch import slowness
 from dsv4_tp.core import RankReport
@@ -35,9 +36,16 @@ class Supervisor:
     """Runs the ranks of one host. `outbox` is for the coordinator; None is its end."""
 
     def __init__(
-        self, *, worker_argv: Sequence[str], folder: Path, guard: Guard, health: Health
+        self,
+        *,
+        worker_argv: Sequence[str],
+        folder: Path,
+        guard: Guard,
+        health: Health,
+        records: Records,
     ) -> None:
         self._worker_argv = worker_argv
+        self._records = records
         self._folder = folder
         self._guard = guard
         self._health = health
@@ -115,6 +123,7 @@ class Supervisor:
     async def run(self) -> None:
         """Look at the ranks and the clock at every beat until the agent is to end."""
         while not self.left.is_set():
+            self._records.turn()
             self._sample()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.left.wait(), self._beat_s)
@@ -167,6 +176,7 @@ class Supervisor:
             self._starts[rank],
             argv=self._worker_argv,
             folder=self._folder / f"epoch-{epoch}-rank-{rank}",
+            record=self._records.rank(epoch, rank),
             ears=Ears(
                 said=partial(self._said, rank),
                 muted=lambda: self._feed(events.Muted(rank)),

@@ -12,6 +12,7 @@ import click
 from dsv4_tp import __version__
 from dsv4_tp.cli import options
 from dsv4_tp.cli.exits import exit_table
+from dsv4_tp.cli.operator import OPERATORS_TOOLS
 from dsv4_tp.cli.processes import PROCESSES
 
 _PATH = click.Path(path_type=Path)
@@ -244,28 +245,5 @@ def score(**given: Any) -> None:
     run(**given)
 
 
-@cli.command()
-@options.name
-@options.address
-@options.as_json
-def status(**given: Any) -> None:
-    """Show a running cluster.
-
-    Hosts, ranks, phases, memory against the plan, and what has been counted.
-    """
-    from dsv4_tp.cli.status import run
-
-    run(**given)
-
-
-@cli.command()
-@options.name
-@options.address
-def down(**given: Any) -> None:
-    """Stop a running cluster.
-
-    Returns when its ranks and agents are gone; a text that is being made is finished first.
-    """
-    from dsv4_tp.cli.down import run
-
-    run(**given)
+for _tool in OPERATORS_TOOLS:
+    cli.add_command(_tool)

@@ -90,7 +90,7 @@ def _whole(_ctx: click.Context, _param: click.Parameter, file: Path | None) -> s
 
 
 _not_negative = _number(lambda value: value >= 0, "a number, 0 or more")
-_positive = _number(lambda value: value > 0, "a number above 0")
+positive = _number(lambda value: value > 0, "a number above 0")
 _fraction = _number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
 _share = _number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 _small = _number(lambda value: -2 <= value <= 2, "a number from -2 to 2")
@@ -106,6 +106,10 @@ dtype = click.option(
     help="Of activations. auto: float32 on CPU, else the checkpoint's.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on one line.")
+as_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one object per line.")
+follow = click.option(
+    "-f", "--follow", is_flag=True, help="Go on with what comes, until the cluster has ended."
+)
 name = click.option("--name", help="Of the cluster, if several run.")
 prompt = click.option(
     "--prompt",
@@ -220,7 +224,7 @@ def _further(command: click.decorators.FC) -> click.decorators.FC:
     """What is asked for less often; docs/sampling.md says what each does."""
     options = (
         _real("--min-p", "P", _share, "Of the likeliest token's probability; 0: off."),
-        _real("--repetition-penalty", "R", _positive, "Of tokens seen before; 1: off."),
+        _real("--repetition-penalty", "R", positive, "Of tokens seen before; 1: off."),
         _real("--presence-penalty", "A", _small, "Of tokens generated before; 0: off."),
         _real("--frequency-penalty", "A", _small, "For each time they were; 0: off."),
         click.option(
@@ -273,7 +277,7 @@ def _bounds(command: click.decorators.FC) -> click.decorators.FC:
             "time_limit_s",
             type=float,
             metavar="SECONDS",
-            callback=_positive,
+            callback=positive,
             help="End by then, waiting included. Default: the cluster's, if it has one.",
         ),
     )

@@ -1,8 +1,11 @@
 """Which running cluster the options mean."""
 
-from dsv4_tp.client import find_cluster
+from pathlib import Path
+
+from dsv4_tp.client import find_cluster, is_running
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.errors import ConfigError
+from dsv4_tp.history import launch_folder, launches_of
 
 
 def address_of(name: str | None, address: str | None) -> str:
@@ -19,3 +22,16 @@ def address_of(name: str | None, address: str | None) -> str:
     if not (host and port.isascii() and port.isdecimal()):
         raise ConfigError(f"--address {address!r}: expected HOST:PORT")
     return address
+
+
+def address_or_history(name: str | None, address: str | None) -> str | Path:
+    """Where a cluster answers, as `address_of`; for one that is down, its last launch's folder.
+
+    Raises:
+        ConfigError: neither is there, or it is not clear which is meant.
+    """
+    if address is None and not is_running(state_dir(), name):
+        past = launches_of(state_dir(), name)
+        if past:
+            return launch_folder(state_dir(), past[-1])
+    return address_of(name, address)

@@ -3,8 +3,16 @@
 from dsv4_tp.asks import Answer, Ask, Finish, Logprob, Piece, Stats, ask_of, whole
 from dsv4_tp.client.blocking import Client
 from dsv4_tp.client.client import AsyncClient
-from dsv4_tp.client.find import find_cluster
-from dsv4_tp.client.types import ClusterStatus, HostStatus, RankStatus, Totals
+from dsv4_tp.client.find import find_cluster, is_running
+from dsv4_tp.client.types import (
+    ClusterStatus,
+    Downfall,
+    HostDown,
+    HostStatus,
+    LogPart,
+    RankStatus,
+    Totals,
+)
 
 __all__ = [
     "Answer",
@@ -12,8 +20,11 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClusterStatus",
+    "Downfall",
     "Finish",
+    "HostDown",
     "HostStatus",
+    "LogPart",
     "Logprob",
     "Piece",
     "RankStatus",
@@ -21,5 +32,6 @@ __all__ = [
     "Totals",
     "ask_of",
     "find_cluster",
+    "is_running",
     "whole",
 ]

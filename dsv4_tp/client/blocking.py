@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dsv4_tp.asks import Answer, Ask, Piece
 from dsv4_tp.client.client import AsyncClient
-from dsv4_tp.client.types import ClusterStatus
+from dsv4_tp.client.types import ClusterStatus, Downfall
 from dsv4_tp.errors import Dsv4Error
 
 _T = TypeVar("_T")
@@ -76,9 +76,9 @@ class Client:
         """What the cluster is doing."""
         return self._wait(self._client.status())
 
-    def down(self) -> None:
-        """Stop the cluster; returns when all its ranks and agents are gone."""
-        self._wait(self._client.down())
+    def down(self, *, now: bool = False, drain_s: float | None = None) -> Downfall:
+        """Stop the cluster, as `AsyncClient.down` does."""
+        return self._wait(self._client.down(now=now, drain_s=drain_s))
 
     def close(self) -> None:
         """End the connection; what is still running on it is cancelled.

@@ -1,6 +1,14 @@
 """Messages of cluster.proto to and from what a client says and hears of a cluster."""
 
-from dsv4_tp.client.types import ClusterStatus, HostStatus, RankStatus, Totals
+from dsv4_tp.client.types import (
+    ClusterStatus,
+    Downfall,
+    HostDown,
+    HostStatus,
+    LogPart,
+    RankStatus,
+    Totals,
+)
 from dsv4_tp.core import ScoreEvent, ScoreRequest
 from dsv4_tp.rpc.convert import report_from_proto
 from dsv4_tp.rpc.convert_events import work_from_proto
@@ -39,8 +47,31 @@ def status_from_proto(message: pb.StatusResponse) -> ClusterStatus:
         restarts=message.restarts,
         hosts=tuple(_host(host) for host in message.hosts),
         totals=_totals(message.totals),
+        launch=message.launch,
         endpoint=message.endpoint,
     )
+
+
+def log_from_proto(message: pb.LogsResponse) -> LogPart:
+    """Some bytes of a log."""
+    piece = message.piece
+    return LogPart(
+        host=message.host,
+        epoch=piece.place.epoch,
+        rank=piece.place.rank if piece.place.HasField("rank") else None,
+        offset=piece.place.offset,
+        data=piece.data,
+        missed=piece.missed_bytes,
+        error=message.error,
+    )
+
+
+def downfall_from_proto(message: pb.DownResponse) -> Downfall:
+    """How a cluster has ended."""
+    hosts = (
+        HostDown(host.name, host.ranks, host.held_bytes, host.confirmed) for host in message.hosts
+    )
+    return Downfall(message.unfinished, message.failure, tuple(hosts))
 
 
 def _totals(message: pb.Totals) -> Totals:
@@ -50,12 +81,20 @@ def _totals(message: pb.Totals) -> Totals:
         ended=dict(message.ended),
         prefill=work_from_proto(message.prefill),
         decode=work_from_proto(message.decode),
+        first_token_p50_s=(
+            message.first_token_p50_s if message.HasField("first_token_p50_s") else None
+        ),
+        first_token_p95_s=(
+            message.first_token_p95_s if message.HasField("first_token_p95_s") else None
+        ),
     )
 
 
 def _host(message: pb.HostStatus) -> HostStatus:
     ranks = tuple(
-        RankStatus(report_from_proto(rank.report), rank.planned_bytes, rank.weight_bytes)
+        RankStatus(
+            report_from_proto(rank.report), rank.planned_bytes, rank.weight_bytes, rank.idle_s
+        )
         for rank in message.ranks
     )
     return HostStatus(message.name, message.beat_age_s, ranks)

@@ -21,3 +21,8 @@ def find_cluster(folder: Path, name: str | None) -> str:
     if name is not None and name not in clusters:
         raise ConfigError(f"no cluster called {name} is running on this machine; running: {names}")
     return clusters[name or names]
+
+
+def is_running(folder: Path, name: str | None) -> bool:
+    """Whether the cluster called `name` runs on this machine, or any if none is named."""
+    return any(name in (None, entry.name) for entry in running(folder))

@@ -13,6 +13,7 @@ class RankStatus:
     report: RankReport
     planned_bytes: int  # weights, by the plan
     weight_bytes: int  # weights, as loaded; 0: not yet
+    idle_s: float  # since its counters last moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,41 @@ class Totals:
     ended: Mapping[str, int]  # requests by their finish reason, or `refused`, or `lost`
     prefill: Work
     decode: Work
+    # From its arrival to its first token, half and 95 of 100 of the last requests; None: none yet.
+    first_token_p50_s: float | None = None
+    first_token_p95_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Some bytes of a log, or why there are no more of a host's."""
+
+    host: str
+    epoch: int = 0
+    rank: int | None = None  # None: the agent
+    offset: int = 0  # in the whole log
+    data: bytes = b""  # may end within a line
+    missed: int = 0  # bytes right before these that are no longer kept
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostDown:
+    """What a host has back from a cluster that has ended."""
+
+    name: str
+    ranks: int
+    held_bytes: int  # by its ranks, before
+    confirmed: bool  # its agent has seen that they are gone
+
+
+@dataclass(frozen=True, slots=True)
+class Downfall:
+    """How a cluster has ended."""
+
+    unfinished: int  # requests that were open when their time was over
+    failure: str  # why it had failed by then, if it had
+    hosts: tuple[HostDown, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +85,5 @@ class ClusterStatus:
     restarts: int  # epochs after the first one
     hosts: tuple[HostStatus, ...]
     totals: Totals
+    launch: str  # what its history is kept under
     endpoint: str = ""  # base URL of OpenAI's API; empty: there is none

@@ -10,13 +10,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
-from dsv4_tp.coordinator.cluster import ClusterState, first_state, refused
+from dsv4_tp.coordinator.cluster import ClusterState, Phase, first_state, refused
 from dsv4_tp.coordinator.fleet import Fleet, StartAgent
+from dsv4_tp.coordinator.relay import relay
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import Setup
 from dsv4_tp.coordinator.state import step
-from dsv4_tp.errors import Dsv4Error, NotReadyError
+from dsv4_tp.coordinator.witness import Witness
+from dsv4_tp.errors import Dsv4Error, NotReadyError, RequestError
 from dsv4_tp.log import log
+from dsv4_tp.v1.cluster_pb2 import LogsResponse
+from dsv4_tp.v1.types_pb2 import LogChoice
 
 _TICK_S = 0.25
 _DRAIN_S = 45.0
@@ -50,6 +54,7 @@ class Coordinator:
             drain_s=_DRAIN_S,
             now_s=time.monotonic(),
         )
+        self.witness = Witness(setup.history)
         self.ready = asyncio.Event()
         self.gone = asyncio.Event()  # no agent and no rank is left
         self._on_serve = on_serve
@@ -71,13 +76,23 @@ class Coordinator:
                 ticking.cancel()
                 await self._fleet.close()
         finally:
+            self.witness.close()
             self.gone.set()
         if error:
             raise error
 
-    def dismiss(self, *, now: bool) -> None:
-        """End the cluster: when its work is done, or at once."""
-        self.hear(events.Dismissed(now))
+    def dismiss(self, *, now: bool, drain_s: float | None = None) -> None:
+        """End the cluster: when its work is done, for which it has `drain_s`, or at once."""
+        self.hear(events.Dismissed(now, drain_s))
+
+    def renew(self) -> None:
+        """Have another epoch, in which open requests go on.
+
+        Raises NotReadyError if the cluster is about to end.
+        """
+        if self.state.phase in (Phase.DRAINING, Phase.FAILED, Phase.STOPPED):
+            raise NotReadyError(f"the cluster is not restarted: it is {self.state.phase}")
+        self.hear(events.Renewed())
 
     async def serve(
         self, request: core.Request | core.ScoreRequest, *, time_limit_s: float | None = None
@@ -105,9 +120,22 @@ class Coordinator:
         """End a request at the next step border; one that has ended already is left alone."""
         self.hear(events.Abandoned(request_id, reason))
 
+    def logs(self, choice: LogChoice, host: str) -> AsyncIterator[LogsResponse]:
+        """What the agents and ranks of that host wrote, or of all if it is empty.
+
+        Raises RequestError if there is no such host.
+        """
+        hosts = [host] if host else list(self.state.hosts)
+        if host and host not in self.state.hosts:
+            known = ", ".join(self.state.hosts)
+            raise RequestError(f"no host of this cluster is called {host}; there are: {known}")
+        return relay(hosts, self._fleet.tail, choice, self.gone)
+
     def hear(self, event: events.Event) -> None:
         """Decide about an event, and do what follows."""
-        self.state, actions = step(self.state, event, time.monotonic())
+        before = self.state
+        self.state, actions = step(before, event, time.monotonic())
+        self.witness.saw(before, event, self.state, actions)
         for action in actions:
             self._do(action)
 

@@ -82,6 +82,15 @@ def fail(state: ClusterState, now_s: float, *faults: Fault) -> Step:
     return stop(replace(state, phase=phase, faults=(*state.faults, *faults)), now_s)
 
 
+def renew(state: ClusterState, now_s: float) -> Step:
+    """Another epoch, for nothing but the asking; one that is to come anyway comes at once."""
+    if state.phase is Phase.RECOVERING and state.starts_s is not None:
+        return start_if_fit(replace(state, starts_s=now_s), now_s)
+    if state.over or state.phase in (Phase.STARTING, Phase.DRAINING):
+        return state, ()
+    return stop(replace(state, phase=Phase.RECOVERING), now_s)
+
+
 def stop(state: ClusterState, now_s: float) -> Step:
     """Have every rank killed, unless that is under way."""
     ends_s = now_s + SETTLE_S
@@ -154,7 +163,8 @@ def _settle(state: ClusterState, actions: tuple[Action, ...], now_s: float) -> S
 def _judge(state: ClusterState, actions: tuple[Action, ...], now_s: float) -> Step:
     """Whether another epoch may follow, and when."""
     policy, fault = state.restart, verdict(state)
-    assert fault is not None, "a cluster recovers from something"
+    if fault is None:  # it was asked for, and counts for nothing
+        return replace(state, starts_s=now_s, ends_s=now_s + policy.window_s), actions
     steady = state.ready_s is not None and now_s - state.ready_s >= policy.window_s
     cause = f"{fault.cause}{fault.last_words}"
     failed = Failure(now_s, fault.who, cause, fruitful=state.told or steady)

@@ -122,6 +122,12 @@ class Dismissed:
     """The cluster is to end: when its work is done, or, if `now`, at once."""
 
     now: bool
+    drain_s: float | None = None  # for its work; None: as long as the cluster gives it
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Another epoch is wanted, though nothing is wrong with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ class Ticked:
     """Some time has passed."""
 
 
-Event = Heard | HostLost | Unfit | Asked | Abandoned | Dismissed | Ticked
+Event = Heard | HostLost | Unfit | Asked | Abandoned | Dismissed | Renewed | Ticked
 
 # Actions.
 

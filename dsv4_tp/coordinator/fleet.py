@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
 from itertools import count
 
 from dsv4_tp.coordinator import events
@@ -12,6 +12,7 @@ from dsv4_tp.coordinator.setup import AgentSetup, Setup
 from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.rpc.convert import command_to_proto, part_to_proto
 from dsv4_tp.v1 import agent_pb2 as pb
+from dsv4_tp.v1.types_pb2 import LogChoice, LogPiece
 from dsv4_tp.v1.worker_pb2 import StartRank
 
 # Starts an agent anew on the host of this name; raises Dsv4Error if there is none to be had.
@@ -72,6 +73,10 @@ class Fleet:
             loop = asyncio.get_running_loop()
             for host in self._links:  # no agent knows of this epoch, so none would confirm its end
                 loop.call_soon(self._hear, events.Heard(host, epoch, events.HostStopped()))
+
+    def tail(self, host: str, choice: LogChoice) -> AsyncGenerator[LogPiece]:
+        """The logs of a host; raises Dsv4Error if its agent cannot be asked."""
+        return self._links[host].tail(choice)
 
     async def shut_down(self, *, lost: Collection[str]) -> None:
         """End every agent but those of the `lost` hosts; returns when they are gone."""
@@ -137,7 +142,13 @@ class Fleet:
 
     def _link(self, agent: AgentSetup) -> Link:
         setup = self._setup
-        return Link(agent, identity=setup.identity, timeouts=setup.timeouts, hear=self._hear)
+        return Link(
+            agent,
+            identity=setup.identity,
+            timeouts=setup.timeouts,
+            launch=setup.history.name,
+            hear=self._hear,
+        )
 
     def _order(self, request: pb.SessionRequest) -> None:
         for link in self._links.values():

@@ -1,7 +1,7 @@
 """The session with one agent: its lease is kept, orders go down, words come up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 
 import grpc
@@ -18,6 +18,7 @@ from dsv4_tp.rpc.convert_events import event_from_proto
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub
+from dsv4_tp.v1.types_pb2 import LogChoice, LogPiece
 
 _SHUTDOWN_S = 65.0  # for an agent to kill its ranks, to have their memory back, and to answer
 _EXIT_S = 5.0  # and then to end
@@ -32,9 +33,16 @@ class Link:
     """One agent. `run` lives as long as the session; what the agent says goes to `hear`."""
 
     def __init__(
-        self, agent: AgentSetup, *, identity: Identity, timeouts: Timeouts, hear: Hear
+        self,
+        agent: AgentSetup,
+        *,
+        identity: Identity,
+        timeouts: Timeouts,
+        launch: str,
+        hear: Hear,
     ) -> None:
         self._agent = agent
+        self._launch = launch
         self._timeouts = timeouts
         self._hear = hear
         self._orders: asyncio.Queue[pb.SessionRequest] = asyncio.Queue()
@@ -69,6 +77,16 @@ class Link:
         with calling("its agent"):
             return await self._stub.Inspect(request, timeout=_INSPECT_S)
 
+    async def tail(self, choice: LogChoice) -> AsyncGenerator[LogPiece]:
+        """What its host has of these logs; Dsv4Error if the agent cannot be asked."""
+        with calling("its agent"):
+            call = self._stub.Tail(pb.TailRequest(choice=choice))
+            try:
+                async for response in call:
+                    yield response.piece
+            finally:
+                call.cancel()
+
     async def shut_down(self) -> None:
         """End the agent."""
         await end_agent(self._channel, host=self._agent.host)
@@ -80,7 +98,13 @@ class Link:
     async def _requests(self, generation: int) -> AsyncIterator[pb.SessionRequest]:
         """The greeting, then orders, and a beat whenever there was none for a while."""
         times = self._timeouts
-        hello = pb.Hello(generation=generation, fence_s=times.fence_s, beat_s=times.beat_s)
+        hello = pb.Hello(
+            generation=generation,
+            fence_s=times.fence_s,
+            beat_s=times.beat_s,
+            launch=self._launch,
+            host=self._agent.host,
+        )
         yield pb.SessionRequest(hello=hello)
         while True:
             request = pb.SessionRequest(beat=pb.Beat())

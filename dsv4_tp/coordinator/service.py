@@ -1,23 +1,26 @@
 """ClusterService: what a client calls."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 
 from dsv4_tp import __version__
 from dsv4_tp.coordinator.answer import check
-from dsv4_tp.coordinator.cluster import failure
+from dsv4_tp.coordinator.cluster import Phase, failure, refused
 from dsv4_tp.coordinator.coordinator import Coordinator
+from dsv4_tp.coordinator.members import Host, Rank
 from dsv4_tp.coordinator.prompts import score_request
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import AgentSetup
 from dsv4_tp.coordinator.texts import Texts
+from dsv4_tp.coordinator.witness import Witness
 from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent
-from dsv4_tp.errors import DeadlineError
+from dsv4_tp.errors import DeadlineError, NotReadyError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.rpc.convert import report_to_proto
 from dsv4_tp.rpc.convert_asks import ask_from_proto, piece_to_proto
 from dsv4_tp.rpc.convert_events import work_to_proto
+from dsv4_tp.rpc.convert_history import entry_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer
 
@@ -69,17 +72,53 @@ class ClusterService(ClusterServiceServicer):
             hosts=[self._host(agent) for agent in setup.agents],
             version=__version__,
             failure=failure(state),
-            totals=_totals(state.requests),
+            totals=_totals(state.requests, self._coordinator.witness),
             endpoint=self._endpoint,
+            launch=setup.history.name,
         )
+
+    async def Events(  # noqa: N802
+        self, request: pb.EventsRequest, context: Context
+    ) -> AsyncIterator[pb.EventsResponse]:
+        """What happened, and, where asked, what happens."""
+        told = self._coordinator.witness.entries(request.since_seq, follow=request.follow)
+        async for missed, entries in told:
+            yield pb.EventsResponse(missed=missed, events=map(entry_to_proto, entries))
+
+    async def Logs(  # noqa: N802
+        self, request: pb.LogsRequest, context: Context
+    ) -> AsyncIterator[pb.LogsResponse]:
+        """What agents and ranks wrote, and, where asked, what they write."""
+        async for response in self._coordinator.logs(request.choice, request.host):
+            yield response
+
+    async def Restart(  # noqa: N802
+        self, request: pb.RestartRequest, context: Context
+    ) -> pb.RestartResponse:
+        """Another epoch; answers when it serves."""
+        coordinator = self._coordinator
+        begun, old = coordinator.witness.last_seq, coordinator.state.epoch
+        coordinator.renew()
+        async for _, entries in coordinator.witness.entries(begun, follow=True):
+            for entry in entries:
+                if entry.kind == "ready" and entry.epoch > old:
+                    return pb.RestartResponse(epoch=entry.epoch)
+        raise refused(coordinator.state) or NotReadyError("the cluster has ended")
 
     async def Down(  # noqa: N802
         self, request: pb.DownRequest, context: Context
     ) -> pb.DownResponse:
         """Finish what runs, end everything, answer."""
-        self._coordinator.dismiss(now=False)
+        held = dict(self._coordinator.state.ranks)
+        drain_s = request.drain_s if request.HasField("drain_s") else None
+        self._coordinator.dismiss(now=request.now, drain_s=drain_s)
         await self._coordinator.gone.wait()
-        return pb.DownResponse()
+        state = self._coordinator.state
+        return pb.DownResponse(
+            unfinished=sum(1 for one in state.requests.open.values() if not one.cancelled),
+            hosts=[_down(name, host, held.values()) for name, host in state.hosts.items()],
+            failure=failure(state) if state.phase is Phase.FAILED else "",
+        )
 
     def _host(self, agent: AgentSetup) -> pb.HostStatus:
         seen_s = self._coordinator.state.hosts[agent.host].seen_s
@@ -95,17 +134,31 @@ class ClusterService(ClusterServiceServicer):
             report=report_to_proto(rank.report),
             planned_bytes=self._coordinator.setup.planned_bytes[number],
             weight_bytes=rank.weight_bytes or 0,
+            idle_s=self._coordinator.witness.idle_s(number, time.monotonic()),
         )
 
 
-def _totals(requests: Requests) -> pb.Totals:
+def _totals(requests: Requests, witness: Witness) -> pb.Totals:
     totals = requests.totals
+    half_s, most_s = witness.first_token_s(0.5, 0.95) or (None, None)
     return pb.Totals(
         running=totals.running,
         waiting=max(0, len(requests.open) - totals.running),
         ended=totals.ended,
         prefill=work_to_proto(totals.work["prefill"]),
         decode=work_to_proto(totals.work["decode"]),
+        first_token_p50_s=half_s,
+        first_token_p95_s=most_s,
+    )
+
+
+def _down(name: str, host: Host, ranks: Iterable[Rank]) -> pb.HostDown:
+    own = [rank.report for rank in ranks if rank.host == name]
+    return pb.HostDown(
+        name=name,
+        ranks=len(own),
+        held_bytes=sum(report.active_bytes for report in own),
+        confirmed=not (host.lost or host.running),
     )
 
 

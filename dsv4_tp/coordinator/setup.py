@@ -45,6 +45,7 @@ class Setup:
     prefixes_on_disk: bool
     timeouts: Timeouts
     restart: Restart
+    history: Path  # what happens is kept here; its name is that of the launch
 
     @property
     def hosts(self) -> dict[int, str]:

@@ -40,8 +40,10 @@ def step(state: ClusterState, event: Event, now_s: float) -> Step:
             result = served(state, requests.asked(state.requests, event, now_s))
         case events.Abandoned():
             result = served(state, requests.abandoned(state.requests, event, now_s))
-        case events.Dismissed(now=now):
-            result = _dismiss(state, now_s, at_once=now)
+        case events.Dismissed():
+            result = _dismiss(state, event, now_s)
+        case events.Renewed():
+            result = epochs.renew(state, now_s)
         case events.Ticked():
             result = _tick(state, now_s)
     return result
@@ -133,14 +135,14 @@ def _advance(state: ClusterState, number: int, now_s: float, **news: int) -> Ste
     return state, (events.Serve(ready=True), *again)
 
 
-def _dismiss(state: ClusterState, now_s: float, *, at_once: bool) -> Step:
+def _dismiss(state: ClusterState, event: events.Dismissed, now_s: float) -> Step:
     """Let a ready cluster finish its work; end any other one at once."""
-    if at_once or state.phase not in (Phase.READY, Phase.DRAINING):
+    if event.now or state.phase not in (Phase.READY, Phase.DRAINING):
         phase = Phase.FAILED if state.phase is Phase.FAILED else Phase.DRAINING
         return epochs.stop(replace(state, phase=phase), now_s)
     if state.phase is Phase.DRAINING:
         return state, ()
-    state = replace(state, phase=Phase.DRAINING, ends_s=now_s + state.drain_s)
+    state = replace(state, phase=Phase.DRAINING, ends_s=now_s + (event.drain_s or state.drain_s))
     state, drain = served(state, requests.broadcast(state.requests, core.Drain()))
     return state, (events.Serve(ready=False), *drain)
 

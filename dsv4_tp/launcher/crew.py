@@ -27,7 +27,7 @@ class Crew:
         self._config = config
         self._authority = authority
         self._agents = {agent.host.name: agent for agent in agents}
-        self._facts = facts
+        self.facts = facts  # of all hosts, as they were when looked at last
         self._check = check
 
     @property
@@ -46,12 +46,12 @@ class Crew:
         (agent,) = await start_agents([old.host], self._authority)
         try:
             facts = await inspect_hosts([agent], self._config, data_ips(self._with(agent)))
-            self._check({**self._facts, **facts})
+            self._check({**self.facts, **facts})
         except BaseException:
             await end_agents([agent])
             raise
         self._agents[name] = agent
-        self._facts = {**self._facts, **facts}
+        self.facts = {**self.facts, **facts}
         return self._setup(agent)
 
     async def reap(self) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from socket import socket
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.setup import Setup
 from dsv4_tp.core import DType
+from dsv4_tp.history import name_of, new_launch, open_launch
 from dsv4_tp.launcher.agents import Agent, end_agents, start_agents
 from dsv4_tp.launcher.authority import Authority, authority_of
 from dsv4_tp.launcher.crew import Crew
@@ -25,6 +28,7 @@ from dsv4_tp.launcher.preflight import (
     inspect_hosts,
     rooms_of,
 )
+from dsv4_tp.launcher.remember import remember
 from dsv4_tp.launcher.serve import Job, Tell, run_beside, served
 from dsv4_tp.launcher.verify import verify_hosts
 from dsv4_tp.layouts import Catalog
@@ -77,9 +81,10 @@ class _Launch:
         with (
             self._door(job is None) as door,
             registered(state_dir(), name=self._config.name, address=address) as entry,
+            open_launch(state_dir(), new_launch(entry.name, time.time())) as history,
         ):
             async with (
-                self._agents(entry.name) as (setup, crew),
+                self._agents(entry.name, history) as (setup, crew),
                 served(server, setup, prompts, crew, door) as self._coordinator,
             ):
                 self._tell(f"{entry.name} at {address}: {_summary(setup)}")
@@ -98,12 +103,14 @@ class _Launch:
             yield door
 
     @asynccontextmanager
-    async def _agents(self, name: str) -> AsyncGenerator[tuple[Setup, Crew]]:
+    async def _agents(self, name: str, history: Path) -> AsyncGenerator[tuple[Setup, Crew]]:
         """Agents on all hosts, found fit. The coordinator ends them, and we see them gone."""
         authority = authority_of(state_dir(), name)
         agents = await start_agents(self._config.hosts, authority)
         try:
-            setup, crew = await self._prepare(agents, name, authority)
+            crew, plan, dtype = await self._prepare(agents, authority)
+            remember(history, self._config, plan, crew.facts)
+            setup = self._setup(crew, plan, dtype, authority.coordinator(), history)
         except BaseException:
             await end_agents(agents)
             raise
@@ -113,8 +120,8 @@ class _Launch:
             await crew.reap()
 
     async def _prepare(
-        self, agents: Sequence[Agent], name: str, authority: Authority
-    ) -> tuple[Setup, Crew]:
+        self, agents: Sequence[Agent], authority: Authority
+    ) -> tuple[Crew, Plan, DType]:
         """Preflight, and what it settles: dtype, the plan in bytes."""
         config = self._config
         facts = await inspect_hosts(agents, config, data_ips(agents))
@@ -124,13 +131,14 @@ class _Launch:
         check = partial(check_hosts, config, plan=plan, replan=replan)
         check(facts)
         await verify_hosts(agents, config, plan.parts, self._tell)
-        crew = Crew(config, authority, agents, facts, check)
-        return self._setup(crew, plan, dtype, name, authority.coordinator()), crew
+        return Crew(config, authority, agents, facts, check), plan, dtype
 
-    def _setup(self, crew: Crew, plan: Plan, dtype: DType, name: str, identity: Identity) -> Setup:
+    def _setup(
+        self, crew: Crew, plan: Plan, dtype: DType, identity: Identity, history: Path
+    ) -> Setup:
         config = self._config
         return Setup(
-            name=name,
+            name=name_of(history.name),
             agents=crew.setups,
             identity=identity,
             spec=self._spec,
@@ -151,6 +159,7 @@ class _Launch:
             prefixes_on_disk=config.prefix_cache.on_disk,
             timeouts=config.timeouts,
             restart=config.restart,
+            history=history,
         )
 
     def _with_context(self, plan: Plan, rooms: Sequence[Room]) -> Plan:

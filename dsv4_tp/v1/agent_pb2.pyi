@@ -507,21 +507,29 @@ class Hello(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     FENCE_S_FIELD_NUMBER: _builtins.int
     BEAT_S_FIELD_NUMBER: _builtins.int
+    LAUNCH_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """of the coordinator; one that comes back takes a higher one"""
     fence_s: _builtins.float
     """without a beat for so long, the agent stops its ranks and ends"""
     beat_s: _builtins.float
+    launch: _builtins.str
+    """what this host's logs are kept under; empty: with the agent"""
+    host: _builtins.str
+    """what the cluster calls this one"""
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         fence_s: _builtins.float = ...,
         beat_s: _builtins.float = ...,
+        launch: _builtins.str = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "fence_s", b"fence_s", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_s", b"beat_s", "fence_s", b"fence_s", "generation", b"generation", "host", b"host", "launch", b"launch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -908,6 +916,46 @@ class EpochStopped(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EpochStopped: _TypeAlias = EpochStopped  # noqa: Y015
+
+@_typing.final
+class TailRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def choice(self) -> _types_pb2.LogChoice: ...
+    def __init__(
+        self,
+        *,
+        choice: _types_pb2.LogChoice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailRequest: _TypeAlias = TailRequest  # noqa: Y015
+
+@_typing.final
+class TailResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def piece(self) -> _types_pb2.LogPiece: ...
+    def __init__(
+        self,
+        *,
+        piece: _types_pb2.LogPiece | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailResponse: _TypeAlias = TailResponse  # noqa: Y015
 
 @_typing.final
 class ShutdownRequest(_message.Message):

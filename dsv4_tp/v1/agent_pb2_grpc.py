@@ -54,6 +54,11 @@ class AgentServiceStub:
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.SerializeToString,
                 response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionResponse.FromString,
                 _registered_method=True)
+        self.Tail = channel.unary_stream(
+                '/dsv4_tp.v1.AgentService/Tail',
+                request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.TailRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.TailResponse.FromString,
+                _registered_method=True)
         self.Shutdown = channel.unary_unary(
                 '/dsv4_tp.v1.AgentService/Shutdown',
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.ShutdownRequest.SerializeToString,
@@ -95,6 +100,13 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tail(self, request, context):
+        """What the agent and its ranks wrote. A reader that is slow misses some, and is told how much.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Shutdown(self, request, context):
         """Stops all ranks and ends the agent.
         """
@@ -124,6 +136,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.FromString,
                     response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionResponse.SerializeToString,
+            ),
+            'Tail': grpc.unary_stream_rpc_method_handler(
+                    servicer.Tail,
+                    request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.TailRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.TailResponse.SerializeToString,
             ),
             'Shutdown': grpc.unary_unary_rpc_method_handler(
                     servicer.Shutdown,
@@ -239,6 +256,33 @@ class AgentService:
             '/dsv4_tp.v1.AgentService/Session',
             dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.SerializeToString,
             dsv4__tp_dot_v1_dot_agent__pb2.SessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dsv4_tp.v1.AgentService/Tail',
+            dsv4__tp_dot_v1_dot_agent__pb2.TailRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_agent__pb2.TailResponse.FromString,
             options,
             channel_credentials,
             insecure,

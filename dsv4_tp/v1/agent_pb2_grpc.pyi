@@ -45,6 +45,8 @@ class AgentServiceStub:
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
     events and verdicts come up. One session at a time, each of a higher generation.
     """
+    Tail: _grpc.UnaryStreamMultiCallable[_agent_pb2.TailRequest, _agent_pb2.TailResponse]
+    """What the agent and its ranks wrote. A reader that is slow misses some, and is told how much."""
     Shutdown: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ShutdownRequest, _agent_pb2.ShutdownResponse]
     """Stops all ranks and ends the agent."""
 
@@ -65,6 +67,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
     events and verdicts come up. One session at a time, each of a higher generation.
     """
+    Tail: _aio.UnaryStreamMultiCallable[_agent_pb2.TailRequest, _agent_pb2.TailResponse]  # type: ignore[assignment]
+    """What the agent and its ranks wrote. A reader that is slow misses some, and is told how much."""
     Shutdown: _aio.UnaryUnaryMultiCallable[_agent_pb2.ShutdownRequest, _agent_pb2.ShutdownResponse]  # type: ignore[assignment]
     """Stops all ranks and ends the agent."""
 
@@ -106,6 +110,14 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
         events and verdicts come up. One session at a time, each of a higher generation.
         """
+
+    @_abc_1.abstractmethod
+    def Tail(
+        self,
+        request: _agent_pb2.TailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.TailResponse], _abc.AsyncIterator[_agent_pb2.TailResponse]]:
+        """What the agent and its ranks wrote. A reader that is slow misses some, and is told how much."""
 
     @_abc_1.abstractmethod
     def Shutdown(

@@ -423,6 +423,7 @@ class StatusResponse(_message.Message):
     TOTALS_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
+    LAUNCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     phase: _builtins.str
     """of the cluster: starting, joining, loading, ready, recovering, draining, failed"""
@@ -436,6 +437,8 @@ class StatusResponse(_message.Message):
     """epochs after the first one"""
     endpoint: _builtins.str
     """of OpenAI's API, a URL; empty: there is none"""
+    launch: _builtins.str
+    """what its history is kept under"""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostStatus]: ...
     @_builtins.property
@@ -454,10 +457,11 @@ class StatusResponse(_message.Message):
         totals: Global___Totals | None = ...,
         restarts: _builtins.int = ...,
         endpoint: _builtins.str = ...,
+        launch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "endpoint", b"endpoint", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "model_path", b"model_path", "name", b"name", "phase", b"phase", "restarts", b"restarts", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "endpoint", b"endpoint", "epoch", b"epoch", "failure", b"failure", "hosts", b"hosts", "launch", b"launch", "model_path", b"model_path", "name", b"name", "phase", b"phase", "restarts", b"restarts", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,10 +498,15 @@ class Totals(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     PREFILL_FIELD_NUMBER: _builtins.int
     DECODE_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_P50_S_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_P95_S_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     """requests that have a place"""
     waiting: _builtins.int
     """requests in line"""
+    first_token_p50_s: _builtins.float
+    """From its arrival to its first token, half and 95 of 100 of the last requests."""
+    first_token_p95_s: _builtins.float
     @_builtins.property
     def ended(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """requests by their finish reason, or `refused`, or `lost`"""
@@ -514,12 +523,21 @@ class Totals(_message.Message):
         ended: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         prefill: _types_pb2.Work | None = ...,
         decode: _types_pb2.Work | None = ...,
+        first_token_p50_s: _builtins.float | None = ...,
+        first_token_p95_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_s", b"_first_token_p50_s", "_first_token_p95_s", b"_first_token_p95_s", "decode", b"decode", "first_token_p50_s", b"first_token_p50_s", "first_token_p95_s", b"first_token_p95_s", "prefill", b"prefill"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "ended", b"ended", "prefill", b"prefill", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_s", b"_first_token_p50_s", "_first_token_p95_s", b"_first_token_p95_s", "decode", b"decode", "ended", b"ended", "first_token_p50_s", b"first_token_p50_s", "first_token_p95_s", b"first_token_p95_s", "prefill", b"prefill", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__first_token_p50_s: _TypeAlias = _typing.Literal["first_token_p50_s"]  # noqa: Y015
+    _WhichOneofArgType__first_token_p50_s: _TypeAlias = _typing.Literal["_first_token_p50_s", b"_first_token_p50_s"]  # noqa: Y015
+    _WhichOneofReturnType__first_token_p95_s: _TypeAlias = _typing.Literal["first_token_p95_s"]  # noqa: Y015
+    _WhichOneofArgType__first_token_p95_s: _TypeAlias = _typing.Literal["_first_token_p95_s", b"_first_token_p95_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_p50_s) -> _WhichOneofReturnType__first_token_p50_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_p95_s) -> _WhichOneofReturnType__first_token_p95_s | None: ...
 
 Global___Totals: _TypeAlias = Totals  # noqa: Y015
 
@@ -556,10 +574,13 @@ class RankStatus(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     PLANNED_BYTES_FIELD_NUMBER: _builtins.int
     WEIGHT_BYTES_FIELD_NUMBER: _builtins.int
+    IDLE_S_FIELD_NUMBER: _builtins.int
     planned_bytes: _builtins.int
     """weights, by the plan"""
     weight_bytes: _builtins.int
     """weights, as loaded"""
+    idle_s: _builtins.float
+    """since its counters last moved"""
     @_builtins.property
     def report(self) -> _types_pb2.RankReport: ...
     def __init__(
@@ -568,10 +589,11 @@ class RankStatus(_message.Message):
         report: _types_pb2.RankReport | None = ...,
         planned_bytes: _builtins.int = ...,
         weight_bytes: _builtins.int = ...,
+        idle_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["planned_bytes", b"planned_bytes", "report", b"report", "weight_bytes", b"weight_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_s", b"idle_s", "planned_bytes", b"planned_bytes", "report", b"report", "weight_bytes", b"weight_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -581,19 +603,256 @@ Global___RankStatus: _TypeAlias = RankStatus  # noqa: Y015
 class DownRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    NOW_FIELD_NUMBER: _builtins.int
+    DRAIN_S_FIELD_NUMBER: _builtins.int
+    now: _builtins.bool
+    """do not finish what runs"""
+    drain_s: _builtins.float
+    """for what runs; default: the cluster's"""
     def __init__(
         self,
+        *,
+        now: _builtins.bool = ...,
+        drain_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_drain_s", b"_drain_s", "drain_s", b"drain_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_drain_s", b"_drain_s", "drain_s", b"drain_s", "now", b"now"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__drain_s: _TypeAlias = _typing.Literal["drain_s"]  # noqa: Y015
+    _WhichOneofArgType__drain_s: _TypeAlias = _typing.Literal["_drain_s", b"_drain_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drain_s) -> _WhichOneofReturnType__drain_s | None: ...
 
 Global___DownRequest: _TypeAlias = DownRequest  # noqa: Y015
 
 @_typing.final
 class DownResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    unfinished: _builtins.int
+    """requests that were open when their time was over"""
+    failure: _builtins.str
+    """why the cluster had failed by then, if it had"""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostDown]: ...
+    def __init__(
+        self,
+        *,
+        unfinished: _builtins.int = ...,
+        hosts: _abc.Iterable[Global___HostDown] | None = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "hosts", b"hosts", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownResponse: _TypeAlias = DownResponse  # noqa: Y015
+
+@_typing.final
+class HostDown(_message.Message):
+    """What a host has back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RANKS_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    ranks: _builtins.int
+    held_bytes: _builtins.int
+    """by its ranks, before"""
+    confirmed: _builtins.bool
+    """its agent has seen that they are gone"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        ranks: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+        confirmed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "held_bytes", b"held_bytes", "name", b"name", "ranks", b"ranks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostDown: _TypeAlias = HostDown  # noqa: Y015
+
+@_typing.final
+class EventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_SEQ_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    since_seq: _builtins.int
+    follow: _builtins.bool
+    def __init__(
+        self,
+        *,
+        since_seq: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "since_seq", b"since_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsRequest: _TypeAlias = EventsRequest  # noqa: Y015
+
+@_typing.final
+class EventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSED_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    missed: _builtins.int
+    """so many before these are no longer kept"""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterEvent]: ...
+    def __init__(
+        self,
+        *,
+        missed: _builtins.int = ...,
+        events: _abc.Iterable[Global___ClusterEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "missed", b"missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsResponse: _TypeAlias = EventsResponse  # noqa: Y015
+
+@_typing.final
+class ClusterEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    TIME_S_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """from 1, without gaps"""
+    time_s: _builtins.float
+    """since 1970"""
+    kind: _builtins.str
+    """such as `rank-lost`"""
+    epoch: _builtins.int
+    host: _builtins.str
+    rank: _builtins.int
+    text: _builtins.str
+    """one line"""
+    @_builtins.property
+    def fields(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """evidence, by name"""
+
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        time_s: _builtins.float = ...,
+        kind: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        host: _builtins.str = ...,
+        rank: _builtins.int | None = ...,
+        text: _builtins.str = ...,
+        fields: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "rank", b"rank"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "epoch", b"epoch", "fields", b"fields", "host", b"host", "kind", b"kind", "rank", b"rank", "seq", b"seq", "text", b"text", "time_s", b"time_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+
+Global___ClusterEvent: _TypeAlias = ClusterEvent  # noqa: Y015
+
+@_typing.final
+class LogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """only this one's; empty: of all"""
+    @_builtins.property
+    def choice(self) -> _types_pb2.LogChoice: ...
+    def __init__(
+        self,
+        *,
+        choice: _types_pb2.LogChoice | None = ...,
+        host: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogsRequest: _TypeAlias = LogsRequest  # noqa: Y015
+
+@_typing.final
+class LogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PIECE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    error: _builtins.str
+    """not empty: why nothing more comes from this host"""
+    @_builtins.property
+    def piece(self) -> _types_pb2.LogPiece: ...
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        piece: _types_pb2.LogPiece | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "host", b"host", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogsResponse: _TypeAlias = LogsResponse  # noqa: Y015
+
+@_typing.final
+class RestartRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -605,4 +864,24 @@ class DownResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DownResponse: _TypeAlias = DownResponse  # noqa: Y015
+Global___RestartRequest: _TypeAlias = RestartRequest  # noqa: Y015
+
+@_typing.final
+class RestartResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """that serves now"""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartResponse: _TypeAlias = RestartResponse  # noqa: Y015

@@ -54,6 +54,21 @@ class ClusterServiceStub:
                 request_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.DownRequest.SerializeToString,
                 response_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.DownResponse.FromString,
                 _registered_method=True)
+        self.Restart = channel.unary_unary(
+                '/dsv4_tp.v1.ClusterService/Restart',
+                request_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.RestartRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.RestartResponse.FromString,
+                _registered_method=True)
+        self.Events = channel.unary_stream(
+                '/dsv4_tp.v1.ClusterService/Events',
+                request_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.EventsRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.EventsResponse.FromString,
+                _registered_method=True)
+        self.Logs = channel.unary_stream(
+                '/dsv4_tp.v1.ClusterService/Logs',
+                request_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.LogsRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.LogsResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -86,6 +101,27 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Restart(self, request, context):
+        """Starts another epoch, in which open requests go on; answers when it serves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Events(self, request, context):
+        """What happened since the launch. With `follow` it goes on until the cluster has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logs(self, request, context):
+        """What agents and ranks wrote, of all hosts. A host that cannot be asked is named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +144,21 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.Down,
                     request_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.DownRequest.FromString,
                     response_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.DownResponse.SerializeToString,
+            ),
+            'Restart': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restart,
+                    request_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.RestartRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.RestartResponse.SerializeToString,
+            ),
+            'Events': grpc.unary_stream_rpc_method_handler(
+                    servicer.Events,
+                    request_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.EventsRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.EventsResponse.SerializeToString,
+            ),
+            'Logs': grpc.unary_stream_rpc_method_handler(
+                    servicer.Logs,
+                    request_deserializer=dsv4__tp_dot_v1_dot_cluster__pb2.LogsRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_cluster__pb2.LogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +269,87 @@ class ClusterService:
             '/dsv4_tp.v1.ClusterService/Down',
             dsv4__tp_dot_v1_dot_cluster__pb2.DownRequest.SerializeToString,
             dsv4__tp_dot_v1_dot_cluster__pb2.DownResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dsv4_tp.v1.ClusterService/Restart',
+            dsv4__tp_dot_v1_dot_cluster__pb2.RestartRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_cluster__pb2.RestartResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Events(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dsv4_tp.v1.ClusterService/Events',
+            dsv4__tp_dot_v1_dot_cluster__pb2.EventsRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_cluster__pb2.EventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dsv4_tp.v1.ClusterService/Logs',
+            dsv4__tp_dot_v1_dot_cluster__pb2.LogsRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_cluster__pb2.LogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

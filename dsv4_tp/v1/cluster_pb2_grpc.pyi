@@ -38,6 +38,12 @@ class ClusterServiceStub:
     Status: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.StatusRequest, _cluster_pb2.StatusResponse]
     Down: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.DownRequest, _cluster_pb2.DownResponse]
     """Stops the cluster; returns when every process of it is gone but the coordinator."""
+    Restart: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RestartRequest, _cluster_pb2.RestartResponse]
+    """Starts another epoch, in which open requests go on; answers when it serves."""
+    Events: _grpc.UnaryStreamMultiCallable[_cluster_pb2.EventsRequest, _cluster_pb2.EventsResponse]
+    """What happened since the launch. With `follow` it goes on until the cluster has ended."""
+    Logs: _grpc.UnaryStreamMultiCallable[_cluster_pb2.LogsRequest, _cluster_pb2.LogsResponse]
+    """What agents and ranks wrote, of all hosts. A host that cannot be asked is named."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -49,6 +55,12 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     Status: _aio.UnaryUnaryMultiCallable[_cluster_pb2.StatusRequest, _cluster_pb2.StatusResponse]  # type: ignore[assignment]
     Down: _aio.UnaryUnaryMultiCallable[_cluster_pb2.DownRequest, _cluster_pb2.DownResponse]  # type: ignore[assignment]
     """Stops the cluster; returns when every process of it is gone but the coordinator."""
+    Restart: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RestartRequest, _cluster_pb2.RestartResponse]  # type: ignore[assignment]
+    """Starts another epoch, in which open requests go on; answers when it serves."""
+    Events: _aio.UnaryStreamMultiCallable[_cluster_pb2.EventsRequest, _cluster_pb2.EventsResponse]  # type: ignore[assignment]
+    """What happened since the launch. With `follow` it goes on until the cluster has ended."""
+    Logs: _aio.UnaryStreamMultiCallable[_cluster_pb2.LogsRequest, _cluster_pb2.LogsResponse]  # type: ignore[assignment]
+    """What agents and ranks wrote, of all hosts. A host that cannot be asked is named."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -81,5 +93,29 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.DownResponse, _abc.Awaitable[_cluster_pb2.DownResponse]]:
         """Stops the cluster; returns when every process of it is gone but the coordinator."""
+
+    @_abc_1.abstractmethod
+    def Restart(
+        self,
+        request: _cluster_pb2.RestartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RestartResponse, _abc.Awaitable[_cluster_pb2.RestartResponse]]:
+        """Starts another epoch, in which open requests go on; answers when it serves."""
+
+    @_abc_1.abstractmethod
+    def Events(
+        self,
+        request: _cluster_pb2.EventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.EventsResponse], _abc.AsyncIterator[_cluster_pb2.EventsResponse]]:
+        """What happened since the launch. With `follow` it goes on until the cluster has ended."""
+
+    @_abc_1.abstractmethod
+    def Logs(
+        self,
+        request: _cluster_pb2.LogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.LogsResponse], _abc.AsyncIterator[_cluster_pb2.LogsResponse]]:
+        """What agents and ranks wrote, of all hosts. A host that cannot be asked is named."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

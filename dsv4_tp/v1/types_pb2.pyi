@@ -705,3 +705,109 @@ class RankReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankReport: _TypeAlias = RankReport  # noqa: Y015
+
+@_typing.final
+class LogChoice(_message.Message):
+    """Which logs, and how much of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    MOST_BYTES_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """only this one's"""
+    epoch: _builtins.int
+    """only of this one"""
+    follow: _builtins.bool
+    """go on with what is written from now on"""
+    most_bytes: _builtins.int
+    """of each log, the last ones; 0: all that is kept"""
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPlace]:
+        """of these logs, only what comes from there on"""
+
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int | None = ...,
+        epoch: _builtins.int | None = ...,
+        follow: _builtins.bool = ...,
+        most_bytes: _builtins.int = ...,
+        after: _abc.Iterable[Global___LogPlace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "_rank", b"_rank", "epoch", b"epoch", "rank", b"rank"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "_rank", b"_rank", "after", b"after", "epoch", b"epoch", "follow", b"follow", "most_bytes", b"most_bytes", "rank", b"rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__epoch: _TypeAlias = _typing.Literal["epoch"]  # noqa: Y015
+    _WhichOneofArgType__epoch: _TypeAlias = _typing.Literal["_epoch", b"_epoch"]  # noqa: Y015
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epoch) -> _WhichOneofReturnType__epoch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+
+Global___LogChoice: _TypeAlias = LogChoice  # noqa: Y015
+
+@_typing.final
+class LogPlace(_message.Message):
+    """A place in the log of a rank in an epoch, or of its host's agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    rank: _builtins.int
+    """unset: the agent"""
+    offset: _builtins.int
+    """in bytes, from the log's beginning"""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        rank: _builtins.int | None = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "rank", b"rank"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "epoch", b"epoch", "offset", b"offset", "rank", b"rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+
+Global___LogPlace: _TypeAlias = LogPlace  # noqa: Y015
+
+@_typing.final
+class LogPiece(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MISSED_BYTES_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """may end within a line"""
+    missed_bytes: _builtins.int
+    """right before these, that are no longer kept"""
+    @_builtins.property
+    def place(self) -> Global___LogPlace: ...
+    def __init__(
+        self,
+        *,
+        place: Global___LogPlace | None = ...,
+        data: _builtins.bytes = ...,
+        missed_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "missed_bytes", b"missed_bytes", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPiece: _TypeAlias = LogPiece  # noqa: Y015

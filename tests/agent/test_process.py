@@ -10,6 +10,7 @@ import pytest
 
 from dsv4_tp.agent.ladder import longest_s
 from dsv4_tp.agent.process import Ears, RankProcess
+from dsv4_tp.history import Segments
 from dsv4_tp.v1.worker_pb2 import StartRank
 
 # Ignores SIGTERM and starts a child; tells both pids.
@@ -45,7 +46,10 @@ def rank(tmp_path):
             muted=lambda: None,
             exited=lambda code, last_stderr: exits.append((code, last_stderr)),
         )
-        made = RankProcess(StartRank(rank=3), argv=argv, folder=tmp_path / "rank", ears=ears)
+        record = Segments(tmp_path, "rank", limit_bytes=1 << 20)
+        made = RankProcess(
+            StartRank(rank=3), argv=argv, folder=tmp_path / "rank", record=record, ears=ears
+        )
         made.exits = exits
         return made
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dsv4_tp.agent import supervisor as supervisor_module
 from dsv4_tp.agent.guard import Guard
+from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.errors import PreflightError
@@ -30,13 +31,15 @@ async def agent(folder, worker_argv=(sys.executable, "-c", "import time; time.sl
     guard = Guard(folder / "agent")
     (folder / "agent").mkdir()
     server, port = local_server()
+    records = Records(folder / "agent")
     supervisor = Supervisor(
         worker_argv=worker_argv,
         folder=folder / "agent",
         guard=guard,
         health=Health(server, "dsv4_tp.v1.AgentService"),
+        records=records,
     )
-    add_AgentServiceServicer_to_server(AgentService(supervisor), server)
+    add_AgentServiceServicer_to_server(AgentService(supervisor, records), server)
     await server.start()
     running = asyncio.create_task(supervisor.run())
     try:

@@ -42,8 +42,14 @@ OPTIONS = {
     "hostfile export": "--hosts -f --file --rdma",
     "generate": f"--name --address --prompt {SAMPLING} --mtp --json",
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
-    "status": "--name --address --json",
-    "down": "--name --address",
+    "status": "--name --address --watch --every --json",
+    "top": "--name --address --every --count --json",
+    "events": "--name --address --since -f --follow --json",
+    "logs": "--name --address --host --rank --epoch -f --follow --json",
+    "drain": "--name --address --timeout --json",
+    "restart": "--name --address --json",
+    "down": "--name --address --force --json",
+    "debug-bundle": "--name --address -o --out --json",
 }
 HIDDEN = {"agent", "coordinator", "examine", "guard", "trial", "worker"}
 
@@ -81,8 +87,8 @@ def test_everything_is_an_option_but_what_is_looked_at():
     [
         (
             client,
-            "Answer Ask AsyncClient Client ClusterStatus Finish HostStatus Logprob Piece "
-            "RankStatus Stats Totals ask_of find_cluster whole",
+            "Answer Ask AsyncClient Client ClusterStatus Downfall Finish HostDown HostStatus "
+            "LogPart Logprob Piece RankStatus Stats Totals ask_of find_cluster is_running whole",
         ),
         (
             config,

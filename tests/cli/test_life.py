@@ -67,6 +67,24 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     assert page[3].startswith("decode: ")
     assert [line.split()[:2] for line in page[5:]] == [["localhost", "0"], ["localhost", "1"]]
 
+    told = [json.loads(line) for line in cluster.run("events", "--json").stdout.splitlines()]
+    assert [event["seq"] for event in told] == list(range(1, len(told) + 1))
+    assert {event["rank"] for event in told if event["kind"] == "rank-loaded"} == {0, 1}
+    assert told[-1]["kind"] == "ready"
+    logs = cluster.run("logs").stdout.splitlines()
+    assert len([line for line in logs if line.startswith("localhost agent | ")]) == 2
+
+    pace = json.loads(cluster.run("top", "--count", 1, "--json").stdout)
+    assert [(rank["phase"], rank["decode_steps"] > 0) for rank in pace["ranks"]] == [
+        ("ready", True)
+    ] * 2
+    assert 0 < pace["first_token_p50_s"] <= pace["first_token_p95_s"]
+
+    made = json.loads(cluster.run("debug-bundle", "-o", state_dir / "b.tar.gz", "--json").stdout)
+    expected = {"manifest.json", "launch.json", "status.json", "events.jsonl"}
+    assert expected | {"logs/localhost/agent.log"} == {*made["files"]}
+    assert made["missing"] == []
+
     # The same request, once and alone on one rank, gives the same tokens.
     alone = run(
         *("launch", "--hosts", "localhost", "--model", FP4, *PROMPT, "--json"), state_dir=state_dir
@@ -78,7 +96,7 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
     code, out, err = cluster.finish()
     assert (code, out) == (0, ""), err
     assert cluster.leftovers() == ([], set())
-    assert list(state_dir.iterdir()) == []
+    assert list(state_dir.glob("*.json")) == []
     gone = run("status", state_dir=state_dir)
     assert gone.returncode == 2
     assert "no cluster is running" in gone.stderr
@@ -118,7 +136,7 @@ def test_several_texts_are_continued_in_the_order_they_were_given(state_dir: Pat
         "prompt 1 of 2: ... " + ("Two " * 30 + "three")[-100:],
         "prompt 2 of 2: One",
     ]
-    assert list(state_dir.iterdir()) == []
+    assert list(state_dir.glob("*.json")) == []
 
 
 def test_a_score_by_a_cluster_is_the_score_by_one_device(state_dir: Path, tmp_path: Path):

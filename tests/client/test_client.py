@@ -161,7 +161,7 @@ def test_a_score_comes_in_pieces():
 
 def test_the_status_is_all_of_it():
     report = types_pb2.RankReport(rank=1, phase=types_pb2.PHASE_DECODE, decode_steps=5, pid=9)
-    rank = pb.RankStatus(report=report, planned_bytes=10, weight_bytes=11)
+    rank = pb.RankStatus(report=report, planned_bytes=10, weight_bytes=11, idle_s=0.25)
     message = pb.StatusResponse(
         name="lab",
         phase="ready",
@@ -177,18 +177,28 @@ def test_the_status_is_all_of_it():
             ended={"stop": 3},
             prefill=types_pb2.Work(steps=1, rows=2, tokens=3),
             decode=types_pb2.Work(collectives=4, wire_bytes=5, time_s=0.5),
+            first_token_p50_s=0.25,
         ),
+        launch="20260101T000000Z-lab",
     )
     found: ClusterStatus = with_client(Scripted(message), lambda client: client.status())
     assert (found.name, found.phase, found.epoch, found.dtype) == ("lab", "ready", 1, "float32")
     assert (found.model_path, found.version, found.failure) == ("/m", "0.1", "none")
     assert found.totals == Totals(
-        2, 1, {"stop": 3}, Work(1, 2, 3), Work(collectives=4, wire_bytes=5, time_s=0.5)
+        running=2,
+        waiting=1,
+        ended={"stop": 3},
+        prefill=Work(1, 2, 3),
+        decode=Work(collectives=4, wire_bytes=5, time_s=0.5),
+        first_token_p50_s=0.25,
+        first_token_p95_s=None,
     )
+    assert found.launch == "20260101T000000Z-lab"
     (host,) = found.hosts
     assert (host.name, host.beat_age_s) == ("a", 0.5)
     assert host.ranks[0].report == RankReport(rank=1, phase="decode", decode_steps=5, pid=9)
-    assert (host.ranks[0].planned_bytes, host.ranks[0].weight_bytes) == (10, 11)
+    rank = host.ranks[0]
+    assert (rank.planned_bytes, rank.weight_bytes, rank.idle_s) == (10, 11, 0.25)
 
 
 def test_nobody_there_is_an_error_that_names_the_address():

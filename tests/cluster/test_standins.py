@@ -30,11 +30,32 @@ def test_serves_until_it_is_told_to_stop(standins):
     assert is_serving(cluster)
     text = cluster.run("generate", "--prompt", "Hello", "--max-tokens", 3, "--json")
     assert json.loads(text.stdout)["tokens"] == [100, 101, 102], text.stderr
-    assert cluster.run("down").returncode == 0
+    (host,) = json.loads(cluster.run("down", "--json").stdout)["hosts"]
+    assert (host["name"], host["ranks"], host["confirmed"]) == ("localhost", 2, True)
     # Everything but the launch itself is gone when `down` returns.
     assert [pid for pid in cluster.leftovers()[0] if pid != cluster.process.pid] == []
     assert cluster.finish()[0] == 0
     cluster.wait_gone(within_s=1)
+
+
+def test_ranks_are_restarted_by_hand_and_work_that_outlasts_a_drain_is_counted(standins):
+    cluster = standins(script=SLOW).wait_ready(ranks=2)
+    old = [process.pid for process in cluster.workers()]
+    with cluster.popen("generate", *FOREVER) as client:
+        decoding(cluster)
+        restarted = cluster.run("restart", "--json")
+        assert json.loads(restarted.stdout)["epoch"] == 2, restarted.stderr
+        assert not {process.pid for process in cluster.workers()} & {*old}
+        assert client.poll() is None  # its text goes on
+        drained = cluster.run("drain", "--timeout", 0.5)
+        client.communicate(timeout=20)
+    assert drained.returncode == 6
+    assert "1 request was not finished in time" in drained.stderr
+    kinds = [
+        json.loads(line)["kind"] for line in cluster.run("events", "--json").stdout.splitlines()
+    ]
+    assert "request-replayed" in kinds
+    assert kinds.count("ready") == 2
 
 
 def test_a_client_that_leaves_frees_the_ranks(standins):
@@ -61,6 +82,13 @@ def test_a_rank_that_leaves_unasked_is_named_with_its_last_words(standins, phase
     assert code == 5
     assert "rank 1 on localhost: exited with code 3 while" in err
     assert "Oops: as the script says" in err
+    # All of it can still be asked for when the cluster is gone.
+    events = [json.loads(line) for line in cluster.run("events", "--json").stdout.splitlines()]
+    (lost,) = [event for event in events if event["kind"] == "rank-lost"]
+    assert (lost["host"], lost["rank"], events[-1]["kind"]) == ("localhost", 1, "settled")
+    assert "Oops: as the script says" in lost["fields"]["last_stderr"]
+    logs = cluster.run("logs", "--rank", 1).stdout
+    assert "localhost rank 1 epoch 1 | Oops: as the script says" in logs
 
 
 def test_a_rank_that_hangs_is_found_by_its_progress(standins):

@@ -349,6 +349,24 @@ def test_a_fault_ends_the_epoch_and_another_one_follows_after_a_while():
     assert failure(state) == "rank 2 on b: killed"  # the last one
 
 
+def test_another_epoch_can_be_asked_for_and_counts_as_no_failure():
+    asked, token = events.Asked(request()), said(0, core.TokenEvent("r", 0, 7))
+    state, actions = run(ready(HEALS), asked, token, events.Renewed(), events.Renewed())
+    assert [action for action in actions if isinstance(action, Serve | StopEpoch)] == END
+    state, _ = run(state, *stopped("a", "b"))
+    assert (state.phase, state.failures) == (Phase.RECOVERING, ())
+    state, actions = back(state, 0.1)
+    assert (state.phase, state.epoch) == (Phase.READY, 2)
+    assert actions[-1].command.action.request.told == (7,)
+
+
+def test_asked_for_the_next_epoch_does_not_wait_for_its_time():
+    state, _ = failed()
+    assert run(state, events.Renewed(), now_s=0.5)[1] == [StartEpoch(2)]
+    for over in (fresh(HEALS), run(ready(HEALS), events.Dismissed(False))[0]):
+        assert run(over, events.Renewed()) == (over, [])
+
+
 def test_words_of_an_epoch_that_is_over_are_signs_of_life_only():
     state, _ = failed()
     state, _ = tick(state, 2.0)
