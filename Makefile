@@ -49,7 +49,7 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## random caches, shares, schemas, fleets and requests, drafts, chance, leaks, resumable: make soak CASES=1000 ROUNDS=60
+soak: setup ## random caches, shares, schemas, fleets and requests, drafts, chance, leaks, faults, resumable: make soak CASES=1000 ROUNDS=60
 	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
 	$(BIN)/python -m tests.soak.structured $(CASES)
@@ -58,6 +58,7 @@ soak: setup ## random caches, shares, schemas, fleets and requests, drafts, chan
 	$(BIN)/python -m tests.soak.speculation $(ROUNDS)
 	$(BIN)/python -m tests.soak.chances
 	$(BIN)/python -m tests.soak.leaks
+	$(BIN)/python -m tests.soak.faults
 
 bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py

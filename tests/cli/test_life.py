@@ -62,10 +62,11 @@ def test_a_served_cluster_from_launch_to_down(cluster: Launch, state_dir: Path):
 
     page = cluster.run("status", "--address", cluster.entry()["address"]).stdout.splitlines()
     assert page[0].startswith("lab: ready, epoch 1, float32")
-    assert page[1] == "requests: 0 running, 0 waiting, ended: 2 length, 1 stop"
-    assert page[2].startswith("prefill: 51 tokens in 3 steps of 1.0 sequences, ")
-    assert page[3].startswith("decode: ")
-    assert [line.split()[:2] for line in page[5:]] == [["localhost", "0"], ["localhost", "1"]]
+    assert page[1].startswith("openai endpoint: http://127.0.0.1:")
+    assert page[2] == "requests: 0 running, 0 waiting, ended: 2 length, 1 stop"
+    assert page[3].startswith("prefill: 51 tokens in 3 steps of 1.0 sequences, ")
+    assert page[4].startswith("decode: ")
+    assert [line.split()[:2] for line in page[6:]] == [["localhost", "0"], ["localhost", "1"]]
 
     told = [json.loads(line) for line in cluster.run("events", "--json").stdout.splitlines()]
     assert [event["seq"] for event in told] == list(range(1, len(told) + 1))

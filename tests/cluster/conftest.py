@@ -14,8 +14,13 @@ NEVER = {"policy": "never"}
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory):
+    """See `endless`."""
+    return endless(tmp_path_factory.mktemp("model") / "endless")
+
+
+def endless(folder):
     """The demo model, but a text of it ends by its length only: no word of it is the last."""
-    copied = shutil.copytree(demo.path(), tmp_path_factory.mktemp("model") / "endless")
+    copied = shutil.copytree(demo.path(), folder)
     file = copied / "generation_config.json"
     last = json.loads((copied / "config.json").read_text())["vocab_size"] - 1  # a placeholder
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": last}))

@@ -95,6 +95,26 @@ class Network:
         """The cable is plugged in again."""
         run("ip", "-n", self.name(host), "link", "set", "eth0", "up")
 
+    def part(self, one, other):
+        """What these two send each other is lost, silently; both still reach everybody else."""
+        for here, there in ((one, other), (other, one)):
+            nobody = ["lladdr", "02:00:00:00:00:01", "nud", "permanent", "dev", "eth0"]
+            run("ip", "-n", self.name(here), "neigh", "replace", self.address(there), *nobody)
+
+    def mend(self, one, other):
+        """The end of `part`."""
+        for here, there in ((one, other), (other, one)):
+            run("ip", "-n", self.name(here), "neigh", "del", self.address(there), "dev", "eth0")
+
+    def slow(self, host, rate):
+        """All that the host sends takes its time, e.g. at "1mbit"; None: as before."""
+        shape = ["tc", "-n", self.name(host), "qdisc"]
+        if rate is None:
+            run(*shape, "del", "dev", "eth0", "root")
+        else:
+            bucket = ["rate", rate, "burst", "4kb", "latency", "2s"]
+            run(*shape, "add", "dev", "eth0", "root", "tbf", *bucket)
+
     def disk_of(self, host):
         """The host's disk as it is seen from here."""
         (root,) = psutil.Process(self.daemons[host].pid).children()
@@ -109,6 +129,12 @@ class Network:
         # A real host would take its files with it; these are on our disk.
         for page in pages:
             shutil.rmtree(page.parents[1], ignore_errors=True)
+
+    def boot(self, host):
+        """The host has power again, after `kill`."""
+        self.daemons[host].wait()
+        self.join(host)
+        self._sshd(host)
 
     def processes(self, host):
         """All processes in the host's namespace but those that make the host."""
