@@ -35,6 +35,7 @@ DOING = {
     "idle": "(idle|taking a request)",
     "drain": "decoding",
 }
+AGENT_LOST = "(no sign of its agent|its agent is gone)"  # the lease, or gRPC's own, is over
 CAUSE = {
     "KILL": "killed by SIGKILL while {doing}",
     "STOP": "stopped by a signal while {doing}",
@@ -43,8 +44,8 @@ CAUSE = {
     "SEGV": "killed by SIGSEGV while {doing}",
     "GIL held": "no progress for .* while {doing}",
     "exception on one rank": "exited with code 1 while {doing}.*as a test has planted it",
-    "control link down": "no sign of its agent",
-    "host gone": "(no sign of its agent|its agent is gone)",
+    "control link down": AGENT_LOST,
+    "host gone": AGENT_LOST,
     "agent killed": "its agent is gone",
     # Nobody looks at the way between two hosts by itself yet.
     "data link down": "(no progress for|exited with code|killed by SIGALRM)",
@@ -235,8 +236,8 @@ def _seconds(course, at_s):
 
 def line(cluster, course, fault, phase, orphans):
     """As COLUMNS has it; seconds since the fault."""
-    first = cluster.watch.first(lambda look: look.serving)
-    loaded_s = first.at_s - cluster.watch.looks[0].at_s if first else None
+    began = cluster.watch.first(lambda look: look.epoch > 0)
+    first = cluster.watch.first(lambda look: look.serving and look.epoch == began.epoch)
     if course.ready_s is not None:
         result = "healed"
     elif course.ended_s is not None:
@@ -250,7 +251,7 @@ def line(cluster, course, fault, phase, orphans):
         "detected_s": _seconds(course, course.detected_s),
         "gone_s": _seconds(course, course.gone_s) if course.detected_s else "",
         "ready_s": _seconds(course, course.ready_s),
-        "load_s": "" if phase in ("init", "load") or loaded_s is None else f"{loaded_s:.2f}",
+        "load_s": f"{first.at_s - began.at_s:.2f}" if first else "",
         "verdict": verdict_of(cluster, course),
         "client": course.answer,
         "epoch": cluster.watch.last.epoch or max(look.epoch for look in cluster.watch.looks),

@@ -6,11 +6,12 @@ Two hosts in network namespaces, root on Linux only. Each cell is one line of re
 run goes on with those that have none, so it may be interrupted at any time. Delete a line to run
 its cell again; words after CELLS choose among them. Seconds run from the fault: until it is known
 (`detected_s`), until every rank of the epoch is gone, until the cluster serves again; `load_s` is
-what the first start took from the coordinator's first word. `slowness` is what deadlines were
-multiplied by, for a machine that has other work. Ends with 1 if a line says WRONG.
+what the first epoch took to serve, if it came so far. Deadlines were multiplied
+by `slowness`, for a machine that has other work. Ends with 1 if a line says WRONG.
 """
 
 import csv
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,11 +22,12 @@ from tests.cluster.matrix import COLUMNS, run_cell, unbroken_text
 
 RESULTS = Path(__file__).parent / "results" / "faults.csv"
 ATTEMPTS = 3
-CELLS = [(fault, phase) for fault in FAULTS for phase in PHASES]
+CELLS = [(fault, phase) for phase in PHASES for fault in FAULTS]
 
 
 def main() -> int:
     """Runs the cells that have no line yet, as many as the command line says."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and leave nothing behind
     most = int(sys.argv[1]) if len(sys.argv) > 1 else len(CELLS)
     done = set(map(_cell, _lines()))
     wanted = set(sys.argv[2:]) or set(PHASES)
