@@ -27,7 +27,7 @@ ASKED = ("--prompt", PROMPT, "--max-tokens", 40, "--temperature", 0, "--json")
 
 def patience():
     """How much slower than by itself everything is on this machine now, at most 4."""
-    return min(4.0, max(1.0, os.getloadavg()[0] / os.cpu_count()))
+    return round(min(4.0, max(1.0, os.getloadavg()[0] / os.cpu_count())), 1)
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,18 @@ def ordered(order):
 
     def harm(cluster):
         (cluster.folder / "order").write_text(order)
-        sent(signal.SIGUSR1)(cluster)
+        process = cluster.ranks()[cluster.victim].process
+        cluster.wait(lambda: _obeys(process), "a rank that obeys")
+        process.send_signal(signal.SIGUSR1)
 
     return harm
+
+
+def _obeys(process):
+    """Whether it catches SIGUSR1 by now."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(status.split("SigCgt:")[1].split()[0], 16)
+    return caught >> (signal.SIGUSR1 - 1) & 1
 
 
 def kill_agent(cluster):
@@ -200,9 +209,9 @@ def flap(cluster):
     """Unplugged and plugged in again, twice, for less than anybody's patience."""
     for _ in range(2):
         cluster.network.cut(cluster.host)
-        time.sleep(0.3 * cluster.slowness)
+        time.sleep(0.3)  # gRPC's patience with the network is not scaled
         cluster.network.join(cluster.host)
-        time.sleep(0.3 * cluster.slowness)
+        time.sleep(0.3)
 
 
 def nothing(cluster):

@@ -52,7 +52,7 @@ CAUSE = {
 }
 HARMLESS = ("link flap", "slow link")  # shorter, or quicker, than any deadline
 IDLE_S = 3.0  # before a client asks a cluster that has shown nothing
-CLIENT_ERROR = re.compile(r"^error: .+$", re.MULTILINE)
+CLIENT_ERROR = re.compile(r"^dsv4-tp: error: .+$", re.MULTILINE)
 
 
 @dataclass
@@ -196,9 +196,8 @@ def _left(network):
 def verdict_of(cluster, course):
     """What the cluster said of the fault: in its status, or when it ended."""
     told = [look.failure for look in cluster.watch.looks if look.failure]
-    errors = [line for line in course.said.splitlines() if "rank" in line and ": " in line]
-    found = [*told[:1], *errors[:1]]
-    return found[0] if found else ""
+    errors = [line for line in course.said.splitlines() if "error: " in line]
+    return next(iter((*told, *errors)), "")
 
 
 def judge(cluster, course, fault, phase, orphans):
