@@ -51,7 +51,7 @@ class Stats:
     accepted_tokens: int = 0  # of the drafted ones
     queue_s: float = 0.0  # from its arrival to its start
     first_token_s: float | None = None  # from its arrival to its first token, if it has one
-    restarts: int = 0  # how often it went on after a rank was lost
+    restarts: int = 0  # how often it went on with ranks that were started again
 
 
 @dataclass(frozen=True, slots=True)

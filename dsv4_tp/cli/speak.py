@@ -112,7 +112,7 @@ def _cost(ask: Ask, finish: Finish) -> str:
     drafts = _drafts(ask, stats)
     waited = f"waited {stats.queue_s:.2f} s; " if stats.queue_s >= _LONG_S else ""
     times = "once" if stats.restarts == 1 else f"{stats.restarts} times"
-    again = f"went on {times} after a rank was lost; " if stats.restarts else ""
+    again = f"went on {times} with ranks that were started again; " if stats.restarts else ""
     return (
         f"\n{waited}{again}"
         f"prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
