@@ -89,9 +89,9 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     collectives = _meet(start, parts, link, counters)
     link.say(RunResponse(joined=Joined()))
     counters.phase("loading")
-    loaded, shelf = _load(start, parts, link, collectives, counters)
+    loaded, shelf, ready = _load(start, parts, collectives, counters)
     guides = Guides(demo.model_dir(start.model_path), loaded.spec.vocab_size, collectives)
-    Engine(
+    engine = Engine(
         loaded.model,
         Team(collectives, tuple(part.vocab for part in parts)),
         limits=planned_limits(
@@ -109,7 +109,10 @@ def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
         progress=counters,
         emit=link.emit,
         guide_for=guides.guide,
-    ).run()
+    )
+    # Only now: until here a rank may wait for another one, and so would requests.
+    link.say(RunResponse(ready=ready))
+    engine.run()
 
 
 def _meet(
@@ -160,11 +163,10 @@ def _cache_rows(start: StartRank) -> CacheRows:
 def _load(
     start: StartRank,
     parts: tuple[Part, ...],
-    link: AgentLink,
     collectives: Collectives,
     counters: Counters,
-) -> tuple[Loaded, Shelf]:
-    """The rank's model, and the snapshots that the last launch left."""
+) -> tuple[Loaded, Shelf, Ready]:
+    """The rank's model, the snapshots that the last launch left, and what to say of both."""
     began_s = time.monotonic()
     loaded = load_rank(
         demo.model_dir(start.model_path),
@@ -184,8 +186,7 @@ def _load(
         bytes_read=loaded.bytes_read,
         notes=(*loaded.notes, *(folder.notes if folder else ())),
     )
-    link.say(RunResponse(ready=ready))
-    return loaded, shelf
+    return loaded, shelf, ready
 
 
 def _folder(start: StartRank, parts: tuple[Part, ...], model: Model) -> Folder:
