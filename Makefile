@@ -27,9 +27,9 @@ train-demo: setup ## train the demo model anew, resumable: make train-demo ARGS=
 demo-figures: setup ## measure the demo model, the figures of its card
 	$(BIN)/python -m examples.demo_model.evaluate $(ARGS)
 
-test: setup ## the whole test suite; what starts ranks of its own gets the machine to itself
-	$(BIN)/pytest -n 2 --dist loadscope -m "not ($(ALONE))" $(ARGS)
-	$(BIN)/pytest -m "$(ALONE)" $(ARGS) || [ $$? = 5 ] # none of these among ARGS
+test: setup ## the test suite but for what is slow; what starts ranks of its own gets the machine to itself
+	$(BIN)/pytest -n 2 --dist loadscope -m "not (slow or $(ALONE))" $(ARGS)
+	$(BIN)/pytest -m "($(ALONE)) and not slow" $(ARGS) || [ $$? = 5 ] # none of these among ARGS
 
 lint: setup ## style, formatting, import layers
 	$(BIN)/ruff check
@@ -49,7 +49,8 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## random caches, shares, schemas, fleets and requests, drafts, chance, leaks, faults, resumable: make soak CASES=1000 ROUNDS=60
+soak: setup ## slow tests; random caches, shares, schemas, fleets and requests, drafts, chance, leaks, faults, resumable: make soak CASES=1000 ROUNDS=60
+	$(BIN)/pytest -m slow
 	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
 	$(BIN)/python -m tests.soak.structured $(CASES)

@@ -40,6 +40,7 @@ def short_look(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(decode, "APART", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", layers.RATIOS)
 def test_steps_leave_nothing(ratio: int, short_look: None):
     found = decode.endurance(ratio, 80, context=2432)
@@ -47,6 +48,7 @@ def test_steps_leave_nothing(ratio: int, short_look: None):
     assert (found.left_bytes, found.left_arrays, found.waiting) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_rows_that_are_kept_apart_are_seen(short_look: None, monkeypatch: pytest.MonkeyPatch):
     """As a list of pieces would be, one for each step."""
     kept, write = [], Ring.write
@@ -60,6 +62,7 @@ def test_rows_that_are_kept_apart_are_seen(short_look: None, monkeypatch: pytest
     assert found.left_arrays >= 32
 
 
+@pytest.mark.slow
 def test_a_memory_that_is_never_evaluated_is_seen(
     short_look: None, monkeypatch: pytest.MonkeyPatch
 ):
@@ -69,18 +72,21 @@ def test_a_memory_that_is_never_evaluated_is_seen(
     assert decode.endurance(0, 80, context=256).waiting > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", layers.RATIOS)
 def test_a_chunk_keeps_to_its_bound(ratio: int):
     found = prefill.prefill(ratio, 256, 4096)
     assert found.peak_bytes <= found.bound_bytes <= 3 * found.peak_bytes
 
 
+@pytest.mark.slow
 def test_all_queries_at_once_do_not(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attention, "runs", lambda length, *_: [(0, length)])
     found = prefill.prefill(4, 256, 4096)
     assert found.peak_bytes > found.bound_bytes
 
 
+@pytest.mark.slow
 def test_no_run_is_longer_than_the_window(monkeypatch: pytest.MonkeyPatch):
     """Or queries are compared with window rows that none of them sees."""
     read, lengths = Context.read_all, []

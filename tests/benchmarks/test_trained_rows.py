@@ -14,6 +14,7 @@ def test_a_token_costs_half(model: str, theory: int) -> None:
     assert 0.5 < size.trained / size.exact < 0.52
 
 
+@pytest.mark.slow
 def test_the_rounding_shows_and_does_little() -> None:
     model = evaluate.load(demo.path())
     found = trained_rows.effect(model, (200, 64), prompts=1, tokens=4, questions=1)

@@ -21,6 +21,8 @@ from examples.demo_model.train import Trainer
 from examples.demo_model.trees import flat, unflat
 from tests.demo_model.small import PHASES, SMALL, SMALL_CONFIG
 
+pytestmark = pytest.mark.slow
+
 STEPS = sum(phase.steps for phase in PHASES)
 
 

@@ -132,6 +132,7 @@ def test_two_changes_where_one_is_not_enough():
     assert fits(replan(weights_in(split), context=int(context.split()[0])), there)
 
 
+@pytest.mark.slow
 def test_more_hosts_and_a_smaller_context():
     replan = replan_of(PRO)
     (offer,) = offers(replan([1]), rooms(65), replan)
@@ -141,6 +142,7 @@ def test_more_hosts_and_a_smaller_context():
     assert fits(smaller, rooms(*[65] * 16))
 
 
+@pytest.mark.slow
 def test_no_second_change_is_offered_where_one_is_enough():
     replan = replan_of(TINY, prefix_bytes=0)
     plan = replan([1, 1, 1])
