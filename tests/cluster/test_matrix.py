@@ -21,9 +21,9 @@ def unbroken(tmp_path_factory, model_dir):
     [
         ("exit 0", "init"),
         ("exception on one rank", "load"),
-        ("STOP", "prefill"),
+        ("STOP", "load"),
         ("host gone", "decode"),
-        ("agent killed", "idle"),
+        ("agent killed", "decode"),
     ],
 )
 def test_a_fault_is_named_and_healed(fault, phase, unbroken, model_dir, tmp_path):
