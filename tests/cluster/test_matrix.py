@@ -1,4 +1,4 @@
-"""Some cells of the fault matrix on every run; `tests.soak.faults` runs all of them. Root only."""
+"""Some cells of the fault matrix, as tests; `tests.soak.faults` runs all of them. Root only."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from tests.cluster.netns import usable
 
 pytestmark = [
     pytest.mark.hosts,
+    pytest.mark.slow,
     pytest.mark.skipif(not usable(), reason="needs root, network namespaces and sshd"),
 ]
 
