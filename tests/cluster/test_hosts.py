@@ -123,6 +123,7 @@ def test_a_cut_link_is_noticed_on_both_sides(network, launch):
     network.wait_empty("hostA", "hostB", within_s=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away_s", [1, 8], ids=["briefly", "beyond its lease"])
 def test_a_cluster_is_back_when_its_link_is(network, launch, away_s):
     """Briefly: the agent there still lives. Else it has ended, and another one is started."""

@@ -73,6 +73,7 @@ def test_what_is_proposed_fits(percents: list[int]):
     assert split is None or fits(needs(TINY, split), memory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [FLASH, TINY], ids=["flash", "tiny"])
 def test_of_two_ranks_a_split_is_found_where_there_is_one(spec):
     """Against every split of 32 units, in memories from far too little to plenty."""
@@ -89,6 +90,7 @@ def test_of_two_ranks_a_split_is_found_where_there_is_one(spec):
     assert 5 < found < 25
 
 
+@pytest.mark.slow
 def test_a_split_is_found_where_there_is_not_a_byte_to_spare():
     for first in range(2, 63, 3):
         memory = needs(FLASH, (first, 64 - first))
