@@ -170,9 +170,15 @@ class Coordinator:
             stream.put_nowait(word)
 
     def _settle(self, error: Dsv4Error | None) -> None:
-        for stream in self._streams.values():
-            stream.put_nowait(error or NotReadyError("the cluster was stopped"))
+        for request_id, stream in self._streams.items():
+            stream.put_nowait(error or self._stopped(request_id))
         self._settled.set_result(error)
+
+    def _stopped(self, request_id: str) -> Dsv4Error:
+        """What a client hears of a cluster that was ended: only half an answer is a failure."""
+        one = self.state.requests.open.get(request_id)
+        begun = one is not None and (one.told or one.scored)
+        return (Dsv4Error if begun else NotReadyError)("the cluster was stopped")
 
     async def _tick(self) -> None:
         while True:

@@ -31,8 +31,10 @@ def test_keys_are_in_memory_but_for_one_file(standins):
 @pytest.mark.parametrize("page", ["cmdline", "environ"])
 def test_a_key_that_a_process_shows_is_found(page):
     word, env = (MARK, {}) if page == "cmdline" else (b"", {b"KEY": MARK})
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()", word]
-    with subprocess.Popen(command, env=os.environb | env, stdin=subprocess.PIPE) as careless:
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", word]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environb | env, **pipes) as careless:
+        careless.stdout.readline()  # from here on its pages are its own
         assert [found.name for found in in_processes([careless.pid])] == [page]
 
 
