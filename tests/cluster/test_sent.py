@@ -107,6 +107,7 @@ def test_a_host_without_room_is_named_before_anything_is_sent_to_it(network, pus
     network.wait_empty(*HOSTS)
 
 
+@pytest.mark.slow
 def test_a_host_that_is_cut_off_is_named_and_gone_on_with(network, push):
     process = push(python=push.slow)
     ends = time.monotonic() + 60

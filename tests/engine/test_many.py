@@ -110,7 +110,7 @@ def test_a_running_text_goes_on_while_a_long_prompt_is_fed(model: Model) -> None
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize(("size", "depth"), [(2, 2), (3, 3)])
+@pytest.mark.parametrize(("size", "depth"), [pytest.param(2, 2, marks=pytest.mark.slow), (3, 3)])
 def test_ranks_agree_and_each_request_is_as_it_is_alone(
     tmp_path: Path, size: int, depth: int
 ) -> None:
