@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsv4_tp.config import ClusterConfig, Host
-from dsv4_tp.doctor.mac import Mac
+from dsv4_tp.macs.mac import Mac
 
 REACHED = "ok"  # the outcome of a dial that arrived; others are the names of errno
 STRANGER = "STRANGER"  # something answered, but not the one that listens for this
@@ -41,6 +41,7 @@ class Facts:
     ranks: tuple[int, ...]  # pids of ranks that run there now
     largest: str  # the program that holds the most memory
     largest_bytes: int
+    quarantine: str = ""  # why no rank may start there; empty: one may
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Found:
     data_ip: str | None = None  # where its ranks would listen
     listening: str | None = None  # IP:PORT that it could listen on; None: it could not
     deaf: str = ""  # why not
+    called: str | None = None  # IP:PORT where this machine calls it, if that is another address
     ports: Ports | None = None
     control: Dial | None = None  # from the machine that launches
     paths: Mapping[str, Dial] = field(default_factory=dict[str, Dial])  # to each other host

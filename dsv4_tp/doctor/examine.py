@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsv4_tp.config import ClusterConfig
-from dsv4_tp.doctor.checks.fabric import NOT_TRIED
+from dsv4_tp.doctor.checks.fabric import NOT_TRIED, rdma_asked
 from dsv4_tp.doctor.evidence import Case, Found
 from dsv4_tp.doctor.gather import Needs, gather, look, sessions_with, try_ring
 from dsv4_tp.doctor.ladder import Row, climb
-from dsv4_tp.doctor.links import Fabric, choose_fabric, find_cables
 from dsv4_tp.doctor.rungs import LADDER
 from dsv4_tp.errors import PreflightError
+from dsv4_tp.macs.links import Fabric, choose_fabric, find_cables
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ async def examine(config: ClusterConfig, needs: Needs) -> Examination:
         case = await gather(config, sessions, refused, needs)
         rows = climb(case, LADDER)
         if any(row.evidence == NOT_TRIED for row in rows):  # and nothing speaks against it
-            case = await try_ring(case, sessions)
+            case = await try_ring(case, sessions, rdma_asked(case))
             rows = climb(case, LADDER)
     return Examination(case, rows)
 

@@ -1,7 +1,7 @@
 """What the doctor runs on a host, in the interpreter that its ranks would use.
 
 A line of JSON is asked, a line of JSON answered, and it ends with its stdin, so that nothing of it
-is left there. It looks and listens; it changes nothing, and runs nothing but the tools of `mac`
+is left there. It looks and listens; it changes nothing, and runs nothing but the tools of `macs`
 and the ranks of a trial.
 """
 
@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +27,10 @@ from dsv4_tp.agent.memory import gpu_limit_bytes
 from dsv4_tp.config.environment import fast_synch, ssh_addresses, state_dir, worker_environment
 from dsv4_tp.doctor.dial import dial, listen
 from dsv4_tp.doctor.evidence import Facts
-from dsv4_tp.doctor.mac import COMMANDS, TOOLS
 from dsv4_tp.errors import Dsv4Error
+from dsv4_tp.macs.tools import run_tool
 from dsv4_tp.v1.agent_pb2 import InspectRequest
 
-_TOOL_S = 30.0  # system_profiler takes several
 _TRIAL = (sys.executable, "-m", "dsv4_tp", "trial")
 _LOOK_S = 0.5
 _SPARE_S = 15.0  # for a rank of a trial to start and end
@@ -82,6 +80,7 @@ def _facts(asked: Words) -> Words:
         ranks=tuple(process.pid for process in psutil.process_iter() if _is_rank(process)),
         largest=name,
         largest_bytes=size,
+        quarantine=found.quarantine,
     )
     return asdict(facts)
 
@@ -92,15 +91,7 @@ def _clock(_: Words) -> Words:
 
 def _tool(asked: Words) -> Words:
     """What a tool prints; null if this host has none of that name."""
-    name, *options = COMMANDS[asked["name"]]
-    program = shutil.which(name, path=TOOLS)
-    if program is None or platform.system() != _MAC:
-        return {"text": None}
-    with suppress(subprocess.TimeoutExpired):
-        command = [program, *options]
-        done = subprocess.run(command, capture_output=True, timeout=_TOOL_S, check=False)
-        return {"text": done.stdout.decode(errors="replace")}
-    return {"text": f"it said nothing for {_TOOL_S:g} s"}
+    return {"text": run_tool(asked["name"])}
 
 
 def _listen(asked: Words) -> Words:
@@ -135,7 +126,8 @@ def _start(rank: int, asked: Words, folder: Path) -> "subprocess.Popen[str]":
         text=True,
         env=worker_environment(tmp_dir),
     )
-    words = {key: asked[key] for key in ("addresses", "deadline_s", "nonce")} | {"rank": rank}
+    words = {"rank": rank}
+    words |= {key: asked[key] for key in ("addresses", "deadline_s", "nonce", "rdma")}
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin as pipe:  # its stderr says why it has ended
         pipe.write(json.dumps(words))

@@ -13,16 +13,17 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from dsv4_tp.agent.machine import inspect
 from dsv4_tp.config import ClusterConfig, Host
+from dsv4_tp.core import Rdma
 from dsv4_tp.doctor.dial import dial
 from dsv4_tp.doctor.evidence import Case, Clock, Dial, Facts, Found, Ports, RankTrial, Refusal
-from dsv4_tp.doctor.mac import COMMANDS, read_mac
 from dsv4_tp.doctor.session import NoSession, Session, open_session
 from dsv4_tp.errors import DeadlineError
+from dsv4_tp.macs.mac import COMMANDS, read_mac
 from dsv4_tp.v1.agent_pb2 import InspectRequest
 
 LOOPBACK = "127.0.0.1"
@@ -42,11 +43,12 @@ Needs = Callable[[Collection[str]], Mapping[str, int]]  # by host, of ranks on t
 @asynccontextmanager
 async def sessions_with(config: ClusterConfig) -> AsyncGenerator[tuple[Sessions, dict[str, Found]]]:
     """Sessions with all hosts that let us in, and why the others do not."""
+    start_s = config.timeouts.start_s
     async with AsyncExitStack() as stack:
 
         async def open_one(host: Host) -> Session | Refusal:
             try:
-                return await stack.enter_async_context(open_session(host))
+                return await stack.enter_async_context(open_session(host, start_s=start_s))
             except NoSession as refused:
                 return refused.refusal
 
@@ -87,8 +89,8 @@ async def look(
     return {host.name: (dict(found) | seen)[host.name] for host in config.hosts}
 
 
-async def try_ring(case: Case, sessions: Sessions) -> Case:
-    """The case with a trial of a ring of all ranks, each in the interpreter of its host."""
+async def try_ring(case: Case, sessions: Sessions, rdma: Rdma | None) -> Case:
+    """The case with a trial of all ranks joined, each in the interpreter of its host."""
     config = case.config
     free = {name: iter(one.ports.free) for name, one in case.found.items() if one.ports}
     hosts = [rank.host.name for rank in config.ranks]
@@ -97,7 +99,13 @@ async def try_ring(case: Case, sessions: Sessions) -> Case:
 
     async def meet(host: str) -> list[RankTrial]:
         ranks = config.ranks_on(case.host(host))
-        words = {"ranks": ranks, "addresses": addresses, "deadline_s": _MEET_S, "nonce": nonce}
+        words = {
+            "ranks": ranks,
+            "addresses": addresses,
+            "deadline_s": _MEET_S,
+            "nonce": nonce,
+            "rdma": asdict(rdma) if rdma else None,
+        }
         try:
             answer = await sessions[host].ask("meet", patience_s=3 * _MEET_S, **words)
         except DeadlineError as error:
@@ -114,7 +122,7 @@ def data_ips(config: ClusterConfig, found: Mapping[str, Found]) -> dict[str, str
     facts = {name: one.facts for name, one in found.items() if one.facts}
     ours = next((fact.launcher for fact in facts.values() if fact.launcher), LOOPBACK)
     return {
-        host.name: host.address or (facts[host.name].address or ours)
+        host.name: host.data_ip or (facts[host.name].address or ours)
         for host in config.hosts
         if host.name in facts
     }
@@ -162,7 +170,8 @@ async def _open(
     """Listen where the host's ranks would, and look at their ports."""
     if found.refusal:
         return found
-    ranks = next(config.ranks_on(host) for host in config.hosts if host.name == name)
+    host = next(host for host in config.hosts if host.name == name)
+    ranks = config.ranks_on(host)
     first = config.ports.data
     pinned = [f"{found.data_ip}:{first + rank}" for rank in ranks] if first else []
     try:
@@ -173,17 +182,29 @@ async def _open(
         words = await session.ask(
             "listen", patience_s=_ASK_S, address=found.data_ip, port=port, word=word
         )
+        called = await _called(session, host, found, word)
     except DeadlineError as error:
         return replace(found, deaf=str(error))
     if "error" in words:
         return replace(found, ports=ports, deaf=words["error"])
-    return replace(found, ports=ports, listening=f"{found.data_ip}:{words['port']}")
+    listening = f"{found.data_ip}:{words['port']}"
+    return replace(found, ports=ports, listening=listening, called=called)
+
+
+async def _called(session: Session, host: Host, found: Found, word: str) -> str | None:
+    """Listen where this machine calls the host, if its ranks are on a network of their own."""
+    ip = host.address or (found.facts.address if found.facts else None)
+    if host.fabric is None or ip is None or ip == host.fabric:
+        return None
+    words = await session.ask("listen", patience_s=_ASK_S, address=ip, port=0, word=word)
+    return None if "error" in words else f"{ip}:{words['port']}"
 
 
 async def _go(session: Session, found: Mapping[str, Found], name: str, word: str) -> Found:
     """From here to the host, and from the host to all others."""
     own = found[name]
-    control = await asyncio.to_thread(_dial_here, own.listening, word) if own.listening else None
+    where = own.called or own.listening
+    control = await asyncio.to_thread(_dial_here, where, word) if where else None
     paths = dict[str, Dial]()
     for other, theirs in found.items():
         if other == name or theirs.listening is None:

@@ -72,23 +72,23 @@ def skip(why: str) -> Verdict:
     return Verdict(State.SKIPPED, why)
 
 
+def others(case: Case, hosts: Iterable[str]) -> str:
+    """The systems of those that are no Macs; empty if all are."""
+    facts = (case.found[host].facts for host in hosts if host not in case.macs)
+    return ", ".join(sorted({fact.system for fact in facts if fact}))
+
+
 def _judge(rung: Rung, case: Case, host: str, red: set[tuple[str, str]]) -> Iterable[Verdict]:
     places = (EVERYWHERE, *case.hosts) if rung.whole else (EVERYWHERE, host)
     if cause := next((need for need in rung.needs for at in places if (need, at) in red), None):
         red.add((rung.id, host))
         return [skip(f"rests on {cause}")]
-    if rung.mac and (others := _others(case, (host,) if host else case.hosts)):
-        return [skip(others)]
+    if rung.mac and (strange := others(case, (host,) if host else case.hosts)):
+        return [skip(strange)]
     verdicts = list(rung.check(case, host))
     if any(verdict.state is State.FAIL for verdict in verdicts):
         red.add((rung.id, host))
     return verdicts
-
-
-def _others(case: Case, hosts: Iterable[str]) -> str:
-    """The systems of those that are no Macs."""
-    facts = (case.found[host].facts for host in hosts if host not in case.macs)
-    return ", ".join(sorted({fact.system for fact in facts if fact}))
 
 
 def _row(rung: Rung, host: str, said: Verdict) -> Row:

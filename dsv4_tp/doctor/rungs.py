@@ -13,6 +13,7 @@ LADDER = (
     Rung("clock", host.clock, _THERE),
     Rung("versions", host.versions, _THERE),
     Rung("environment", host.environment, _THERE),
+    Rung("quarantine", host.quarantine, _THERE),
     Rung("memory", host.memory, _THERE),
     Rung("wired-limit", host.wired_limit, _THERE, mac=True),
     Rung("stranded", host.stranded, _THERE, mac=True),
@@ -26,6 +27,6 @@ LADDER = (
     Rung("thunderbolt", fabric.thunderbolt, _THERE, mac=True),
     Rung("bridge", fabric.bridge, _THERE, mac=True),
     Rung("rdma", fabric.rdma, _THERE, mac=True),
-    Rung("links", fabric.links, _THERE, whole=True, mac=True),
-    Rung("ring", fabric.ring, (*_LISTENS, "versions", "ports", "data"), whole=True),
+    Rung("links", fabric.links, _THERE, whole=True),
+    Rung("ring", fabric.ring, (*_LISTENS, "versions", "ports", "data", "links"), whole=True),
 )

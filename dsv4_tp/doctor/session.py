@@ -6,19 +6,13 @@ import shlex
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from dsv4_tp.config import Host
-from dsv4_tp.config.remote import SSH_FAILED, command_on
+from dsv4_tp.config.remote import SSH_FAILED, Words, command_on, end, heard, last_words
 from dsv4_tp.doctor.evidence import Refusal
 from dsv4_tp.errors import DeadlineError, Dsv4Error
 
-_START_S = 25.0  # for ssh and a cold Python
-_END_S = 2.0
-_MOST_LINES = 50  # of what a login shell may say before the examiner does
 _LONGEST_LINE = 1 << 24
-
-Words = dict[str, Any]
 
 
 class NoSession(Dsv4Error):
@@ -49,7 +43,7 @@ class Session:
                 self._process.stdin.write(json.dumps({"op": op, **words}).encode() + b"\n")
                 await self._process.stdin.drain()
             try:
-                answer = await asyncio.wait_for(self._hear(), patience_s)
+                answer = await asyncio.wait_for(heard(self._process), patience_s)
             except TimeoutError as error:
                 said = f"no answer to `{op}` within {patience_s:g} s"
                 raise DeadlineError(f"{self._host.name}: {said}") from error
@@ -58,12 +52,12 @@ class Session:
             raise DeadlineError(f"{self._host.name}: it broke off during `{op}`: {said}")
         return answer
 
-    async def greet(self) -> None:
+    async def greet(self, *, patience_s: float) -> None:
         """Wait until it is there; NoSession if it does not come."""
         try:
-            answer = await asyncio.wait_for(self._hear(), _START_S)
+            answer = await asyncio.wait_for(heard(self._process), patience_s)
         except TimeoutError as error:
-            raise NoSession(Refusal(False, f"no answer within {_START_S:g} s")) from error
+            raise NoSession(Refusal(False, f"no answer within {patience_s:g} s")) from error
         if answer is None:
             raise NoSession(await self._refusal())
 
@@ -71,36 +65,17 @@ class Session:
         """It ends with its stdin; if it does not, it is made to."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        for push in (self._process.terminate, self._process.kill):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _END_S)
-                return
-            with suppress(ProcessLookupError):
-                push()
-        await self._process.wait()
-
-    async def _hear(self) -> Words | None:
-        """The next thing it says; None if it has ended."""
-        assert self._process.stdout is not None
-        for _ in range(_MOST_LINES):
-            line = await self._process.stdout.readline()
-            if line.startswith(b"{"):
-                return json.loads(line)
-            if not line:
-                break
-        return None
+        await end(self._process)
 
     async def _refusal(self) -> Refusal:
-        assert self._process.stderr is not None
-        lines = (await self._process.stderr.read()).decode(errors="replace").strip().splitlines()
-        said = lines[-1].strip() if lines else "it said nothing"
+        said = await last_words(self._process)
         by_ssh = await self._process.wait() == SSH_FAILED and not self._host.is_local
         return Refusal(by_ssh, said)
 
 
 @asynccontextmanager
-async def open_session(host: Host) -> AsyncGenerator[Session]:
-    """The examiner of `host`, within the block.
+async def open_session(host: Host, *, start_s: float) -> AsyncGenerator[Session]:
+    """The examiner of `host`, which has so long to start, within the block.
 
     Raises:
         NoSession: it could not be started; says whose fault that was.
@@ -121,7 +96,7 @@ async def open_session(host: Host) -> AsyncGenerator[Session]:
         raise NoSession(Refusal(not host.is_local, said)) from error
     session = Session(host, process)
     try:
-        await session.greet()
+        await session.greet(patience_s=start_s)
         yield session
     finally:
         await session.end()

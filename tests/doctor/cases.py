@@ -5,7 +5,7 @@ from dataclasses import replace
 from dsv4_tp import __version__
 from dsv4_tp.config import ClusterConfig, ModelConfig, Rank, cluster_of_hosts
 from dsv4_tp.doctor.evidence import REACHED, Case, Clock, Dial, Facts, Found, Ports, RankTrial
-from tests.doctor.macs import HEALTHY, HOSTS, macs, said_by
+from tests.macs.recorded import HEALTHY, HOSTS, macs, said_by
 
 GB = 10**9
 IPS = {"mac-a": "10.0.0.1", "mac-b": "10.0.0.2"}

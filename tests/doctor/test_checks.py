@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from dsv4_tp.config import Ports as PinnedPorts
+from dsv4_tp.core import Backend
 from dsv4_tp.doctor.evidence import STRANGER, Case, Clock, Dial, Ports, Refusal
 from dsv4_tp.doctor.ladder import Row, State, climb
-from dsv4_tp.doctor.mac import read_mac
 from dsv4_tp.doctor.rungs import LADDER
+from dsv4_tp.macs.mac import read_mac
 from tests.doctor.cases import FACTS, GB, linux, two_macs, with_facts, with_found
 
 OK, WARN, FAIL, SKIPPED = State.OK, State.WARN, State.FAIL, State.SKIPPED
@@ -90,6 +91,12 @@ def test_a_limit_that_a_restart_has_reset():
     assert odd(replace(reset, needs={"mac-b": 90 * GB})) == []
 
 
+def test_a_host_that_needs_a_reboot():
+    spoilt = with_facts(two_macs(), "mac-b", quarantine="pid 7 outlived SIGKILL; reboot it")
+    assert odd(spoilt) == [("quarantine", "mac-b", FAIL)]
+    assert row(spoilt, "quarantine", "mac-b").evidence == "pid 7 outlived SIGKILL; reboot it"
+
+
 def dial(outcome: str) -> Dial:
     return Dial("10.0.0.2:5000", outcome, 3.0)
 
@@ -136,7 +143,7 @@ def test_on_linux_no_route_is_no_privacy():
 
 def test_on_linux_the_rungs_of_macs_are_skipped_and_nothing_else():
     skipped = [r for r in climb(linux(two_macs()), LADDER) if r.state is not OK]
-    assert {r.id for r in skipped} == {rung.id for rung in LADDER if rung.mac}
+    assert {r.id for r in skipped} == {"links", *(rung.id for rung in LADDER if rung.mac)}
     assert {(r.state, r.evidence) for r in skipped} == {(SKIPPED, "Linux")}
 
 
@@ -235,3 +242,25 @@ def test_a_tool_that_is_not_understood_warns_and_condemns_nothing(tool: str):
     rows = [r for r in climb(case, LADDER) if r.state is not OK]
     assert {r.state for r in rows} == {WARN}
     assert any(f"{tool} said something else" in r.evidence for r in rows)
+
+
+def asking(case: Case, backend: Backend) -> Case:
+    return replace(case, config=replace(case.config, backend=backend))
+
+
+def test_asked_for_jaccl_needs_its_cables():
+    case = asking(two_macs(), Backend.JACCL)
+    assert odd(case) == []
+    assert row(case, "links").evidence == "jaccl: mac-a [- rdma_en2]; mac-b [rdma_en2 -]"
+    assert row(case, "ring").evidence.startswith("by JACCL: 2 ranks, equal bits")
+    down = asking(two_macs("port-down"), Backend.JACCL)
+    assert (row(down, "links").state, row(down, "ring").evidence) == (FAIL, "rests on links")
+    assert "rdma_en2 on mac-b is PORT_DOWN" in row(down, "links").evidence
+    nowhere = asking(linux(two_macs()), Backend.JACCL_RING)
+    assert row(nowhere, "links").evidence == "mac-a is no Mac, so it has no RDMA over Thunderbolt"
+
+
+def test_left_open_the_ranks_are_tried_by_what_would_join_them():
+    assert row(asking(two_macs(), Backend.AUTO), "ring").evidence.startswith("by JACCL: 2 ranks")
+    down = asking(two_macs("port-down"), Backend.AUTO)
+    assert (row(down, "links").state, row(down, "ring").evidence[:12]) == (WARN, "by TCP: 2 ra")

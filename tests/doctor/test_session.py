@@ -11,7 +11,6 @@ import pytest
 
 from dsv4_tp.cli.doctor import _record
 from dsv4_tp.config import ModelConfig, cluster_of_hosts
-from dsv4_tp.doctor import examiner
 from dsv4_tp.doctor.dial import dial, listen
 from dsv4_tp.doctor.evidence import REACHED, STRANGER, Refusal
 from dsv4_tp.doctor.examine import fabric_of
@@ -19,7 +18,7 @@ from dsv4_tp.doctor.gather import gather
 from dsv4_tp.doctor.session import NoSession, open_session
 from dsv4_tp.errors import DeadlineError, PreflightError
 from tests.doctor.cases import FACTS, config_of, two_macs
-from tests.doctor.macs import HOSTS, said_by
+from tests.macs.recorded import HOSTS, said_by
 
 HERE = cluster_of_hosts("localhost", ModelConfig("demo")).hosts[0]
 
@@ -52,7 +51,7 @@ def test_another_service_is_a_stranger():
 
 def test_an_examiner_answers_and_leaves_nothing():
     async def talk():
-        async with open_session(HERE) as session:
+        async with open_session(HERE, start_s=60) as session:
             (process,) = (p for p in psutil.Process().children() if "examine" in p.cmdline())
             words = await session.ask("facts", patience_s=60, model="/no/such")
             heard = await session.ask("listen", patience_s=30, address="192.0.2.1", port=0, word="")
@@ -81,9 +80,10 @@ def first_children(process: psutil.Process) -> list[psutil.Process]:
 
 def test_ranks_of_a_trial_end_with_whoever_asked():
     async def ask_and_leave():
-        async with open_session(HERE) as session:
+        async with open_session(HERE, start_s=60) as session:
             (process,) = (p for p in psutil.Process().children() if "examine" in p.cmdline())
             lonely = {"ranks": [0], "addresses": ["127.0.0.1:1", "127.0.0.1:2"], "nonce": ""}
+            lonely["rdma"] = None
             asked = asyncio.create_task(session.ask("meet", patience_s=60, deadline_s=60, **lonely))
             ranks = await asyncio.to_thread(first_children, process)
             asked.cancel()
@@ -96,25 +96,12 @@ def test_ranks_of_a_trial_end_with_whoever_asked():
 
 def test_an_interpreter_without_the_package_is_no_fault_of_ssh():
     async def talk():
-        async with open_session(replace(HERE, python="/bin/false")):
+        async with open_session(replace(HERE, python="/bin/false"), start_s=60):
             pass
 
     with pytest.raises(NoSession) as caught:
         asyncio.run(talk())
     assert (caught.value.refusal.by_ssh, str(caught.value)) == (False, "it said nothing")
-
-
-def test_only_named_tools_of_the_system_are_run(tmp_path, monkeypatch):
-    tool = tmp_path / "pmset"
-    tool.write_text("#!/bin/sh\necho asked: $*\n")
-    tool.chmod(0o755)
-    assert examiner._tool({"name": "pmset"}) == {"text": None}  # this is no Mac
-    monkeypatch.setattr(examiner.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(examiner, "TOOLS", str(tmp_path))
-    assert examiner._tool({"name": "pmset"}) == {"text": "asked: -g\n"}
-    assert examiner._tool({"name": "vm_stat"}) == {"text": None}
-    with pytest.raises(KeyError):
-        examiner._tool({"name": "reboot"})
 
 
 class Recorded:

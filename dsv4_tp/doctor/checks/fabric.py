@@ -1,18 +1,22 @@
 """Rungs of what joins the ranks: cables, bridge, RDMA, and last a ring of real interpreters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from dsv4_tp.config.rdma import given_rdma
+from dsv4_tp.core import Backend, Rdma, Row
 from dsv4_tp.doctor.checks.host import unread
 from dsv4_tp.doctor.evidence import Case, RankTrial
-from dsv4_tp.doctor.ladder import State, Verdict, skip
-from dsv4_tp.doctor.links import Cable, choose_fabric, find_cables
-from dsv4_tp.doctor.mac import Mac
-from dsv4_tp.doctor.parse.rdma import PREFIX
-from dsv4_tp.doctor.parse.thunderbolt import TB5_GBPS
+from dsv4_tp.doctor.ladder import State, Verdict, others, skip
 from dsv4_tp.errors import PreflightError
+from dsv4_tp.macs.joining import rdma_of
+from dsv4_tp.macs.links import Cable, choose_fabric, find_cables
+from dsv4_tp.macs.mac import Mac
+from dsv4_tp.macs.parse.rdma import PREFIX
+from dsv4_tp.macs.parse.thunderbolt import TB5_GBPS
 
 NOT_TRIED = "not tried yet"
 _BRIDGE = "bridge0"
+_JACCL = (Backend.JACCL, Backend.JACCL_RING)
 _RING_DOES = "the ring over TCP does without"
 
 
@@ -81,6 +85,12 @@ def rdma(case: Case, name: str) -> Iterator[Verdict]:
 
 def links(case: Case, _: str) -> Iterator[Verdict]:
     """Which cables would JACCL take? The same one at both ends of each pair."""
+    if case.config.backend in _JACCL and len(case.config.ranks) > 1:
+        yield _asked_for(case)
+        return
+    if strange := others(case, case.hosts):
+        yield skip(strange)
+        return
     if len(case.hosts) == 1:
         yield skip("the only host")
         return
@@ -90,12 +100,27 @@ def links(case: Case, _: str) -> Iterator[Verdict]:
         diagnosis = f"no mesh and no ring for JACCL; {_RING_DOES}"
         yield Verdict(State.WARN, str(error), diagnosis, "system_profiler SPThunderboltDataType")
         return
-    rows = zip(fabric.hosts, fabric.matrix, strict=True)
-    yield Verdict(State.OK, f"{fabric.backend}: " + "; ".join(f"{h} {_cells(r)}" for h, r in rows))
+    yield Verdict(State.OK, _shown(fabric.backend, fabric.hosts, fabric.matrix))
+
+
+def rdma_asked(case: Case) -> Rdma | None:
+    """How JACCL would join the ranks; None: a ring over TCP would.
+
+    Raises:
+        PreflightError: it is asked for and cannot.
+    """
+    config = case.config
+    names = [rank.host.name for rank in config.ranks]
+    try:
+        return rdma_of(config.backend, given_rdma(config), names, case.macs)
+    except PreflightError:
+        if config.backend in _JACCL:
+            raise
+        return None
 
 
 def ring(case: Case, _: str) -> Iterator[Verdict]:
-    """Did a ring of all ranks' interpreters meet, and add up to the same bits?"""
+    """Did all ranks' interpreters meet, by what would join them, and add up to the same bits?"""
     if len(case.config.ranks) == 1:
         yield skip("a single rank")
         return
@@ -111,7 +136,22 @@ def ring(case: Case, _: str) -> Iterator[Verdict]:
         diagnosis = "the ranks do not work together, though the ways between their hosts are open"
         yield Verdict(State.FAIL, seen, diagnosis, "dsv4-tp launch -f cluster.yaml --prompt Hello")
     else:
-        yield Verdict(State.OK, _measured(case.trial))
+        by = "JACCL" if rdma_asked(case) else "TCP"
+        yield Verdict(State.OK, f"by {by}: {_measured(case.trial)}")
+
+
+def _asked_for(case: Case) -> Verdict:
+    """Without it the cluster does not start."""
+    backend = case.config.backend
+    try:
+        found = rdma_asked(case)
+    except PreflightError as error:
+        diagnosis = f"`backend: {backend}` cannot join the ranks; `backend: ring` does without"
+        remedy = "system_profiler SPThunderboltDataType"
+        return Verdict(State.FAIL, str(error), diagnosis, remedy)
+    assert found is not None, "it was asked for"
+    names = [rank.host.name for rank in case.config.ranks]
+    return Verdict(State.OK, _shown(backend, names, found.matrix))
 
 
 def _mac(case: Case, name: str) -> Mac:
@@ -172,7 +212,12 @@ def _cables(case: Case, name: str) -> list[Cable]:
         return []
 
 
-def _cells(row: tuple[str | tuple[str, ...] | None, ...]) -> str:
+def _shown(backend: Backend, hosts: Sequence[str], matrix: Sequence[Row]) -> str:
+    rows = zip(hosts, matrix, strict=True)
+    return f"{backend}: " + "; ".join(f"{host} {_cells(row)}" for host, row in rows)
+
+
+def _cells(row: Row) -> str:
     shown = ("-" if c is None else c if isinstance(c, str) else "+".join(c) for c in row)
     return f"[{' '.join(shown)}]"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dsv4_tp import __version__
 from dsv4_tp.doctor.evidence import Case, Facts
 from dsv4_tp.doctor.ladder import State, Verdict, skip
-from dsv4_tp.doctor.parse.system import WIRED_LIMIT
+from dsv4_tp.macs.parse.system import WIRED_LIMIT
 from dsv4_tp.rpc.auth import SLACK_S
 
 _GB = 1e9
@@ -112,6 +112,14 @@ def environment(case: Case, name: str) -> Iterator[Verdict]:
         diagnosis = "it can wedge the GPU until a restart; MLX advises to leave it unset"
         remedy = "grep -n MLX_METAL_FAST_SYNCH ~/.zshenv ~/.zprofile ~/.ssh/environment"
         yield Verdict(State.WARN, seen, diagnosis, remedy)
+
+
+def quarantine(case: Case, name: str) -> Iterator[Verdict]:
+    """Has an earlier launch left something there that only a reboot ends?"""
+    if found := _facts(case, name).quarantine:
+        yield Verdict(State.FAIL, found, "no rank is started there", "sudo shutdown -r now")
+    else:
+        yield Verdict(State.OK, "nothing was found that needs a reboot")
 
 
 def memory(case: Case, name: str) -> Iterator[Verdict]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dsv4_tp.doctor.parse.network import Interface, parse_hardware_ports, parse_ifconfig
-from dsv4_tp.doctor.parse.rdma import Device, parse_ibv_devices, parse_ibv_devinfo, parse_rdma_ctl
-from dsv4_tp.doctor.parse.system import (
+from dsv4_tp.macs.parse.network import Interface, parse_hardware_ports, parse_ifconfig
+from dsv4_tp.macs.parse.rdma import Device, parse_ibv_devices, parse_ibv_devinfo, parse_rdma_ctl
+from dsv4_tp.macs.parse.system import (
     Sleep,
     System,
     parse_pmset,
@@ -14,7 +14,7 @@ from dsv4_tp.doctor.parse.system import (
     parse_sysctl,
     parse_vm_stat,
 )
-from dsv4_tp.doctor.parse.thunderbolt import Port, parse_thunderbolt
+from dsv4_tp.macs.parse.thunderbolt import Port, parse_thunderbolt
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "ibv_devices": ("ibv_devices",),
     "ibv_devinfo": ("ibv_devinfo", "-v"),
 }
+
+OF_CABLES = ("system_profiler", "networksetup", "ibv_devinfo")  # what `links` goes by
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from dsv4_tp.doctor.mac import COMMANDS, read_mac
-from dsv4_tp.doctor.parse.network import Interface
-from dsv4_tp.doctor.parse.rdma import Device
-from dsv4_tp.doctor.parse.system import Sleep, System
-from dsv4_tp.doctor.parse.thunderbolt import Port, parse_thunderbolt
-from tests.doctor.macs import FIXTURES, HEALTHY, macs, said_by
+from dsv4_tp.macs.mac import COMMANDS, read_mac
+from dsv4_tp.macs.parse.network import Interface
+from dsv4_tp.macs.parse.rdma import Device
+from dsv4_tp.macs.parse.system import Sleep, System
+from dsv4_tp.macs.parse.thunderbolt import Port, parse_thunderbolt
+from tests.macs.recorded import FIXTURES, HEALTHY, macs, said_by
 
 GIB = 2**30
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dsv4_tp.doctor.mac import COMMANDS, Mac, read_mac
+from dsv4_tp.macs.mac import COMMANDS, Mac, read_mac
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HEALTHY = "healthy"

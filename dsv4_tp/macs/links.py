@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
-from dsv4_tp.doctor.mac import Mac
-from dsv4_tp.doctor.parse.rdma import PREFIX
-from dsv4_tp.doctor.parse.thunderbolt import TB5_GBPS
+from dsv4_tp.core import MOST_IN_MESH, Backend, Devices, Rdma, Row
 from dsv4_tp.errors import PreflightError
-
-MOST_IN_MESH = 8  # ranks, of JACCL
+from dsv4_tp.macs.mac import Mac
+from dsv4_tp.macs.parse.rdma import PREFIX
+from dsv4_tp.macs.parse.thunderbolt import TB5_GBPS
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +24,11 @@ class End:
 
     host: str
     interface: str  # such as en2
+
+    @property
+    def device(self) -> str:
+        """The RDMA device of the port, if it has one."""
+        return f"{PREFIX}{self.interface}"
 
     def __str__(self) -> str:
         return f"{self.interface} on {self.host}"
@@ -49,14 +52,11 @@ class Cable:
         return next(end for end in self.ends if end.host == host)
 
 
-Row = tuple[str | tuple[str, ...] | None, ...]  # by rank: a device, several cables', none
-
-
 @dataclass(frozen=True, slots=True)
 class Fabric:
     """How ranks are to be joined. `matrix[i][j]` are rank i's devices towards rank j."""
 
-    backend: Literal["jaccl", "jaccl-ring"]
+    backend: Backend  # of JACCL's two
     hosts: tuple[str, ...]  # in the order of the ranks
     matrix: tuple[Row, ...]
 
@@ -95,22 +95,54 @@ def choose_fabric(hosts: Sequence[str], cables: Iterable[Cable]) -> Fabric:
         PreflightError: neither; names the cables that are missing or of no use, and why.
     """
     cables = tuple(cables)
-    usable = [cable for cable in cables if not cable.flaws]
-    of_pair = {pair: [c for c in usable if c.pair == pair] for pair in _pairs(hosts)}
-    if len(hosts) <= MOST_IN_MESH and all(of_pair.values()):
-        chosen = {pair: own[:1] for pair, own in of_pair.items()}
-        return Fabric("jaccl", tuple(hosts), _matrix(hosts, chosen))
-    order = _cycle(hosts, {pair for pair, own in of_pair.items() if own})
-    if order is None:
-        raise PreflightError(_what_is_missing(hosts, cables))
-    edges = [frozenset(edge) for edge in zip(order, (*order[1:], order[0]), strict=True)]
-    count = min(len(of_pair[edge]) for edge in edges)
-    return Fabric("jaccl-ring", order, _matrix(order, {e: of_pair[e][:count] for e in edges}))
+    joined = {cable.pair for cable in cables if not cable.flaws}
+    order = tuple(hosts) if joined >= {*_pairs(hosts)} else _cycle(hosts, joined) or tuple(hosts)
+    rdma = rdma_between(Backend.AUTO, order, cables)
+    return Fabric(Backend.JACCL_RING if rdma.ring else Backend.JACCL, order, rdma.matrix)
+
+
+def rdma_between(backend: Backend, hosts: Sequence[str], cables: Iterable[Cable]) -> Rdma:
+    """How JACCL joins one rank on each of these hosts, in this order.
+
+    AUTO is a mesh if every pair has a cable, else a ring.
+
+    Raises:
+        PreflightError: the cables do not make that up; names those that are missing or of no use.
+    """
+    cables = tuple(cables)
+    pairs, edges = _pairs(hosts), _around(hosts)
+    usable = {p: [c for c in cables if c.pair == p and not c.flaws] for p in pairs}
+    mesh = len(hosts) <= MOST_IN_MESH and all(usable.values())
+    if backend is Backend.JACCL and not mesh:
+        raise PreflightError(_what_is_missing("mesh", hosts, pairs, cables))
+    if backend is not Backend.JACCL_RING and mesh:
+        return Rdma(False, _matrix(hosts, {pair: own[:1] for pair, own in usable.items()}))
+    count = min(len(usable[edge]) for edge in edges)
+    if not count:
+        raise PreflightError(_what_is_missing("ring", hosts, edges, cables))
+    return Rdma(True, _matrix(hosts, {edge: usable[edge][:count] for edge in edges}))
+
+
+def check_devices(rdma: Rdma, hosts: Sequence[str], macs: Mapping[str, Mac]) -> None:
+    """Are the devices of a matrix there, and active? A host that cannot say is believed.
+
+    Raises:
+        PreflightError: one is not; names the pair and the device.
+    """
+    for host, row in zip(hosts, rdma.matrix, strict=True):
+        if host not in macs or macs[host].devices is None:
+            continue
+        for other, devices in zip(hosts, row, strict=True):
+            names = (devices,) if isinstance(devices, str) else devices or ()
+            flaws = [flaw for name in names for flaw in _flaws(host, name, macs[host])]
+            if flaws:
+                raise PreflightError(f"from {host} to {other}: {', '.join(flaws)}")
 
 
 def _cable(ends: frozenset[End], speeds: Sequence[int], macs: Mapping[str, Mac]) -> Cable:
     first, second = sorted(ends)
-    flaws = [flaw for end in (first, second) for flaw in _flaws(end, macs[end.host])]
+    ends_of = ((end.host, end.device, macs[end.host]) for end in (first, second))
+    flaws = [flaw for end in ends_of for flaw in _flaws(*end)]
     if len(speeds) == 1:
         flaws.append("only one of its ends sees the other")
     if 0 < min(speeds) < TB5_GBPS:
@@ -118,26 +150,31 @@ def _cable(ends: frozenset[End], speeds: Sequence[int], macs: Mapping[str, Mac])
     return Cable((first, second), min(speeds) or None, tuple(flaws))
 
 
-def _flaws(end: End, mac: Mac) -> Iterator[str]:
-    device = (mac.devices or {}).get(f"{PREFIX}{end.interface}")
+def _flaws(host: str, name: str, mac: Mac) -> Iterator[str]:
+    device = (mac.devices or {}).get(name)
     if device is None:
-        yield f"{end.host} has no {PREFIX}{end.interface}"
+        yield f"{host} has no {name}"
     elif not device.is_active:
-        yield f"{device.name} on {end.host} is {device.state or 'in no state'}"
+        yield f"{name} on {host} is {device.state or 'in no state'}"
     elif not device.ipv4:
-        yield f"{device.name} on {end.host} has no IPv4-mapped GID"
+        yield f"{name} on {host} has no IPv4-mapped GID"
 
 
 def _pairs(hosts: Sequence[str]) -> list[frozenset[str]]:
     return [frozenset(pair) for pair in combinations(hosts, 2)]
 
 
+def _around(hosts: Sequence[str]) -> list[frozenset[str]]:
+    """The pairs of neighbours, each once."""
+    return [*dict.fromkeys(map(frozenset, zip(hosts, (*hosts[1:], hosts[0]), strict=True)))]
+
+
 def _matrix(
     order: Sequence[str], chosen: Mapping[frozenset[str], Sequence[Cable]]
 ) -> tuple[Row, ...]:
-    def cell(host: str, other: str) -> str | tuple[str, ...] | None:
+    def cell(host: str, other: str) -> Devices:
         cables = chosen.get(frozenset((host, other)), ())
-        names = tuple(f"{PREFIX}{cable.at(host).interface}" for cable in cables)
+        names = tuple(cable.at(host).device for cable in cables)
         return names if len(names) > 1 else next(iter(names), None)
 
     return tuple(tuple(cell(host, other) for other in order) for host in order)
@@ -158,10 +195,10 @@ def _cycle(hosts: Sequence[str], joined: set[frozenset[str]]) -> tuple[str, ...]
     return next(grow((hosts[0],)), None) if len(hosts) > 2 else None
 
 
-def _what_is_missing(hosts: Sequence[str], cables: Sequence[Cable]) -> str:
-    """For a ring in the order given, which takes the fewest cables."""
-    around = zip(hosts, (*hosts[1:], hosts[0]), strict=True)
-    wanted = dict.fromkeys(frozenset(edge) for edge in around)
+def _what_is_missing(
+    shape: str, hosts: Sequence[str], wanted: Iterable[frozenset[str]], cables: Iterable[Cable]
+) -> str:
+    cables = tuple(cables)
     lines: list[str] = []
     for pair in wanted:
         own = [cable for cable in cables if cable.pair == pair]
@@ -169,4 +206,8 @@ def _what_is_missing(hosts: Sequence[str], cables: Sequence[Cable]) -> str:
             lines.append(f"no cable between {' and '.join(sorted(pair))}")
         elif all(cable.flaws for cable in own):
             lines += (f"{' - '.join(map(str, c.ends))}: {', '.join(c.flaws)}" for c in own)
-    return f"no ring of RDMA devices through {', '.join(hosts)}: {'; '.join(lines)}"
+    if shape == "mesh" and len(hosts) > MOST_IN_MESH:
+        lines.append(f"it joins at most {MOST_IN_MESH} hosts")
+    if order := _cycle(hosts, {cable.pair for cable in cables if not cable.flaws}):
+        lines.append(f"there is a ring in this order: {', '.join(order)}")
+    return f"no {shape} of RDMA devices through {', '.join(hosts)}: {'; '.join(lines)}"

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsv4_tp.doctor.links import Cable, End, choose_fabric, find_cables
+from dsv4_tp.core import Backend
 from dsv4_tp.errors import PreflightError
-from tests.doctor.macs import HOSTS, macs
+from dsv4_tp.macs.links import Cable, End, choose_fabric, find_cables, rdma_between
+from tests.macs.recorded import HOSTS, macs
 
 
 def cable(a: str, b: str, number: int = 2, gbps: int = 80) -> Cable:
@@ -89,6 +90,30 @@ def test_a_ring_takes_as_many_cables_of_a_pair_as_every_pair_has():
     assert row == (None, ("rdma_en10", "rdma_en20"), None, ("rdma_en13", "rdma_en23"))
     row = choose_fabric("abcd", joined[1:]).matrix[0]
     assert row == (None, "rdma_en20", None, "rdma_en13")
+
+
+def test_ranks_are_joined_in_the_order_in_which_they_are_listed():
+    pairs = ("ab", "bc", "cd", "ad")
+    joined = [cable(*pair, n) for n, pair in enumerate(pairs)]
+    around = rdma_between(Backend.AUTO, "abcd", joined)
+    assert (around.ring, around.matrix[0]) == (True, (None, "rdma_en0", None, "rdma_en3"))
+    with pytest.raises(PreflightError) as caught:
+        rdma_between(Backend.JACCL_RING, "acbd", joined)
+    assert str(caught.value) == (
+        "no ring of RDMA devices through a, c, b, d: no cable between a and c; "
+        "no cable between b and d; there is a ring in this order: a, b, c, d"
+    )
+    with pytest.raises(PreflightError, match="between a and c; no cable between b and d"):
+        rdma_between(Backend.JACCL, "abcd", joined)
+
+
+def test_a_mesh_of_more_hosts_than_jaccl_takes_is_a_ring():
+    hosts = "abcdefghi"
+    joined = [cable(*pair, n) for n, pair in enumerate(combinations(hosts, 2))]
+    assert not rdma_between(Backend.AUTO, hosts[:8], joined).ring
+    assert rdma_between(Backend.AUTO, hosts, joined).ring
+    with pytest.raises(PreflightError, match="it joins at most 8 hosts"):
+        rdma_between(Backend.JACCL, hosts, joined)
 
 
 @st.composite
