@@ -12,10 +12,44 @@ from dsv4_tp.errors import Dsv4Error
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model calls."""
+
+    name: str
+    arguments: str  # as JSON, normally; as it was given or said
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A turn of a conversation."""
+
+    role: str  # system, developer, user, assistant, tool, latest_reminder
+    content: str = ""
+    reasoning: str = ""  # of an assistant
+    tool_calls: tuple[ToolCall, ...] = ()  # of an assistant
+    tool_call_id: str = ""  # of a tool: the call that this answers
+    tools: tuple[str, ...] = ()  # of system or developer: each function object, as JSON
+    response_format: str = ""  # of system or developer: the JSON schema, as JSON
+    task: str = ""  # a quick task (action, query, authority, domain, title, read_url)
+    open: bool = False  # of an assistant: it is to be gone on with
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What was said so far; the answer begins with its thinking, or behind it."""
+
+    messages: tuple[Message, ...]
+    thinking: bool = True
+    effort: str = ""  # in the checkpoint's words; empty: its own choice
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A text to continue. What is None is the cluster's to choose: generation_config.json."""
 
-    prompt: str | Sequence[int]  # text, or token ids that are used as given
+    # Text, token ids that are used as given, or a conversation, whose answer shows its tags.
+    prompt: str | Sequence[int] | Conversation
     chat: bool = False  # the prompt is one user turn, not raw text
     max_tokens: int | None = None
     temperature: float | None = None

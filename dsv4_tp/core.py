@@ -59,6 +59,29 @@ class CacheRows(StrEnum):
     TRAINED = "trained"  # FP8 and rotated channels, FP4 for the indexer: about half the bytes
 
 
+class Backend(StrEnum):
+    """Which of MLX's transports joins the ranks (docs/transport.md)."""
+
+    RING = "ring"  # TCP
+    JACCL = "jaccl"  # RDMA over Thunderbolt, with a cable between each two hosts
+    JACCL_RING = "jaccl-ring"  # the same, with a cable from each host to the next
+    AUTO = "auto"  # whichever of the last two the cables make up; else the first
+
+
+MOST_IN_MESH = 8  # ranks, of JACCL
+
+Devices = str | tuple[str, ...] | None  # of one rank towards another: one cable's, several's, none
+Row = tuple[Devices, ...]  # of one rank, by rank
+
+
+@dataclass(frozen=True, slots=True)
+class Rdma:
+    """How JACCL joins the ranks: `matrix[i][j]` are rank i's RDMA devices towards rank j."""
+
+    ring: bool  # from each to the next; False: between each two
+    matrix: tuple[Row, ...]
+
+
 class FinishReason(StrEnum):
     """Why a request ended, in the words of the OpenAI API."""
 
@@ -97,6 +120,7 @@ class Request:
     mtp: int | None = None  # most tokens drafted ahead; None: the cluster's own choice
     json_schema: str = ""  # what the text is held to; empty: nothing
     told: tuple[int, ...] = ()  # its text so far: it goes on behind it, as if never interrupted
+    schema_after: int | None = None  # a token: only what follows it is held to the schema
 
     @property
     def given(self) -> tuple[int, ...]:
@@ -232,7 +256,7 @@ class RankReport:
     """What a rank has done so far, read from its shared progress page."""
 
     rank: int
-    phase: str  # starting, prepared, joining, loading, ready, prefill, decode, leaving
+    phase: str  # one of dsv4_tp.rpc.progress.PHASES
     bytes_loaded: int = 0
     bytes_total: int = 0
     prefill_tokens: int = 0
@@ -240,15 +264,28 @@ class RankReport:
     active_bytes: int = 0  # memory MLX holds
     peak_bytes: int = 0
     pid: int = 0
+    waits: int = 0  # how often it has begun, or ended, to wait for other ranks; odd: it waits
     note: str = ""  # what its agent finds remarkable, such as that it is slow
+    beats: int = 0  # while it is prepared, and waits to be told to join
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What an agent hears of another one, at the address where the ranks meet."""
+
+    host: str
+    quiet_s: float | None = None  # since it was heard last; None: it never was, and is not watched
+    silent: bool = False  # for too long, and no rank shows that the way works
 
 
 class Loss(IntEnum):
     """How a rank was lost. Where several are lost at once, the greatest names the culprit."""
 
     STALLED = 1  # no progress within its deadline; it may only have waited for another rank
-    STOPPED = 2  # found stopped by a signal
-    EXITED = 3  # ended unasked; it may have failed because another rank was gone
-    HOST = 4  # its host, or the agent there, is gone
-    KILLED = 5  # by a signal, its own crash included
-    QUARANTINED = 6  # and what it left behind spoils its host for the next one
+    BEREFT = 2  # ended, for it could not go on with the others
+    LINK = 3  # it waits for what cannot come: the way between two hosts is gone
+    STOPPED = 4  # found stopped by a signal
+    EXITED = 5  # ended unasked
+    HOST = 6  # its host, or the agent there, is gone
+    KILLED = 7  # by a signal, its own crash included
+    QUARANTINED = 8  # and what it left behind spoils its host for the next one

@@ -11,7 +11,9 @@
     |- BusyError           4  too many requests wait
     |- NotReadyError       4  the ranks are not there yet, or not there again
     |- NumericsError       1  the model's numbers were none
+    |- OutrankedError      1  another coordinator has taken the cluster over
     |- RankFailure         5  a rank or its host was lost
+    |  |- HarmfulRequestError it is lost each time it is fed this request
     |  `- QuarantineError  7  and the host is of no use before it is rebooted
     `- DeadlineError       6  something did not happen in time
 
@@ -72,6 +74,10 @@ class NumericsError(Dsv4Error):
     """The model yielded no numbers for a request; others are not touched."""
 
 
+class OutrankedError(Dsv4Error):
+    """Agents obey a later coordinator; what they run is none of ours any more."""
+
+
 class RankFailure(Dsv4Error):
     """A rank, or the host it ran on, was lost; its epoch is over."""
 
@@ -82,6 +88,10 @@ class QuarantineError(RankFailure):
     """A host cannot run ranks before it is rebooted: one could not be ended, or kept its memory."""
 
     exit_code = 7
+
+
+class HarmfulRequestError(RankFailure):
+    """The ranks failed each time they were fed this request, which they are not fed again."""
 
 
 class DeadlineError(Dsv4Error):

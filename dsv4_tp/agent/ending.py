@@ -1,13 +1,15 @@
 """How ranks, epochs and agents end: a part of `state`, as pure as that.
 
 The epoch is over when its memory is back too. A host where it does not come back, or where a
-process outlives SIGKILL, is in quarantine: nothing starts there any more.
+process outlives SIGKILL, is in quarantine: nothing starts there any more, also by later agents.
 """
 
 from dataclasses import replace
 
 from dsv4_tp.agent.events import (
+    Condemn,
     Dismissed,
+    Dump,
     Dumped,
     Exited,
     Halted,
@@ -17,12 +19,15 @@ from dsv4_tp.agent.events import (
     MemorySeen,
     Muted,
     Outlived,
+    ReportLost,
     ReportStopped,
 )
 from dsv4_tp.agent.host import HostState, Step
 from dsv4_tp.agent.reclaim import MEMORY_S, balance
-from dsv4_tp.agent.verdicts import exited, muted, stopped
+from dsv4_tp.agent.verdicts import exited, muted, stalled, stopped
 from dsv4_tp.core import RankReport
+
+_STILL_S = 1.0  # without progress: longer than between two looks
 
 Ending = Halted | Dumped | Muted | Exited | Outlived | MemorySeen | Dismissed
 
@@ -31,7 +36,7 @@ def end(state: HostState, event: Ending) -> Step:
     """What an event that ends something leads to."""
     match event:
         case Halted():
-            return halt(state, frozen=event.stopped)
+            return _obey(state, event)
         case Dumped():
             return _explain(state, event)
         case Muted(rank=rank):
@@ -42,6 +47,31 @@ def end(state: HostState, event: Ending) -> Step:
             return _reclaim(state, event)
         case Dismissed(reason=reason):
             return leave(state, reason)
+
+
+def _obey(state: HostState, event: Halted) -> Step:
+    """The epoch is to end; where another rank has stalled, ours that stand still are asked first.
+
+    Any of them may be the one that the others wait for, though its own time is not over yet.
+    """
+    if not event.explain or state.halting:
+        return halt(state, frozen=event.stopped)
+    accused = state.accused or _still(state, event.stopped)
+    if not accused:
+        return halt(state, frozen=event.stopped)
+    asked = () if state.accused else (Dump(tuple(lost.rank for lost in accused)),)
+    return replace(state, accused=accused), asked
+
+
+def _still(state: HostState, frozen: frozenset[int]) -> tuple[ReportLost, ...]:
+    """What speaks against the ranks that should move, and have not lately."""
+    now_s = state.looked_s or 0.0
+    found = (
+        (watch, round(now_s - watch.since_s, 1))
+        for rank, watch in state.ranks.items()
+        if rank not in frozen and not watch.idle
+    )
+    return tuple(stalled(watch, still_s) for watch, still_s in found if still_s >= _STILL_S)
 
 
 def _explain(state: HostState, event: Dumped) -> Step:
@@ -80,7 +110,8 @@ def _exit(state: HostState, event: Exited) -> Step:
     """A rank is gone: expected if it was told to leave, else the end of the epoch here."""
     rank = event.report.rank
     after = _without(state, event.report)
-    if state.halting or (state.draining and event.exit_code == 0):
+    left = state.draining and event.exit_code == 0 and event.report.phase == "leaving"
+    if state.halting or left:
         return _farewell(after)
     accused = [lost for lost in state.accused if lost.rank == rank]
     lost = accused[0] if accused else exited(replace(state.ranks[rank], report=event.report), event)
@@ -93,7 +124,8 @@ def _write_off(state: HostState, event: Outlived) -> Step:
     """A rank that no signal ends will not be waited for."""
     reason = f"pid {event.pid} of rank {event.rank} outlived SIGKILL; reboot it"
     after = _without(state, state.ranks[event.rank].report)
-    return _farewell(replace(after, quarantine=state.quarantine or reason))
+    after, last = _farewell(replace(after, quarantine=state.quarantine or reason))
+    return after, (Condemn(reason, event.pid), *last)
 
 
 def _without(state: HostState, last: RankReport) -> HostState:
@@ -122,7 +154,8 @@ def _reclaim(state: HostState, event: MemorySeen) -> Step:
     if event.now_s - since_s < MEMORY_S:
         return replace(state, gone_s=since_s), ()
     spoilt = replace(state, quarantine=found.verdict)
-    return _stopped(spoilt, returned_bytes=found.returned_bytes)
+    after, last = _stopped(spoilt, returned_bytes=found.returned_bytes)
+    return after, (Condemn(found.verdict), *last)
 
 
 def _stopped(state: HostState, *, returned_bytes: int = 0) -> Step:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from dsv4_tp.agent.reclaim import Kept
 from dsv4_tp.core import Loss, RankReport
 
+_PREPARED_S = 5.0  # a rank that waits to be told to join does nothing but beat
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -21,7 +23,7 @@ class Deadlines:
         if phase in ("starting", "joining"):
             return self.join_s
         if phase == "prepared":
-            return 2 * self.join_s  # the last resort: a rank that does not prepare is named before
+            return min(self.join_s, _PREPARED_S)
         return self.load_s if phase == "loading" else self.step_s
 
 
@@ -53,6 +55,7 @@ class Started:
     ranks: tuple[int, ...]
     deadlines: Deadlines
     kept: Kept | None = None  # before they start; None: their memory is not asked back
+    quarantine: str = ""  # what an earlier agent found that only a reboot ends; or empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Halted:
     """The epoch is to end now: the coordinator asked, or a rank cannot run as asked."""
 
     stopped: frozenset[int] = frozenset()  # ranks whose process is stopped by a signal
+    explain: bool = False  # a rank has stalled: those that stand still are asked where they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +209,18 @@ class ReportStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Condemn:
+    """Write down, for later agents, that this host needs a reboot."""
+
+    reason: str
+    pid: int = 0  # of a process whose end would do as well; 0: there is none
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """End the agent."""
 
     reason: str
 
 
-Action = Spawn | Dump | Kill | ReportLost | Measure | ReportStopped | Leave
+Action = Spawn | Dump | Kill | ReportLost | Measure | ReportStopped | Condemn | Leave

@@ -17,11 +17,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _CLOSE_S = 2.0
+_GONE_S = 5.0  # for what was killed
 _GUARD_ARGV = (sys.executable, "-m", "dsv4_tp", "guard")
 
 
@@ -102,12 +104,20 @@ class _Charge:
                 pass
 
     def clear(self) -> None:
-        """Leave nothing of it."""
+        """Leave nothing of it; what takes its time to go is written down for the next agent."""
+        killed_s = time.time()
         for pid in self.pids:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+        if self.pids:
+            # Only in time of need: a guard is a small process.
+            from dsv4_tp.agent import quarantine
+
+            # At once: another agent may be there in a second.
+            living = quarantine.keep_living(self.pids, killed_s=killed_s)
+            quarantine.drop_gone(living, killed_s=killed_s, within_s=_GONE_S)
 
 
 def run() -> None:

@@ -1,5 +1,6 @@
 """What an agent remembers; what becomes of it is decided in `state` and `ending`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,6 +38,11 @@ class HostState:
         if self.halting:
             return frozenset()
         return frozenset(self.ranks) - {lost.rank for lost in self.accused}
+
+    @property
+    def met_s(self) -> float:
+        """When a rank here showed last that it met the others, so that the ways work."""
+        return max((watch.met_s for watch in self.ranks.values()), default=-math.inf)
 
     @property
     def reclaiming(self) -> bool:

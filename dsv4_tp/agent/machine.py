@@ -11,16 +11,23 @@ import psutil
 
 import dsv4_tp
 from dsv4_tp import demo
+from dsv4_tp.agent import quarantine
 from dsv4_tp.agent.memory import usable_bytes
 from dsv4_tp.config.precision import mlx_device
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import weight_files
+from dsv4_tp.macs.mac import OF_CABLES
+from dsv4_tp.macs.tools import run_tools
 from dsv4_tp.prepared import fingerprint, is_set, model_fingerprint
 from dsv4_tp.v1.agent_pb2 import FileDigest, InspectRequest, InspectResponse
 
 
 def inspect(request: InspectRequest) -> InspectResponse:
-    """The facts of this host; `problems` names what speaks against running `request` here."""
+    """The facts of this host; `problems` names what speaks against running `request` here.
+
+    Where processes were killed that are not gone yet, it waits a few seconds for them.
+    """
+    spoilt = quarantine.settled()  # first, for they hold memory and ports
     model_dir = demo.model_dir(request.model_path) if request.model_path else None
     problems = _port_problems(request.ring)
     model_digest, samples = b"", dict[str, str]()
@@ -40,6 +47,8 @@ def inspect(request: InspectRequest) -> InspectResponse:
         model_digest=model_digest,
         samples=[FileDigest(name=n, sha256=bytes.fromhex(d)) for n, d in samples.items()],
         device=mlx_device(),
+        quarantine=spoilt,
+        tools=run_tools(OF_CABLES) if request.cables else {},
     )
 
 

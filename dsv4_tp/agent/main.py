@@ -29,7 +29,7 @@ from dsv4_tp.rpc.server import LOOPBACK, agent_server
 from dsv4_tp.v1.agent_pb2_grpc import add_AgentServiceServicer_to_server
 
 WORKER_ARGV = (sys.executable, "-m", "dsv4_tp", "worker")
-_ANNOUNCE_S = 20.0
+_ANNOUNCE_S = 600.0  # who starts us gives up earlier, as it is configured there
 _GRACE_S = 1.0  # for answers on their way when the agent ends
 
 

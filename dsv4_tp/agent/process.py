@@ -63,7 +63,7 @@ class RankProcess:
         self._folder = folder
         self._argv = (*argv, "--socket", str(self._socket), "--progress", str(self._progress))
         self._ears = ears
-        self._requests: asyncio.Queue[RunRequest] = asyncio.Queue()
+        self._requests: asyncio.Queue[RunRequest | None] = asyncio.Queue()  # None: no more
         self._requests.put_nowait(RunRequest(start=start))
         self._process: Process | None = None
         self._started = asyncio.Event()
@@ -91,6 +91,11 @@ class RankProcess:
             return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
         except psutil.NoSuchProcess:
             return False
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 before it has started."""
+        return self._process.pid if self._process else 0
 
     async def run(self, watch: Callable[[int], None], forget: Callable[[int], None]) -> None:
         """Start the process, relay until it is gone, and tell so; `watch` and `forget` its pid."""
@@ -147,6 +152,8 @@ class RankProcess:
             exit_code = await process.wait()
             self._signal(signal.SIGKILL)  # whatever it started, such as a compiler
             self._ended()
+            if not self._socket.exists():  # it never came to speak
+                relays[0].cancel()
             _, late = await asyncio.wait(relays, timeout=_LAST_WORDS_S)
             for relay in late:
                 relay.cancel()
@@ -176,12 +183,15 @@ class RankProcess:
                     self._ears.said(response)
             except grpc.aio.AioRpcError as error:
                 log("stream-broken", rank=self._start.rank, details=error.details())
+            finally:
+                # A call that has ended leaves the task that asks us for requests to wait for ever.
+                self._requests.put_nowait(None)
         if not await self._wait_gone(within_s=_MUTE_S):
             self._ears.muted()
 
     async def _asked(self) -> AsyncIterator[RunRequest]:
-        while True:
-            yield await self._requests.get()
+        while request := await self._requests.get():
+            yield request
 
     async def _listen(self, process: Process) -> None:
         """Keep stderr, and the last of it for the verdict."""

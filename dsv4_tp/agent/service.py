@@ -9,7 +9,7 @@ from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.supervisor import Supervisor
 from dsv4_tp.agent.verify import verify
 from dsv4_tp.config.environment import state_dir
-from dsv4_tp.errors import PreflightError
+from dsv4_tp.errors import OutrankedError
 from dsv4_tp.rpc.auth import Context
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceServicer
@@ -24,14 +24,17 @@ class AgentService(AgentServiceServicer):
         self._supervisor = supervisor
         self._records = records
         self._generation = 0
-        self._occupied = False
+        self._listening: asyncio.Task[None] | None = None  # to who holds the session
 
     async def Inspect(  # noqa: N802
         self, request: pb.InspectRequest, context: Context
     ) -> pb.InspectResponse:
         """The facts of this host; whoever asks lives."""
         self._supervisor.beat()
-        return await asyncio.to_thread(machine.inspect, request)
+        found = await asyncio.to_thread(machine.inspect, request)
+        if request.pulse_ip:
+            found.pulse_port = await self._supervisor.pulse.open(request.pulse_ip)
+        return found
 
     async def Verify(  # noqa: N802
         self, request: pb.VerifyRequest, context: Context
@@ -52,13 +55,19 @@ class AgentService(AgentServiceServicer):
     ) -> AsyncIterator[pb.SessionResponse]:
         """The lease: obey and report until either side ends."""
         self._admit(await anext(request_iterator, pb.SessionRequest()))
-        listening = asyncio.create_task(self._listen(request_iterator))
+        listening = self._listening = asyncio.create_task(self._listen(request_iterator))
         try:
             while response := await self._next(listening):
                 yield response
         finally:
             listening.cancel()
-            self._occupied = False
+
+    async def Adopt(  # noqa: N802
+        self, request: pb.AdoptRequest, context: Context
+    ) -> pb.AdoptResponse:
+        """What runs here; from now on nobody of an earlier generation is obeyed."""
+        self._outrank(request.generation)
+        return self._supervisor.stand()
 
     async def Tail(  # noqa: N802
         self, request: pb.TailRequest, context: Context
@@ -76,16 +85,20 @@ class AgentService(AgentServiceServicer):
         return pb.ShutdownResponse()
 
     def _admit(self, request: pb.SessionRequest) -> None:
-        """Let a coordinator in, unless another one is here or a later one has been."""
+        """Let a coordinator in, unless a later one has been here."""
         hello = request.hello
-        if self._occupied:
-            raise PreflightError("another coordinator holds this agent")
-        if hello.generation <= self._generation:
-            raise PreflightError(f"generation {hello.generation} is not newer than the last one")
+        self._outrank(hello.generation)
         self._records.settle(hello.launch, hello.host)
-        self._generation = hello.generation
-        self._occupied = True
         self._supervisor.greet(hello)
+
+    def _outrank(self, generation: int) -> None:
+        """End the session of an earlier generation; OutrankedError if there is no earlier one."""
+        if generation <= self._generation:
+            raise OutrankedError(f"generation {generation} is not newer than the last one")
+        self._generation = generation
+        if self._listening:
+            self._listening.cancel()
+            self._listening = None
 
     async def _listen(self, requests: Requests) -> None:
         """Obey until the coordinator ends the stream; whatever it says is a sign of life."""
@@ -99,15 +112,21 @@ class AgentService(AgentServiceServicer):
                 case "command":
                     self._supervisor.command(request.command)
                 case "stop_epoch":
-                    self._supervisor.halt(request.stop_epoch.epoch)
+                    stop = request.stop_epoch
+                    self._supervisor.halt(stop.epoch, explain=stop.explain)
                 case _:
                     pass
 
     async def _next(self, listening: asyncio.Task[None]) -> pb.SessionResponse | None:
-        """What to tell next; None at the end. Raises what ended the listening."""
+        """What to tell next; None at the end.
+
+        Raises what ended the listening, OutrankedError if that was another coordinator.
+        """
         getting = asyncio.create_task(self._supervisor.outbox.get())
         try:
             await asyncio.wait({getting, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if listening is not self._listening:
+                raise OutrankedError("a later coordinator has taken over")
             if getting.done():
                 return getting.result()
             listening.result()

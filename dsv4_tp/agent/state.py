@@ -67,8 +67,8 @@ def _start(state: HostState, event: Started) -> Step:
     """A new epoch; one that is not newer, or comes while ranks live, is not started."""
     if state.ranks or state.gone or state.leaving or event.epoch <= state.epoch:
         return state, ()
-    if state.quarantine:
-        return replace(state, epoch=event.epoch), (ReportStopped(quarantine=state.quarantine),)
+    if spoilt := state.quarantine or event.quarantine:
+        return replace(state, epoch=event.epoch), (ReportStopped(quarantine=spoilt),)
     fresh = {rank: Watch(RankReport(rank, "starting"), event.now_s) for rank in event.ranks}
     started = replace(
         state,

@@ -12,18 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsv4_tp.agent import events
+from dsv4_tp.agent import events, quarantine
 from dsv4_tp.agent.guard import Guard
 from dsv4_tp.agent.host import HostState
+from dsv4_tp.agent.ledger import Ledger
 from dsv4_tp.agent.memory import kept
 from dsv4_tp.agent.process import Ears, RankProcess
+from dsv4_tp.agent.pulse import Pulse
 from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.state import step
 from dsv4_tp.agent.watch import slowness
 from dsv4_tp.core import RankReport
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.log import log
-from dsv4_tp.rpc.convert import loss_to_proto, report_to_proto
+from dsv4_tp.rpc.convert import link_to_proto, loss_to_proto, report_to_proto
 from dsv4_tp.rpc.health import Health
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.worker_pb2 import RunResponse, StartRank
@@ -54,20 +56,30 @@ class Supervisor:
         )
         self._beat_s = _BEAT_S
         self._starts: dict[int, StartRank] = {}
+        self._ledger = Ledger()  # of the epoch
         self._chunk_tokens = 0  # of a prompt, at a time
         self._ranks: dict[int, RankProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._host = ""  # what the cluster calls this one
+        self.pulse = Pulse()
         self.outbox: asyncio.Queue[pb.SessionResponse | None] = asyncio.Queue()
         self.left = asyncio.Event()
 
     def greet(self, hello: pb.Hello) -> None:
         """A session begins."""
-        self._beat_s = hello.beat_s
+        self._beat_s, self._host = hello.beat_s, hello.host
         self._feed(events.Greeted(time.monotonic(), hello.fence_s, hello.beat_s))
 
     def beat(self) -> None:
         """The coordinator lives."""
         self._feed(events.Beaten(time.monotonic()))
+
+    def stand(self) -> pb.AdoptResponse:
+        """What runs here, for another coordinator, which hears all that happens from now on."""
+        self.beat()
+        if not self.left.is_set():
+            self.outbox = asyncio.Queue()
+        return self._ledger.standing(self._state, self._reports())
 
     def start(self, message: pb.StartEpoch) -> None:
         """Start the epoch's ranks; PreflightError if the epoch is stale or another one runs."""
@@ -76,12 +88,15 @@ class Supervisor:
             raise PreflightError(f"epoch {message.epoch} cannot follow {self._state.epoch} here")
         ranks = tuple(start.rank for start in message.ranks)
         self._starts = {start.rank: start for start in message.ranks}
+        self._ledger = Ledger()
         self._chunk_tokens = max((start.prefill_chunk for start in message.ranks), default=0)
+        self.pulse.begin(self._host, message.pulses)
         deadlines = message.deadlines
         # A snapshot that is written to a disk takes as long as the disk takes.
         learned = not any(start.prefixes_on_disk for start in message.ranks)
         limits = events.Deadlines(deadlines.join_s, deadlines.load_s, deadlines.step_s, learned)
-        self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits, kept()))
+        known = kept(), quarantine.known()
+        self._feed(events.Started(time.monotonic(), message.epoch, ranks, limits, *known))
 
     def join(self, message: pb.JoinEpoch) -> None:
         """Have all ranks of this epoch meet the others; one that is being ended meets nobody."""
@@ -105,16 +120,17 @@ class Supervisor:
                 self._feed(events.Drained())
             case _:
                 pass
+        self._ledger.passed(message.command)
         for process in self._ranks.values():
             process.command(message.command)
 
     def _hand_out(self, request_id: str, chunk_tokens: int) -> None:
         self._feed(events.Tasked(time.monotonic(), request_id, chunk_tokens))
 
-    def halt(self, epoch: int) -> None:
-        """End the epoch, if it still is the current one."""
+    def halt(self, epoch: int, *, explain: bool = False) -> None:
+        """End the epoch, if it still is the current one; `explain` what stands still here."""
         if epoch == self._state.epoch:
-            self._feed(events.Halted(self._stopped()))
+            self._feed(events.Halted(self._stopped(), explain))
 
     def dismiss(self, reason: str) -> None:
         """End the epoch and the agent."""
@@ -127,16 +143,21 @@ class Supervisor:
             self._sample()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.left.wait(), self._beat_s)
+        self.pulse.close()
 
     def _sample(self) -> None:
         """One look, told to the coordinator; the guard hears that we are not stuck."""
-        reports = tuple(process.report() for process in self._ranks.values())
+        reports = self._reports()
         self._guard.beat(self._state.fence_s)
         # The ranks are here until the epoch is told to have stopped.
         noted = (self._noted(report) for report in reports)
         named = (*noted, *self._state.gone)
-        self._tell(beat=pb.HostBeat(ranks=map(report_to_proto, named)))
+        links = map(link_to_proto, self.pulse.links(met_s=self._state.met_s))
+        self._tell(beat=pb.HostBeat(ranks=map(report_to_proto, named), links=links))
         self._feed(events.Sampled(time.monotonic(), reports, self._stopped()))
+
+    def _reports(self) -> tuple[RankReport, ...]:
+        return tuple(process.report() for process in self._ranks.values())
 
     def _noted(self, report: RankReport) -> RankReport:
         """The report with what is remarkable about it."""
@@ -167,6 +188,8 @@ class Supervisor:
                 self._feed(events.MemorySeen(time.monotonic(), kept().nbytes))
             case events.ReportStopped():
                 self._report_stopped(action)
+            case events.Condemn(reason=reason, pid=pid):
+                quarantine.keep(reason, pid)
             case events.Leave(reason=reason):
                 self._leave(reason)
 
@@ -195,7 +218,7 @@ class Supervisor:
 
     async def _kill(self, rank: int, process: RankProcess) -> None:
         if not await process.kill():
-            self._feed(events.Outlived(rank, process.report().pid))
+            self._feed(events.Outlived(rank, process.pid))
 
     def _leave(self, reason: str) -> None:
         log("agent-leaves", reason=reason)
@@ -204,6 +227,7 @@ class Supervisor:
 
     def _said(self, rank: int, response: RunResponse) -> None:
         """Pass on what a rank says."""
+        self._ledger.said(rank, response)
         match response.WhichOneof("kind"):
             case "prepared":
                 self._tell(prepared=pb.RankPrepared(rank=rank, prepared=response.prepared))

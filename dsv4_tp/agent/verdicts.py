@@ -5,13 +5,17 @@ from signal import Signals
 from dsv4_tp.agent.events import Exited, ReportLost
 from dsv4_tp.agent.watch import Watch
 from dsv4_tp.core import Loss
+from dsv4_tp.errors import RankFailure
 
 
 def exited(watch: Watch, event: Exited) -> ReportLost:
     """Its process is gone, unasked."""
     code = event.exit_code
-    how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
-    loss = Loss.KILLED if code < 0 else Loss.EXITED
+    loss, how = Loss.EXITED, f"exited with code {code}"
+    if code < 0:
+        loss, how = Loss.KILLED, f"killed by {_signal(-code)}"
+    elif code == RankFailure.exit_code:
+        loss, how = Loss.BEREFT, "could not go on with the other ranks"
     return ReportLost(event.report.rank, loss, f"{how} while {watch.doing}", event.last_stderr)
 
 

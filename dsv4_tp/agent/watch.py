@@ -1,15 +1,18 @@
 """A living rank, what is normal for it, and how long it may therefore show no progress.
 
 Normal is learned phase by phase, from the gaps between two changes of its progress, and only while
-its work stays the same. What a request brings when it comes or goes (a schema to compile, a longer
-prompt, more rows in a step) may take a time of its own, and is held to the configured deadline.
+its work stays the same. What a request brings when it comes or goes (a longer prompt, more rows in
+a step) may take a time of its own, and is held to the configured deadline. Compiling a schema is a
+phase of its own, of which nothing is learned: the next one may be much larger.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from dsv4_tp.agent.events import Deadlines
 from dsv4_tp.core import RankReport
+from dsv4_tp.rpc.progress import DOING
 
 FACTOR = 5.0  # times what is usual, without progress: it has stalled
 SLOW_FACTOR = 3.0  # times what is usual: worth a note, and no fault
@@ -18,17 +21,6 @@ WARM_UP = 5  # changes, before anything is learned or expected
 FLOORS_S = {"loading": 20.0, "prefill": 10.0, "decode": 5.0}
 _LEAST_NOTED_S = 1.0
 _STEPS = {"loading": "layer", "prefill": "chunk of a prompt", "decode": "step"}
-# How a phase reads in a verdict: "killed by SIGKILL while decoding".
-_DOING = {
-    "starting": "starting",
-    "prepared": "waiting for the others to prepare",
-    "joining": "joining the other ranks",
-    "loading": "loading",
-    "ready": "idle",
-    "prefill": "reading a prompt",
-    "decode": "decoding",
-    "leaving": "leaving",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,7 @@ class Watch:
 
     report: RankReport
     since_s: float
+    met_s: float = -math.inf  # when it showed last that it met the others
     # Requests it has not finished, with the most tokens that each has fed at a time.
     owed: Mapping[str, int] = field(default_factory=dict[str, int])
     calm: int = 0  # changes since its work is the same
@@ -71,7 +64,7 @@ class Watch:
     def doing(self) -> str:
         """What it is at, as a verdict says it."""
         busy = self.report.phase == "ready" and self.owed
-        return "taking a request" if busy else _DOING[self.report.phase]
+        return "taking a request" if busy else DOING[self.report.phase]
 
     @property
     def usual_s(self) -> float | None:
@@ -85,8 +78,10 @@ class Watch:
 def with_report(watch: Watch, report: RankReport, now_s: float) -> Watch:
     """A look at the rank's progress; what has changed is learned from."""
     old = watch.report
-    if report == old:
-        return watch
+    if _meetings(report) != _meetings(old):
+        watch = replace(watch, met_s=now_s)
+    if replace(report, waits=old.waits) == old:  # which come and go within a step
+        return replace(watch, report=report)
     paces = watch.paces
     if old.phase in FLOORS_S and watch.calm >= WARM_UP and not _is_done(old):
         tokens = report.prefill_tokens - old.prefill_tokens
@@ -123,6 +118,11 @@ def slowness(watch: Watch, now_s: float) -> str:
     if usual_s is None or gap_s <= max(_LEAST_NOTED_S, SLOW_FACTOR * usual_s):
         return ""
     return f"slow: {gap_s:.1f} s in a {_STEPS[watch.report.phase]}, {usual_s:.1f} s were usual"
+
+
+def _meetings(report: RankReport) -> tuple[int, ...]:
+    """What moves only where the ranks meet; to load or to compile, a rank needs nobody."""
+    return report.waits, report.prefill_tokens, report.decode_steps
 
 
 def _is_done(report: RankReport) -> bool:

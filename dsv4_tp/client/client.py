@@ -1,7 +1,7 @@
 """AsyncClient: the calls of a running cluster."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -52,7 +52,6 @@ class AsyncClient:
         """
         address = address or find_cluster(state_dir(), name)
         self.address = address
-        self._peer = f"the cluster at {address}"
         self._channel = open_channel(address)
         self._stub = ClusterServiceStub(self._channel)
 
@@ -77,7 +76,7 @@ class AsyncClient:
 
     async def stream(self, ask: Ask | str) -> AsyncGenerator[Piece]:
         """The text as it comes; closing this, or the client, before its end cancels the request."""
-        with calling(self._peer):
+        with self._calling():
             call = self._stub.Generate(ask_to_proto(ask_of(ask)), timeout=_STREAM_S)
             try:
                 async for message in call:
@@ -87,7 +86,7 @@ class AsyncClient:
 
     async def score(self, request: ScoreRequest) -> AsyncIterator[ScoreEvent]:
         """The score of equally long rows in pieces; `nll` comes with the last one."""
-        with calling(self._peer):
+        with self._calling():
             call = self._stub.Score(score_to_proto(request), timeout=_STREAM_S)
             try:
                 async for message in call:
@@ -97,7 +96,7 @@ class AsyncClient:
 
     async def status(self) -> ClusterStatus:
         """What the cluster is doing."""
-        with calling(self._peer):
+        with self._calling():
             return status_from_proto(await self._stub.Status(pb.StatusRequest(), timeout=_STATUS_S))
 
     async def events(
@@ -142,18 +141,22 @@ class AsyncClient:
         with `now`, is not.
         """
         request = pb.DownRequest(now=now, drain_s=drain_s)
-        with calling(self._peer):
+        with self._calling():
             done = await self._stub.Down(request, timeout=_DOWN_S + (drain_s or _DRAIN_S))
         return downfall_from_proto(done)
 
     async def restart(self) -> int:
         """Have another epoch, in which open requests go on; its number, when it serves."""
-        with calling(self._peer):
+        with self._calling():
             return (await self._stub.Restart(pb.RestartRequest(), timeout=_RESTART_S)).epoch
+
+    def _calling(self) -> AbstractContextManager[None]:
+        peer, why = f"the coordinator at {self.address}", "`dsv4-tp events` tells what came before"
+        return calling(peer, gone=f"{peer} is gone or out of reach; {why}")
 
     async def _told(self, call: "grpc.aio.UnaryStreamCall[Any, _M]") -> AsyncGenerator[_M]:
         """The messages of a stream, which is cancelled when nobody wants more of them."""
-        with calling(self._peer):
+        with self._calling():
             try:
                 async for message in call:
                     yield message

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address
 
 from dsv4_tp import demo
-from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Row
 from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
@@ -13,6 +14,7 @@ BATCH = 8
 MOST_BATCH = 64
 MOST_DRAFTS = 4  # tokens ahead; caches can be rewound by more
 QUEUE = 64
+_SPARE_S = 15.0
 LOCALHOST = "localhost"
 LOOPBACK = "127.0.0.1"
 DEMO = demo.NAME  # as a model's path: the bundled model, on every host its own
@@ -24,10 +26,16 @@ class Host:
 
     name: str  # in logs and tables
     ssh: str  # ssh destination; LOCALHOST: this machine, no ssh
-    address: str | None  # IPv4 the other hosts reach it at; None: found at launch
+    address: str | None  # IPv4 it is reached at; None: found at launch
     python: str  # interpreter that has dsv4_tp
     workdir: str | None  # None: where ssh arrives, or the current directory
     model_path: str | None  # None: the path in `model`
+    fabric: str | None = None  # IPv4 where its ranks meet the others; None: at its address
+
+    @property
+    def data_ip(self) -> str | None:
+        """Where its ranks meet the others; None: found at launch."""
+        return self.fabric or self.address
 
     @property
     def is_local(self) -> bool:
@@ -41,6 +49,7 @@ class Rank:
 
     host: Host
     weight: int = 1  # shares are in proportion
+    rdma: Row = ()  # its devices towards each rank; empty: found at launch, if they are needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +68,47 @@ class Ports:
     data: int | None = None  # rank r listens on data + r
 
 
+class MetricsAlias(StrEnum):
+    """Whose names metrics have beside our own."""
+
+    VLLM = "vllm"
+
+
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Where OpenAI's API is."""
+    """Where OpenAI's API is, and for whom."""
 
     bind: str = LOOPBACK
     port: int | None = None  # 0: a free one; None: 8000, or a free one if that is in use
+    api_keys_file: str | None = None  # clients show a key of it; None: whoever gets here is served
+    origins: tuple[str, ...] = ()  # of pages in browsers that may call it
+    metrics_alias: MetricsAlias | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach it."""
+        return not IPv4Address(self.bind).is_loopback
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long each wait may last, in seconds."""
 
+    start_s: float = 60.0  # for an agent to serve: ssh, and a Python that may be cold
     fence_s: float = 10.0  # an agent without its coordinator stops its ranks
     beat_s: float = 0.5  # between two beats of a lease
     join_s: float = 45.0  # a rank preparing; and then all of them meeting each other
     load_s: float = 60.0  # loading without any progress
     step_s: float = 30.0  # one prefill chunk or decode step
+
+    @property
+    def prepare_s(self) -> float:
+        """When the coordinator gives up ranks that are not prepared, as a last resort.
+
+        Their agents have looked for each one's process by then, and for what it does, for
+        `join_s` each; and hosts were asked about their ports before.
+        """
+        return 2 * self.join_s + _SPARE_S
 
     @property
     def alarm_s(self) -> float:
@@ -121,6 +154,7 @@ class ClusterConfig:
     ranks: tuple[Rank, ...]
     model: ModelConfig
     name: str | None = None  # None: a free one is taken
+    backend: Backend = Backend.RING
     experts: ExpertSplit = ExpertSplit.WIDTH
     ports: Ports = Ports()
     http: Http = Http()

@@ -17,7 +17,17 @@ from dsv4_tp.errors import ConfigError
 from dsv4_tp.native import shim_path
 
 _OPENBLAS = "*/openblas-pthread/libopenblas.so.0"  # Debian's package libopenblas0-pthread
-_RING = ("MLX_RANK", "MLX_HOSTFILE")
+_JOINING = (  # how MLX is told which rank this is; JACCL prefers the names without the prefix
+    "MLX_RANK",
+    "MLX_HOSTFILE",
+    "MLX_IBV_DEVICES",
+    "MLX_JACCL_COORDINATOR",
+    "MLX_JACCL_RING",
+    "JACCL_RANK",
+    "JACCL_IBV_DEVICES",
+    "JACCL_COORDINATOR",
+    "JACCL_RING",
+)
 _COMMAND = "dsv4_tp"
 
 
@@ -37,7 +47,7 @@ def worker_environment(tmp_dir: Path) -> dict[str, str]:
 
     `tmp_dir` becomes its TMPDIR: ranks that compile the same kernel must not share MLX's cache.
     """
-    inherited = {key: value for key, value in os.environ.items() if key not in _RING}
+    inherited = {key: value for key, value in os.environ.items() if key not in _JOINING}
     own = {"TMPDIR": str(tmp_dir), "PYTHONUNBUFFERED": "1"}
     return inherited | own | _preloads()
 
@@ -54,9 +64,19 @@ def fast_synch() -> str:
 
 
 def set_ring(*, rank: int, hostfile: Path) -> None:
-    """Tell `mx.distributed.init`, which reads nothing else, who this process is."""
-    os.environ["MLX_RANK"] = str(rank)
-    os.environ["MLX_HOSTFILE"] = str(hostfile)
+    """Tell `mx.distributed.init`, which reads nothing else, who this process is in a ring."""
+    _set_joining({"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)})
+
+
+def set_jaccl(*, rank: int, devices: Path, coordinator: str, ring: bool) -> None:
+    """The same for JACCL: `devices` holds the matrix, rank 0 listens at `coordinator`."""
+    words = {
+        "MLX_RANK": str(rank),
+        "MLX_IBV_DEVICES": str(devices),
+        "MLX_JACCL_COORDINATOR": coordinator,
+    }
+    # It is set or not: its value counts for nothing.
+    _set_joining(words | ({"MLX_JACCL_RING": "1"} if ring else {}))
 
 
 def become(*arguments: str) -> NoReturn:
@@ -74,6 +94,13 @@ def restart_with_preloads(module: str = _COMMAND, *, blas_threads: int = 1) -> N
     wanted = _preloads(blas_threads)
     if any(os.environ.get(key) != value for key, value in wanted.items()):
         _execute(module, sys.argv[1:], dict(os.environ) | wanted)
+
+
+def _set_joining(words: Mapping[str, str]) -> None:
+    """These variables, and none of the others that say how ranks are joined."""
+    for name in _JOINING:
+        os.environ.pop(name, None)
+    os.environ.update(words)
 
 
 def _execute(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:

@@ -14,15 +14,15 @@ from typing import Any, cast
 import yaml
 
 from dsv4_tp.config.cluster import LOCALHOST, ClusterConfig, Host, Rank
+from dsv4_tp.config.rdma import given_rdma
+from dsv4_tp.core import Backend, Row
 from dsv4_tp.errors import ConfigError
 
-RING = "ring"
+_RDMA = (Backend.JACCL, Backend.JACCL_RING)
 _LOCAL = (LOCALHOST, "127.0.0.1")
 _TOP = ("backend", "envs", "hosts")
 _HOST = ("ssh", "ips", "rdma")
 _PLACES = ("hosts", "ranks", "model")  # of ClusterConfig, each with words of its own here
-
-Cells = Sequence[str | Sequence[str] | None]  # one rank's RDMA devices, by rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,34 +82,41 @@ def read_hostfile(file: Path) -> Hostfile:
 
 def cluster_of_hostfile(found: Hostfile, model: str) -> Translation:
     """cluster.yaml for the hosts of a hostfile, which names no model."""
+    by_rdma = found.backend in _RDMA
     words = {
         "version": 1,
         "model": {"path": model},
-        "hosts": [_host_words(entry) for entry in found.hosts],
+        **({"backend": found.backend} if by_rdma else {}),
+        "hosts": [_host_words(entry, by_rdma=by_rdma) for entry in found.hosts],
     }
     return Translation(yaml.safe_dump(words, sort_keys=False), tuple(_lost_in_yaml(found)))
 
 
 def hostfile_of_cluster(
-    config: ClusterConfig, *, backend: str = RING, rdma: Mapping[str, Cells] | None = None
+    config: ClusterConfig, *, backend: str = "", rdma: Mapping[str, Row] | None = None
 ) -> Translation:
     """The hostfile of a cluster, one entry for each rank.
 
-    `rdma` holds the rows of the device matrix by host, in the order in which ranks are to be.
+    `rdma` holds the rows of the device matrix by host, in the order in which ranks are to be; and
+    `backend` is what they are for. Without it they are those of the cluster, if it has any.
+
+    Raises:
+        ConfigError: those do not fit together.
     """
-    ranks = list(config.ranks)
+    ranks, given = list(config.ranks), given_rdma(config)
     if rdma:
         ranks.sort(key=lambda rank: list(rdma).index(rank.host.name))
     hosts = [
         {
             "ssh": rank.host.ssh,
-            "ips": [rank.host.address] if rank.host.address else [],
-            "rdma": list((rdma or {}).get(rank.host.name, ())),
+            "ips": [rank.host.data_ip] if rank.host.data_ip else [],
+            "rdma": list(rdma.get(rank.host.name, ()) if rdma else rank.rdma if given else ()),
         }
         for rank in ranks
     ]
-    text = json.dumps({"backend": backend, "envs": [], "hosts": hosts}, indent=2)
-    return Translation(f"{text}\n", tuple(_lost_in_hostfile(config)))
+    own = _RDMA[given.ring] if given else Backend.RING
+    text = json.dumps({"backend": backend or own, "envs": [], "hosts": hosts}, indent=2)
+    return Translation(f"{text}\n", tuple(_lost_in_hostfile(config, by_rdma=bool(rdma or given))))
 
 
 def _entry(where: str, entry: object) -> Entry:
@@ -141,11 +148,13 @@ def _unknown(top: Mapping[str, Any], entries: Sequence[object]) -> Iterator[str]
         yield from (f"hosts[{number}].{key}" for key in words if key not in _HOST)
 
 
-def _host_words(entry: Entry) -> dict[str, str]:
+def _host_words(entry: Entry, *, by_rdma: bool) -> Mapping[str, object]:
+    """Rows of devices are not looked at: reading cluster.yaml does that."""
     ssh = LOCALHOST if entry.ssh in _LOCAL else entry.ssh
     name = ssh.rpartition("@")[2]
     address = {"address": entry.ips[0]} if _is_address(entry) else {}
-    return {"name": name} | ({"ssh": ssh} if ssh != name else {}) | address
+    rdma = {"rdma": [*entry.rdma]} if by_rdma and any(entry.rdma) else {}
+    return {"name": name} | ({"ssh": ssh} if ssh != name else {}) | address | rdma
 
 
 def _is_address(entry: Entry) -> bool:
@@ -157,32 +166,36 @@ def _is_address(entry: Entry) -> bool:
 
 
 def _lost_in_yaml(found: Hostfile) -> Iterator[str]:
-    if found.backend not in ("", RING):
-        yield f"backend {found.backend}: the ranks will be joined by {RING}, over TCP"
+    if found.backend not in ("", Backend.RING, *_RDMA):
+        yield f"backend {found.backend}: the ranks will be joined by ring, over TCP"
     for env in found.envs:
         yield f"envs {env}: cluster.yaml sets no variables"
     for entry in found.hosts:
         left = entry.ips[1:] if _is_address(entry) else entry.ips
         if left:
             yield f"{entry.ssh}: ips {', '.join(left)}: a host has one IPv4 `address`"
-        if any(cell is not None for cell in entry.rdma):
-            yield f"{entry.ssh}: rdma: devices are found anew, since their names change"
+        if any(entry.rdma) and found.backend not in _RDMA:
+            yield f"{entry.ssh}: rdma: the ranks will be joined by ring, over TCP"
     yield from (f"{key}: MLX does not know it either" for key in found.unknown)
 
 
-def _lost_in_hostfile(config: ClusterConfig) -> Iterator[str]:
+def _lost_in_hostfile(config: ClusterConfig, *, by_rdma: bool) -> Iterator[str]:
     yield f"model.path {config.model.path}: it is for the command that mlx.launch is given"
     for host in config.hosts:
-        if host.address is None:
+        if host.data_ip is None:
             yield f"{host.name}: no address, which MLX's ring needs"
+        elif host.address not in (None, host.data_ip):
+            yield f"{host.name}: address {host.address}: ips has that of the fabric"
         yield from (f"{host.name}: {word}: mlx.launch takes one for all" for word in _own(host))
     for number, rank in enumerate(config.ranks):
         if rank.weight != Rank(rank.host).weight:
             yield f"rank {number}: weight {rank.weight}: MLX knows no shares"
     if config.ports.data is not None:
         yield f"ports.data {config.ports.data}: give mlx.launch --starting-port"
+    if config.backend is not Backend.RING and not by_rdma:
+        yield f"backend {config.backend}: give --rdma, and the cables are looked at"
     for field in fields(config):
-        if field.name not in (*_PLACES, "ports") and _is_set(config, field):
+        if field.name not in (*_PLACES, "ports", "backend") and _is_set(config, field):
             yield f"{field.name}: a hostfile has no such setting"
 
 

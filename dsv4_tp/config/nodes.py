@@ -47,6 +47,17 @@ class Section:
             raise self.wrong(key, "text")
         return value
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """The strings in the list at `key`, none of them empty; () if absent."""
+        node = self.values.get(key)
+        if node is None:
+            return ()
+        items = cast(list[object], _plain(node)) if isinstance(node, SequenceNode) else [None]
+        texts = tuple(item for item in items if isinstance(item, str) and item)
+        if len(texts) < len(items):
+            raise self.wrong(key, "a list of texts")
+        return texts
+
     def integer(self, key: str, *, least: int = 1, most: int | None = None) -> int | None:
         """The integer at `key`, from `least` to `most`."""
         value = self._scalar(key)
@@ -104,6 +115,11 @@ class Section:
         if value is not None and value not in list(options):
             raise self.wrong(key, "one of " + ", ".join(options))
         return None if value is None else options(value)
+
+    def plain(self, key: str) -> object:
+        """The scalar at `key`, or the list of scalars and such lists, as Python reads it."""
+        node = self.values.get(key)
+        return None if node is None else _plain(node)
 
     def section(self, key: str) -> "Section":
         """The mapping at `key`; an empty one if absent."""
@@ -200,6 +216,13 @@ def _value(node: ScalarNode) -> object:
         return SafeConstructor().construct_object(node)
     except ValueError:  # such as `!!int x`
         return str(node.value)
+
+
+def _plain(node: Node) -> object:
+    """A mapping reads as an empty one: nobody wants it."""
+    if isinstance(node, SequenceNode):
+        return [_plain(item) for item in cast(list[Node], node.value)]
+    return _value(node) if isinstance(node, ScalarNode) else {}
 
 
 def _shown(node: Node) -> str:

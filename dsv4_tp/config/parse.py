@@ -29,7 +29,8 @@ from dsv4_tp.config.cluster import (
 )
 from dsv4_tp.config.http import read_http
 from dsv4_tp.config.nodes import Section, read_yaml
-from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.config.rdma import read_row
+from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 _VERSION = 1
@@ -40,13 +41,7 @@ _NO_DASH = "an ssh destination, which no dash begins"  # ssh would take it for a
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TOP = ("version", "name", "model", "hosts", "backend", "ports", "split", "timeouts")
 _REQUESTS = ("prefill_chunk", "context", "batch", "mtp", "queue", "time_limit_s")
-_HOST = ("name", "ssh", "address", "python", "workdir", "model_path", "weight")
-
-
-class Backend(StrEnum):
-    """Which of MLX's transports joins the ranks."""
-
-    RING = "ring"
+_HOST = ("name", "ssh", "address", "fabric", "python", "workdir", "model_path", "weight", "rdma")
 
 
 class DTypeChoice(StrEnum):
@@ -71,7 +66,6 @@ def read_cluster(file: Path) -> ClusterConfig:
     top = read_yaml(file)
     top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache", "restart", "http"))
     _check_version(top)
-    top.choice("backend", Backend)
     queue = top.integer("queue", least=0)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
     return ClusterConfig(
@@ -79,6 +73,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ranks=ranks,
         model=_model(top.section("model")),
         name=_name(top),
+        backend=top.choice("backend", Backend) or Backend.RING,
         experts=_experts(top.section("split")),
         ports=_ports(top.section("ports")),
         http=read_http(top.section("http")),
@@ -175,12 +170,13 @@ def _rank(section: Section) -> Rank:
     host = _host(
         ssh,
         name=name,
-        address=_address(section),
+        address=_address(section, "address"),
+        fabric=_address(section, "fabric"),
         python=section.text("python"),
         workdir=_absolute(section, "workdir"),
         model_path=_absolute(section, "model_path"),
     )
-    return Rank(host, section.integer("weight") or 1)
+    return Rank(host, section.integer("weight") or 1, read_row(section, "rdma"))
 
 
 def _host(
@@ -188,6 +184,7 @@ def _host(
     *,
     name: str | None = None,
     address: str | None = None,
+    fabric: str | None = None,
     python: str | None = None,
     workdir: str | None = None,
     model_path: str | None = None,
@@ -197,18 +194,19 @@ def _host(
         name=name or ssh,
         ssh=ssh,
         address=address,
+        fabric=fabric,
         python=python or sys.executable,
         workdir=workdir,
         model_path=model_path,
     )
 
 
-def _address(section: Section) -> str | None:
-    text = section.text("address")
+def _address(section: Section, key: str) -> str | None:
+    text = section.text(key)
     try:
         return None if text is None else str(IPv4Address(text))
     except AddressValueError as error:
-        raise section.wrong("address", "an IPv4 address") from error
+        raise section.wrong(key, "an IPv4 address") from error
 
 
 def _absolute(section: Section, key: str) -> str | None:

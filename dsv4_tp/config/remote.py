@@ -1,7 +1,14 @@
-"""How a program is started on a host: by ssh that never asks anything, or as it is."""
+"""How a program runs on a host, by ssh that never asks anything or as it is: it is started with
+pipes, says JSON in lines of its own, and is ended.
+"""
 
+import asyncio
+import json
 import shlex
-from collections.abc import Sequence
+from asyncio.subprocess import Process
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, cast
 
 from dsv4_tp.config.cluster import Host
 
@@ -15,6 +22,26 @@ _SSH = (
     *("-o", "ServerAliveInterval=2"),
     *("-o", "ServerAliveCountMax=3"),
 )
+_MOST_LINES = 50  # of what a login shell may say before the program does
+_END_S = 2.0
+
+Words = dict[str, Any]
+
+
+class Running(Protocol):
+    """A process that somebody has started."""
+
+    async def wait(self) -> object:
+        """Return when it is gone."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        ...
+
+    def kill(self) -> None:
+        """Make it end."""
+        ...
 
 
 def command_on(host: Host, command: Sequence[str]) -> list[str]:
@@ -25,3 +52,38 @@ def command_on(host: Host, command: Sequence[str]) -> list[str]:
     if host.workdir:
         remote = f"cd {shlex.quote(host.workdir)} && {remote}"
     return [*_SSH, "--", host.ssh, remote]
+
+
+async def heard(process: Process, keys: Collection[str] = ()) -> Words | None:
+    """The next object with these keys that it says; None if it ends, or says too much else.
+
+    Raises ValueError for a line without an end.
+    """
+    assert process.stdout is not None
+    for _ in range(_MOST_LINES):
+        line = await process.stdout.readline()
+        with suppress(ValueError):  # a login shell may say anything
+            words = json.loads(line)
+            if isinstance(words, dict) and words.keys() >= set(keys):
+                return cast(Words, words)
+        if not line:
+            break
+    return None
+
+
+async def last_words(process: Process) -> str:
+    """The last line of its stderr, when it has ended."""
+    assert process.stderr is not None
+    lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+async def end(process: Running) -> None:
+    """Wait until it has ended; help if it does not."""
+    for push in (process.terminate, process.kill):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _END_S)
+            return
+        with suppress(ProcessLookupError):
+            push()
+    await process.wait()

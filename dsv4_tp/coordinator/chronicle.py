@@ -5,7 +5,7 @@ waits, and readers, which may be slow: one that comes too late is told how many 
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dsv4_tp.history import Entry
@@ -27,9 +27,10 @@ class Note:
 class Chronicle:
     """The last entries of a cluster."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._entries: deque[Entry] = deque(maxlen=most)
-        self.last_seq = 0
+    def __init__(self, most: int = MOST, *, kept: Sequence[Entry] = ()) -> None:
+        """`kept`: what another coordinator has left of it, which goes on."""
+        self._entries: deque[Entry] = deque(kept, maxlen=most)
+        self.last_seq = kept[-1].seq if kept else 0
 
     def add(self, note: Note, *, epoch: int, time_s: float) -> Entry:
         """The next entry."""

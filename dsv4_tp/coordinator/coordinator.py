@@ -10,14 +10,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
-from dsv4_tp.coordinator.cluster import ClusterState, Phase, first_state, refused
+from dsv4_tp.coordinator.adoption import Adoption
+from dsv4_tp.coordinator.cluster import ClusterState, Phase, first_state, newest, refused
 from dsv4_tp.coordinator.fleet import Fleet, StartAgent
 from dsv4_tp.coordinator.relay import relay
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.setup import Setup
 from dsv4_tp.coordinator.state import step
 from dsv4_tp.coordinator.witness import Witness
-from dsv4_tp.errors import Dsv4Error, NotReadyError, RequestError
+from dsv4_tp.errors import Dsv4Error, NotReadyError, OutrankedError, RequestError
 from dsv4_tp.log import log
 from dsv4_tp.v1.cluster_pb2 import LogsResponse
 from dsv4_tp.v1.types_pb2 import LogChoice
@@ -38,11 +39,12 @@ class Coordinator:
         on_serve: Callable[[bool], None],
         start_agent: StartAgent,
         reap: Callable[[], Awaitable[None]],
+        adoption: Adoption | None = None,
     ) -> None:
         """`on_serve` is told when requests are taken, and when no more.
 
         `start_agent` replaces an agent that is gone. `reap` waits for the processes of agents that
-        were told to end.
+        were told to end. With an `adoption` it goes on with ranks that serve.
         """
         self.setup = setup
         self.state: ClusterState = first_state(
@@ -50,8 +52,10 @@ class Coordinator:
             Requests(setup.batch, setup.queue, setup.time_limit_s),
             setup.restart,
             beat_s=setup.timeouts.beat_s,
+            prepare_s=setup.prepare_s,
             fence_s=setup.timeouts.fence_s,
             drain_s=_DRAIN_S,
+            here=setup.here,
             now_s=time.monotonic(),
         )
         self.witness = Witness(setup.history)
@@ -59,20 +63,26 @@ class Coordinator:
         self.gone = asyncio.Event()  # no agent and no rank is left
         self._on_serve = on_serve
         self._reap = reap
-        self._fleet = Fleet(setup, hear=self.hear, start_agent=start_agent)
+        self._adoption = adoption
+        turn = adoption.turn if adoption else 0
+        self._fleet = Fleet(setup, turn=turn, hear=self.hear, start_agent=start_agent)
         self._streams: dict[str, _Stream] = {}
         self._settled: asyncio.Future[Dsv4Error | None] = asyncio.Future()
 
     async def run(self) -> None:
-        """Run the cluster until it has ended; raises what it failed of."""
+        """Run the cluster until it has ended; raises what it failed of.
+
+        That is OutrankedError if it is another coordinator's now, and its agents are left alone.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 ticking = group.create_task(self._tick())
                 self._fleet.connect(group)
+                if self._adoption:
+                    self.hear(events.Adopted(self._adoption))
                 error = await self._settled
-                hosts = self.state.hosts.items()
-                await self._fleet.shut_down(lost={name for name, host in hosts if host.lost})
-                await self._reap()
+                if not isinstance(error, OutrankedError):
+                    await self._end()
                 ticking.cancel()
                 await self._fleet.close()
         finally:
@@ -80,6 +90,12 @@ class Coordinator:
             self.gone.set()
         if error:
             raise error
+
+    async def _end(self) -> None:
+        """End the agents, and see that they are gone."""
+        hosts = self.state.hosts.items()
+        await self._fleet.shut_down(lost={name for name, host in hosts if host.lost})
+        await self._reap()
 
     def dismiss(self, *, now: bool, drain_s: float | None = None) -> None:
         """End the cluster: when its work is done, for which it has `drain_s`, or at once."""
@@ -136,6 +152,8 @@ class Coordinator:
         before = self.state
         self.state, actions = step(before, event, time.monotonic())
         self.witness.saw(before, event, self.state, actions)
+        if failed := newest(before, self.state):
+            log("epoch-failed", verdict=failed)
         for action in actions:
             self._do(action)
 
@@ -143,8 +161,6 @@ class Coordinator:
         match action:
             case events.StopEpoch():
                 self._explain()
-                self._fleet.obey(action)
-            case events.StartEpoch() | events.JoinEpoch() | events.Reach() | events.Broadcast():
                 self._fleet.obey(action)
             case events.Deliver(event=event):
                 self._tell(event.request_id, event)
@@ -156,6 +172,8 @@ class Coordinator:
                     self.ready.set()
             case events.Settle(error=error):
                 self._settle(error)
+            case _:
+                self._fleet.obey(action)
 
     def _explain(self) -> None:
         """The first evidence in full, for whoever reads the log."""

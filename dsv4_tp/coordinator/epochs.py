@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from dsv4_tp import core
 from dsv4_tp.config import RestartPolicy
-from dsv4_tp.coordinator import events, requests
+from dsv4_tp.coordinator import events, links, requests
 from dsv4_tp.coordinator.cluster import (
     ClusterState,
     Phase,
@@ -20,10 +20,13 @@ from dsv4_tp.coordinator.cluster import (
     with_host,
 )
 from dsv4_tp.coordinator.events import Action
-from dsv4_tp.coordinator.members import Fault, Host, fresh, gone, host_fault
-from dsv4_tp.coordinator.restart import IN_VAIN, Failure, Stop, Wait, judge, pause_s
+from dsv4_tp.coordinator.members import Fault, Host, fresh, gone, host_fault, unprepared
+from dsv4_tp.coordinator.restart import Failure, Stop, Wait, judge, pause_s, with_failure
 from dsv4_tp.errors import RankFailure
 
+_BY_REQUESTS = core.Loss.STALLED, core.Loss.EXITED, core.Loss.KILLED  # what one may do to a rank
+LADDER_S = 7.0  # for an agent whose lease is over to end its ranks
+_REASON_S = 3.0  # for the best evidence to come in, before clients are told
 SETTLE_S = 65.0  # for agents to confirm that their ranks are gone and their memory is back
 
 
@@ -32,6 +35,8 @@ def start_if_fit(state: ClusterState, now_s: float) -> Step:
     if state.starts_s is None or now_s < state.starts_s:
         return state, ()
     if not all(host.fit for host in state.hosts.values()):
+        return state, ()
+    if not links.may_meet(state.hosts, now_s, beat_s=state.beat_s):
         return state, ()
     started = replace(
         state,
@@ -42,9 +47,10 @@ def start_if_fit(state: ClusterState, now_s: float) -> Step:
         faults=(),
         over=False,
         starts_s=None,
-        ends_s=None,
+        ends_s=now_s + state.prepare_s,
         hosts={
-            name: Host(host.seen_s, spoke=True, running=True) for name, host in state.hosts.items()
+            name: Host(host.seen_s, spoke=True, running=True, steady_s=host.steady_s)
+            for name, host in state.hosts.items()
         },
         ranks=fresh({number: rank.host for number, rank in state.ranks.items()}),
     )
@@ -53,14 +59,27 @@ def start_if_fit(state: ClusterState, now_s: float) -> Step:
 
 def lose(state: ClusterState, causes: Mapping[str, str], now_s: float) -> Step:
     """There is no session with these hosts any more, or again none."""
-    for name, cause in causes.items():
+    told = {name: f"{cause}{_remark(state, name, now_s)}" for name, cause in causes.items()}
+    for name, cause in told.items():
         host = state.hosts[name]
         after_s = pause_s(state.restart, host.tries) if host.tries else 0.0
         state = with_host(state, name, gone(host, cause, now_s, due_s=now_s + after_s))
     if state.phase is Phase.RECOVERING and state.starts_s is not None:
         return state, ()  # no epoch is touched by that
-    faults = (host_fault(state.ranks, name, cause) for name, cause in causes.items())
+    faults = (host_fault(state.ranks, name, cause) for name, cause in told.items())
     return fail(state, now_s, *faults)
+
+
+def mind_links(state: ClusterState, now_s: float) -> Step:
+    """Where nothing comes through between two hosts, the epoch ends, or has ended of that."""
+    # Of one that was to end there is nothing to explain: its ranks are being killed.
+    wanted = state.over and (state.phase is Phase.DRAINING or not state.faults)
+    if not state.epoch or state.starts_s is not None or wanted:
+        return state, ()
+    known = {fault.who for fault in state.faults}
+    found = links.cuts(state.hosts, now_s, beat_s=state.beat_s)
+    new = [fault for fault in found if fault.who not in known]
+    return fail(state, now_s, *new) if new else (state, ())
 
 
 def leave(state: ClusterState, name: str, quarantine: str, now_s: float) -> Step:
@@ -106,7 +125,8 @@ def stop(state: ClusterState, now_s: float) -> Step:
         ends_s=ends_s,
     )
     state, ended = served(state, requests.pause(state.requests, now_s))
-    orders = events.Serve(ready=False), events.StopEpoch(state.epoch)
+    stalled = any(fault.loss is core.Loss.STALLED for fault in state.faults)
+    orders = events.Serve(ready=False), events.StopEpoch(state.epoch, explain=stalled)
     return settle_if_gone(state, (*orders, *ended), now_s)
 
 
@@ -119,7 +139,9 @@ def settle_if_gone(state: ClusterState, actions: tuple[Action, ...], now_s: floa
 
 
 def overdue(state: ClusterState, now_s: float) -> Step:
-    """What is under way has taken too long: work, the end of ranks, the return of hosts."""
+    """What is under way has taken too long: a start, work, the end of ranks, hosts' return."""
+    if state.phase is Phase.PREPARING:
+        return fail(state, now_s, unprepared(state.ranks, state.prepare_s))
     if not state.over:
         return stop(state, now_s)
     if state.phase is Phase.RECOVERING and state.starts_s is not None:
@@ -129,12 +151,13 @@ def overdue(state: ClusterState, now_s: float) -> Step:
 
 
 def let_go(state: ClusterState, now_s: float) -> Step:
-    """Requests wait only so long for ranks to go on with them."""
-    if state.cut_s is None or now_s - state.cut_s < state.restart.replay_s:
+    """Requests wait only so long for ranks to go on with them, and hardly where none will come."""
+    hopeless = state.phase is Phase.FAILED
+    patience_s = _REASON_S if hopeless else state.restart.replay_s
+    if state.cut_s is None or now_s - state.cut_s < patience_s:
         return state, ()
-    late = f"the ranks were not back within {state.restart.replay_s:g} s"
-    error = RankFailure(f"{failure(state)}; {late}")
-    return served(state, requests.give_up(state.requests, error))
+    late = "" if hopeless else f"; the ranks were not back within {patience_s:g} s"
+    return served(state, requests.give_up(state.requests, RankFailure(failure(state) + late)))
 
 
 def recover(state: ClusterState, now_s: float) -> Step:
@@ -145,10 +168,14 @@ def recover(state: ClusterState, now_s: float) -> Step:
     for name, host in state.hosts.items():
         if host.lost_s is not None and host.due_s is not None and now_s >= host.due_s:
             state = with_host(state, name, replace(host, due_s=None))
-            fenced = now_s - host.lost_s >= state.fence_s
+            fenced = now_s - host.lost_s >= state.fence_s + LADDER_S
             wanted.append(events.Reach(name, state.epoch, fenced=fenced))
     state, started = start_if_fit(state, now_s)
     return state, (*wanted, *started)
+
+
+def _remark(state: ClusterState, name: str, now_s: float) -> str:
+    return links.remark(state.hosts, name, now_s, beat_s=state.beat_s, here=state.here)
 
 
 def _settle(state: ClusterState, actions: tuple[Action, ...], now_s: float) -> Step:
@@ -160,17 +187,29 @@ def _settle(state: ClusterState, actions: tuple[Action, ...], now_s: float) -> S
     return state, (*actions, events.Settle(error_of(state)))
 
 
+def _suspect(state: ClusterState, fault: Fault) -> tuple[Step, bool]:
+    """Of ranks that served, the cause may be what they served; whether that is being mended."""
+    if state.ready_s is None or fault.loss not in _BY_REQUESTS:
+        return (state, ()), False
+    state, ended = served(state, requests.suspect(state.requests, fault.message))
+    return (state, ended), bool(ended) or requests.is_suspicious(state.requests)
+
+
 def _judge(state: ClusterState, actions: tuple[Action, ...], now_s: float) -> Step:
     """Whether another epoch may follow, and when."""
     policy, fault = state.restart, verdict(state)
-    if fault is None:  # it was asked for, and counts for nothing
-        return replace(state, starts_s=now_s, ends_s=now_s + policy.window_s), actions
     steady = state.ready_s is not None and now_s - state.ready_s >= policy.window_s
+    if fault is None:  # another one was asked for, which counts as no failure
+        failures = () if state.told or steady else state.failures
+        ends_s = now_s + policy.window_s
+        return replace(state, failures=failures, starts_s=now_s, ends_s=ends_s), actions
+    (state, ended), mended = _suspect(state, fault)
+    actions = *actions, *ended
+    fruitful = state.told or steady or mended
     cause = f"{fault.cause}{fault.last_words}"
-    failed = Failure(now_s, fault.who, cause, fruitful=state.told or steady)
-    failures = (*state.failures, failed)[-max(IN_VAIN, policy.most) :]
-    state = replace(state, failures=failures)
-    match judge(policy, failures):
+    failed = Failure(now_s, fault.who, cause, fruitful, int(fault.unfit))
+    state = replace(state, failures=with_failure(policy, state.failures, failed))
+    match judge(policy, state.failures, now_s):
         case Wait(seconds=seconds):
             starts_s = now_s + seconds
             return replace(state, starts_s=starts_s, ends_s=starts_s + policy.window_s), actions

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsv4_tp import core
+from dsv4_tp.coordinator.adoption import Adoption
 from dsv4_tp.errors import Dsv4Error
 
 # Events.
@@ -14,6 +15,7 @@ class HostBeat:
     """An agent lives, and its ranks are so far; those not named have no process."""
 
     reports: tuple[core.RankReport, ...]
+    links: tuple[core.Link, ...] = ()  # to other hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,26 @@ class HostLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Outranked:
+    """An agent obeys a later coordinator."""
+
+    host: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unfit:
     """The epoch cannot start on a host; no rank was started anywhere."""
 
     host: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The ranks of a coordinator that is gone are ours, before anything else has happened."""
+
+    adoption: Adoption
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +152,8 @@ class Ticked:
     """Some time has passed."""
 
 
-Event = Heard | HostLost | Unfit | Asked | Abandoned | Dismissed | Renewed | Ticked
+Lapse = HostLost | Outranked | Unfit  # of a host
+Event = Heard | Lapse | Adopted | Asked | Abandoned | Dismissed | Renewed | Ticked
 
 # Actions.
 
@@ -159,6 +177,7 @@ class StopEpoch:
     """Every agent is to kill its ranks."""
 
     epoch: int
+    explain: bool = False  # and to ask those that stand still where they are, for one has stalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +187,14 @@ class Reach:
     host: str
     epoch: int
     fenced: bool  # the one that was lost has ended its ranks by now, whatever became of it
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """An epoch that runs is ours; some hosts lack the last lines of its log."""
+
+    epoch: int
+    missing: Mapping[str, tuple[core.Command, ...]]  # by host
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,5 +234,5 @@ class Settle:
     error: Dsv4Error | None
 
 
-Order = StartEpoch | JoinEpoch | StopEpoch | Reach | Broadcast  # for agents
+Order = StartEpoch | JoinEpoch | StopEpoch | Reach | GoOn | Broadcast  # for agents
 Action = Order | Deliver | Fail | Serve | Settle

@@ -8,12 +8,12 @@ import grpc
 
 from dsv4_tp.config import Timeouts
 from dsv4_tp.coordinator import events
-from dsv4_tp.coordinator.setup import AgentSetup
-from dsv4_tp.errors import Dsv4Error
+from dsv4_tp.coordinator.setup import CABLES_S, AgentSetup
+from dsv4_tp.errors import Dsv4Error, OutrankedError
 from dsv4_tp.log import log
 from dsv4_tp.rpc.auth import Identity
 from dsv4_tp.rpc.channel import open_agent_channel
-from dsv4_tp.rpc.convert import loss_from_proto, report_from_proto
+from dsv4_tp.rpc.convert import link_from_proto, loss_from_proto, report_from_proto
 from dsv4_tp.rpc.convert_events import event_from_proto
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
@@ -54,11 +54,17 @@ class Link:
         self._orders.put_nowait(request)
 
     async def run(self, generation: int) -> None:
-        """Hold the session until either side ends it, then say that the host is lost."""
+        """Hold the session until either side ends it, then say that the host is lost.
+
+        Or that it is another's: who is outranked must not fight for it.
+        """
         try:
             with calling("its session"):
                 await self._hold(generation)
             cause = "its agent has ended"
+        except OutrankedError as error:
+            self._hear(events.Outranked(self._agent.host, str(error)))
+            return
         except Dsv4Error as error:
             cause = f"its agent is gone ({error})"
         except TimeoutError:
@@ -75,7 +81,8 @@ class Link:
     async def inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
         """The facts of its host; Dsv4Error if there is no answer in time."""
         with calling("its agent"):
-            return await self._stub.Inspect(request, timeout=_INSPECT_S)
+            patience_s = _INSPECT_S + (CABLES_S if request.cables else 0)
+            return await self._stub.Inspect(request, timeout=patience_s)
 
     async def tail(self, choice: LogChoice) -> AsyncGenerator[LogPiece]:
         """What its host has of these logs; Dsv4Error if the agent cannot be asked."""
@@ -152,7 +159,9 @@ def _word(response: pb.SessionResponse) -> events.Word | None:
     """What an agent says; None for words of a later version."""
     match response.WhichOneof("kind"):
         case "beat":
-            return events.HostBeat(tuple(map(report_from_proto, response.beat.ranks)))
+            beat = response.beat
+            links = tuple(map(link_from_proto, beat.links))
+            return events.HostBeat(tuple(map(report_from_proto, beat.ranks)), links)
         case "prepared":
             facts = dict(response.prepared.prepared.facts)
             return events.Prepared(response.prepared.rank, facts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from dsv4_tp import core
 
+FRESH_BEATS = 3  # an agent that has spoken so lately answers
 _STACK = "(most recent call first):"  # the end of a line before the frames of a thread
 
 
@@ -25,11 +26,13 @@ class Host:
 
     seen_s: float  # when it last spoke
     spoke: bool = False  # in its present session
+    steady_s: float = 0.0  # since when it speaks without a pause
     running: bool = False  # a rank may live there
     lost_s: float | None = None  # since when there is no session
     cause: str = ""  # why there is none
     tries: int = 0  # to have an agent there again; the one to come is counted
     due_s: float | None = None  # when that one comes; None: it is under way, or not wanted
+    links: tuple[core.Link, ...] = ()  # to other hosts, as it has said last
 
     @property
     def lost(self) -> bool:
@@ -50,6 +53,8 @@ class Fault:
     who: str  # "rank 1 on mac-b"
     cause: str
     last_stderr: str = ""
+    rank: int | None = None  # None: it is not against one rank
+    unfit: bool = False  # no rank of the epoch was started anywhere
 
     @property
     def message(self) -> str:
@@ -70,9 +75,12 @@ def fresh(ranks: Mapping[int, str]) -> dict[int, Rank]:
     return {rank: Rank(host, core.RankReport(rank, "starting")) for rank, host in ranks.items()}
 
 
-def forgiven(hosts: Mapping[str, Host], slept_s: float) -> dict[str, Host]:
-    """What agents said while this process slept is still on its way."""
-    return {name: replace(host, seen_s=host.seen_s + slept_s) for name, host in hosts.items()}
+def forgiven(hosts: Mapping[str, Host], slept_s: float, now_s: float) -> dict[str, Host]:
+    """What agents said while this process slept is still on its way; nor is their pace known."""
+    return {
+        name: replace(host, seen_s=host.seen_s + slept_s, steady_s=now_s)
+        for name, host in hosts.items()
+    }
 
 
 def disagreement(ranks: Mapping[int, Rank]) -> str:
@@ -89,11 +97,19 @@ def disagreement(ranks: Mapping[int, Rank]) -> str:
     return ""
 
 
-def seen(host: Host, now_s: float, *, busy: bool) -> Host:
+def answers(host: Host, now_s: float, beat_s: float) -> bool:
+    """Whether its agent has spoken lately."""
+    return host.spoke and now_s - host.seen_s <= FRESH_BEATS * beat_s
+
+
+def seen(
+    host: Host, now_s: float, links: tuple[core.Link, ...], *, busy: bool, beat_s: float
+) -> Host:
     """Its agent speaks, and says whether ranks live there. For one that was lost, only it knows."""
+    steady_s = host.steady_s if answers(host, now_s, beat_s) else now_s
     if host.lost:
-        return Host(now_s, spoke=True, running=busy, tries=host.tries)
-    return replace(host, seen_s=now_s, spoke=True)
+        host = Host(now_s, running=busy, tries=host.tries)
+    return replace(host, seen_s=now_s, spoke=True, steady_s=steady_s, links=links)
 
 
 def gone(host: Host, cause: str, now_s: float, *, due_s: float) -> Host:
@@ -105,6 +121,12 @@ def gone(host: Host, cause: str, now_s: float, *, due_s: float) -> Host:
 def rank_name(ranks: Mapping[int, Rank], rank: int) -> str:
     """A rank as people are told of it."""
     return f"rank {rank} on {ranks[rank].host}"
+
+
+def unprepared(ranks: Mapping[int, Rank], within_s: float) -> Fault:
+    """Some ranks have not prepared in time, and nobody has said why."""
+    late = (rank_name(ranks, number) for number, rank in ranks.items() if rank.facts is None)
+    return Fault(core.Loss.STALLED, ", ".join(late), f"not prepared within {within_s:g} s")
 
 
 def host_fault(ranks: Mapping[int, Rank], host: str, cause: str) -> Fault:

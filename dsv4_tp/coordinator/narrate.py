@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.adoption import Adoption
 from dsv4_tp.coordinator.chronicle import Note
-from dsv4_tp.coordinator.cluster import ClusterState, Phase
+from dsv4_tp.coordinator.cluster import ClusterState, Phase, newest
 from dsv4_tp.coordinator.events import Action, Event
+from dsv4_tp.coordinator.links import unwatched
 from dsv4_tp.coordinator.members import Fault, Host, Rank
 
 
@@ -19,7 +21,9 @@ def notes(
     """What this step adds to the chronicle, in the order in which it came about."""
     if after.faults is not before.faults or after.refusal != before.refusal:
         yield from _faults(before, event, after)
-    if after.ranks is not before.ranks:
+    if isinstance(event, events.Adopted):
+        yield _adopted(event.adoption)
+    elif after.ranks is not before.ranks:
         for number, rank in after.ranks.items():
             yield from _rank(number, before.ranks[number], rank)
     if after.hosts is not before.hosts:
@@ -30,6 +34,13 @@ def notes(
         yield from _phase(before, after)
     for action in actions:
         yield from _action(event, after, action)
+
+
+def _adopted(adoption: Adoption) -> Note:
+    hosts = ", ".join(dict.fromkeys(rank.host for rank in adoption.ranks.values()))
+    text = f"{adoption.count} on {hosts} serve another coordinator"
+    ended = f"; requests of the last one: {len(adoption.owed)}, which are ended"
+    return Note("taken-over", text + (ended if adoption.owed else ""))
 
 
 def _faults(before: ClusterState, event: Event, after: ClusterState) -> Iterator[Note]:
@@ -48,6 +59,8 @@ def _kind(fault: Fault) -> str:
     match fault.loss:
         case core.Loss.HOST:
             return "host-lost"
+        case core.Loss.LINK:
+            return "link-lost"
         case core.Loss.QUARANTINED:
             return "host-quarantined"
         case _:
@@ -99,13 +112,18 @@ def _phase(before: ClusterState, after: ClusterState) -> Iterator[Note]:
     match after.phase:
         case Phase.READY:
             yield Note("ready", "requests are taken")
+            for name, other in unwatched(after.hosts):
+                why = f"it has heard no pulse of {other} by UDP, so the link to it is not watched"
+                yield Note("link-unwatched", f"{name}: {why}", name)
         case Phase.DRAINING if after.phase is not before.phase:
             yield Note("draining", f"no more requests are taken; open: {len(after.requests.open)}")
         case Phase.RECOVERING if after.starts_s is not None and before.starts_s is None:
             wait_s = max(0.0, after.starts_s - after.ticked_s)
             waiting = f"open requests: {len(after.requests.open)}"
             text = f"another epoch may start in {wait_s:.1f} s; {waiting}"
-            yield Note("restart-planned", text, fields={"wait_s": f"{wait_s:.1f}"})
+            verdict = {"verdict": str(failed)} if (failed := newest(before, after)) else {}
+            fields = {"wait_s": f"{wait_s:.1f}"} | verdict
+            yield Note("restart-planned", text, fields=fields)
         case _:
             pass
 

@@ -4,16 +4,17 @@ import secrets
 from pathlib import Path
 from typing import TypeVar
 
-from dsv4_tp.asks import Ask
+from dsv4_tp.asks import Ask, Conversation
 from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.core import MOST_STOPS, Request, Sampling, ScoreRequest
 from dsv4_tp.errors import ModelError, RequestError
 from dsv4_tp.guides import check_schema
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.text import Text, read_defaults
+from dsv4_tp.prompts import BUILT_IN, Mode, Reading, cut, encode_pieces, mode_of, read_table
+from dsv4_tp.text import NO_THOUGHT, Text, read_defaults
 from dsv4_tp.v1 import cluster_pb2 as pb
 
-_MAX_TOKENS = 256  # where a client does not say
+_MAX_TOKENS = 256  # where a client does not say; an answer ends by itself
 _SEED_BITS = 64
 
 _T = TypeVar("_T")
@@ -32,20 +33,23 @@ class Prompts:
         self._defaults = read_defaults(model_dir)
         has_words = (model_dir / "tokenizer.json").is_file()
         self._text = Text.load(model_dir) if has_words else None
+        self._table = read_table(model_dir)
 
-    def request(self, ask: Ask) -> Request:
-        """The request in full: ids, sampling and when to stop."""
+    def request(self, ask: Ask, request_id: str | None = None) -> Request:
+        """The request in full: ids, sampling and when to stop; with a new id or this one."""
         prompt = self._ids(ask)
         room = self._spec.max_position_embeddings - len(prompt)
-        most = _MAX_TOKENS if ask.max_tokens is None else ask.max_tokens
+        usual = room if isinstance(ask.prompt, Conversation) else _MAX_TOKENS
+        most = usual if ask.max_tokens is None else ask.max_tokens
         return Request(
-            id=_new_id(),
+            id=request_id or _new_id(),
             prompt=prompt,
             max_tokens=max(1, min(most, room)) if most else 0,
             sampling=self._sampling(ask),
             stop_ids=self._stop_ids(ask),
             mtp=ask.mtp,
             json_schema=self._json_schema(ask),
+            schema_after=self._schema_after(ask),
         )
 
     def answer(self, ask: Ask) -> Answer:
@@ -59,7 +63,8 @@ class Prompts:
         if "" in stops:
             raise RequestError("stop has an empty string; give each at least one character")
         text = self._words() if stops else self._text
-        return Answer(text.stream() if text else None, stops)
+        tags = isinstance(ask.prompt, Conversation)
+        return Answer(text.stream(tags=tags) if text else None, stops)
 
     def time_limit_s(self, ask: Ask) -> float | None:
         """The limit that the client sets, if it sets one; RequestError if it cannot be kept."""
@@ -82,11 +87,35 @@ class Prompts:
         own = (token for token in own if token < self._spec.vocab_size)
         return tuple(dict.fromkeys((*own, *ask.stop_ids)))
 
+    def thinks(self, talk: Conversation) -> bool:
+        """Whether the answer begins with its thinking; RequestError for an unknown effort."""
+        return _mode(talk).thinking
+
+    def reading(self, *, thinking: bool, calls: bool) -> Reading:
+        """Takes the text of an answer apart; without `calls` it has none."""
+        return Reading(self._table or BUILT_IN, thinking=thinking, calls=calls)
+
+    @property
+    def closing(self) -> int:
+        """The token that ends the thinking."""
+        return self._words().id_of(NO_THOUGHT)
+
     def _ids(self, ask: Ask) -> tuple[int, ...]:
-        if not isinstance(ask.prompt, str):
-            return tuple(ask.prompt)
-        text = self._words()
-        return text.chat_ids(ask.prompt) if ask.chat else text.prompt_ids(ask.prompt)
+        match ask.prompt:
+            case Conversation() as talk:
+                return self._talk_ids(talk)
+            case str() as prompt:
+                text = self._words()
+                return text.chat_ids(prompt) if ask.chat else text.prompt_ids(prompt)
+            case ids:
+                return tuple(ids)
+
+    def _talk_ids(self, talk: Conversation) -> tuple[int, ...]:
+        text, mode = self._words(), _mode(talk)
+        pieces = encode_pieces(
+            talk.messages, self._table, thinking=mode.thinking, effort=mode.effort
+        )
+        return text.ids(cut(pieces, text.special))
 
     def _json_schema(self, ask: Ask) -> str:
         """Refused here if texts cannot be held to it: before any rank hears of it."""
@@ -97,6 +126,11 @@ class Prompts:
             raise ModelError(f"{file}: no such file; json_schema needs it")
         check_schema(ask.json_schema)
         return ask.json_schema
+
+    def _schema_after(self, ask: Ask) -> int | None:
+        """A text that thinks first is free to think anything."""
+        thinks = isinstance(ask.prompt, Conversation) and self.thinks(ask.prompt)
+        return self.closing if thinks and ask.json_schema is not None else None
 
     def _sampling(self, ask: Ask) -> Sampling:
         """What the client says, else what the checkpoint's makers recommend."""
@@ -119,6 +153,10 @@ def score_request(asked: pb.ScoreRequest) -> ScoreRequest:
     """The request to score these rows."""
     rows = tuple(tuple(row.ids) for row in asked.rows)
     return ScoreRequest(_new_id(), rows, asked.chunk, asked.want_logits)
+
+
+def _mode(talk: Conversation) -> Mode:
+    return mode_of(talk.effort or None, thinking=talk.thinking)
 
 
 def _either(said: _T | None, default: _T) -> _T:

@@ -2,11 +2,12 @@
 
 What fails over and over would fail for ever, so it ends with a reason: three times in a row
 without anything to show for it, however long each took, or as often within a while as the policy
-allows.
+allows. A host where no epoch could start, for its port is taken or its disk is not there, is waited
+for like one that is away.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from dsv4_tp.config import Restart
@@ -23,6 +24,7 @@ class Failure:
     who: str  # "rank 1 on mac-b"
     cause: str  # "killed by SIGKILL while loading"
     fruitful: bool  # it had told something of a request, or was ready for a good while
+    unfit: int = 0  # so many times since then no rank was started, for a host was not fit
 
     def __str__(self) -> str:
         return f"{self.who}: {self.cause}"
@@ -42,9 +44,23 @@ class Stop:
     reason: str
 
 
-def judge(policy: Restart, failures: Sequence[Failure]) -> Wait | Stop:
+def with_failure(
+    policy: Restart, failures: tuple[Failure, ...], last: Failure
+) -> tuple[Failure, ...]:
+    """All that `judge` has to know of; hosts that were not fit are forgotten once an epoch ran."""
+    if failures and failures[-1].unfit:
+        before, failures = failures[-1], failures[:-1]
+        last = replace(last, at_s=before.at_s, unfit=before.unfit + 1) if last.unfit else last
+    return (*failures[-max(IN_VAIN, policy.most) :], last)
+
+
+def judge(policy: Restart, failures: Sequence[Failure], now_s: float) -> Wait | Stop:
     """What follows the last of `failures`, which are in the order in which they happened."""
-    now_s = failures[-1].at_s
+    last = failures[-1]
+    if last.unfit:
+        if now_s - last.at_s >= policy.window_s:
+            return Stop(f"{last}; given up after {policy.window_s:g} s")
+        return Wait(pause_s(policy, last.unfit))
     recent = [each for each in failures if now_s - each.at_s <= policy.window_s]
     vain = [*takewhile(lambda each: not each.fruitful, reversed(failures))][::-1]
     if len(vain) >= IN_VAIN:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsv4_tp.config import Restart, Timeouts
-from dsv4_tp.core import CacheRows, DType, Part
+from dsv4_tp.config import LOOPBACK, Restart, Timeouts
+from dsv4_tp.core import Backend, CacheRows, DType, Part, Rdma
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rpc.auth import Identity
+
+CABLES_S = 95.0  # for the tools of a host to look at cables: three, of which each gets 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,11 @@ class AgentSetup:
     data_ip: str  # where its ranks listen
     ranks: tuple[int, ...]
     model_path: str  # on that host, or `demo` for its own copy of the bundled model
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine, where nobody else can call it."""
+        return self.address.startswith(f"{LOOPBACK}:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,8 @@ class Setup:
     parts: tuple[Part, ...]  # by rank
     planned_bytes: tuple[int, ...]  # of weights, by rank
     data_port: int | None  # rank r listens on data_port + r; None: on a free port
+    backend: Backend  # not AUTO any more
+    rdma: Rdma | None  # for JACCL, if it was written down; None: found anew for each epoch
     prefill_chunk: int
     context: int  # most tokens of a sequence
     cache_rows: CacheRows
@@ -46,6 +55,17 @@ class Setup:
     timeouts: Timeouts
     restart: Restart
     history: Path  # what happens is kept here; its name is that of the launch
+
+    @property
+    def prepare_s(self) -> float:
+        """When ranks that are not prepared are given up; hosts may look at their cables before."""
+        cables_s = 0.0 if self.backend is Backend.RING else CABLES_S
+        return self.timeouts.prepare_s + cables_s
+
+    @property
+    def here(self) -> frozenset[str]:
+        """The names of hosts that are this machine."""
+        return frozenset(agent.host for agent in self.agents if agent.is_local)
 
     @property
     def hosts(self) -> dict[int, str]:

@@ -7,6 +7,7 @@
 An epoch starts when every agent has spoken, and its ranks meet when all are prepared. Its first
 fault ends it on every host; when all have confirmed, the best evidence is its verdict, and
 `restart` says whether another epoch may follow it, and when. Requests wait for that meanwhile.
+A coordinator that comes after one that is gone may find ranks that serve, and be ready at once.
 What another epoch would not heal fails the cluster: ranks that refuse what they are asked to run,
 and what is lost when all is to end anyway.
 """
@@ -16,9 +17,11 @@ from dataclasses import replace
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import epochs, events, requests
+from dsv4_tp.coordinator.adoption import Adoption
 from dsv4_tp.coordinator.cluster import ClusterState, Phase, Step, refused, served, with_host
 from dsv4_tp.coordinator.events import Event
-from dsv4_tp.coordinator.members import Fault, disagreement, forgiven, rank_name, seen
+from dsv4_tp.coordinator.members import Fault, Host, disagreement, forgiven, rank_name, seen
+from dsv4_tp.errors import OutrankedError
 
 _LEASE_BEATS = 8  # an agent that is silent for so many beats is lost
 _OWN_STALL_S = 1.0  # between two ticks: then it was us who slept
@@ -31,31 +34,60 @@ def step(state: ClusterState, event: Event, now_s: float) -> Step:
     match event:
         case events.Heard():
             result = _hear(state, event, now_s)
-        case events.HostLost(host=host, cause=cause):
-            result = epochs.lose(state, {host: cause}, now_s)
-        case events.Unfit(host=host, cause=cause):
-            result = epochs.fail(state, now_s, Fault(core.Loss.HOST, host, cause))
+        case events.HostLost() | events.Outranked() | events.Unfit():
+            result = _miss(state, event, now_s)
         case events.Asked():
             assert refused(state) is None, "requests are let in only while they are taken"
             result = served(state, requests.asked(state.requests, event, now_s))
         case events.Abandoned():
             result = served(state, requests.abandoned(state.requests, event, now_s))
-        case events.Dismissed():
-            result = _dismiss(state, event, now_s)
-        case events.Renewed():
-            result = epochs.renew(state, now_s)
+        case events.Adopted() | events.Dismissed() | events.Renewed():
+            result = _steer(state, event, now_s)
         case events.Ticked():
             result = _tick(state, now_s)
     return result
+
+
+def _miss(state: ClusterState, event: events.Lapse, now_s: float) -> Step:
+    """A host is not to be had."""
+    match event:
+        case events.HostLost(host=host, cause=cause):
+            return epochs.lose(state, {host: cause}, now_s)
+        case events.Outranked(host=host, cause=cause):
+            return _give_up(state, f"{host}: {cause}")
+        case events.Unfit(host=host, cause=cause):
+            return epochs.fail(state, now_s, Fault(core.Loss.HOST, host, cause, unfit=True))
+
+
+def _give_up(state: ClusterState, cause: str) -> Step:
+    """The cluster is another's: nothing more is ordered, and nobody is fought for."""
+    reason = f"another coordinator has taken this cluster over ({cause}); it is left alone"
+    state = replace(state, phase=Phase.FAILED, reason=reason, settled=True)
+    return state, (events.Serve(ready=False), events.Settle(OutrankedError(reason)))
+
+
+def _steer(
+    state: ClusterState, event: events.Adopted | events.Dismissed | events.Renewed, now_s: float
+) -> Step:
+    """What is asked of the cluster as a whole."""
+    match event:
+        case events.Adopted(adoption=adoption):
+            return _adopt(state, adoption, now_s)
+        case events.Dismissed():
+            return _dismiss(state, event, now_s)
+        case events.Renewed():
+            return epochs.renew(state, now_s)
 
 
 def _hear(state: ClusterState, event: events.Heard, now_s: float) -> Step:
     """An agent speaks. Words of another epoch than this one only show that it lives."""
     current = event.epoch == state.epoch
     match event.word:
-        case events.HostBeat(reports=reports):
-            state = _beat(state, event.host, reports, now_s, current=current)
-            return epochs.start_if_fit(state, now_s)
+        case events.HostBeat() as beat:
+            state = _beat(state, event.host, beat, now_s, current=current)
+            state, ended = epochs.mind_links(state, now_s)
+            state, started = epochs.start_if_fit(state, now_s)
+            return state, (*ended, *started)
         case _ if not current:
             return state, ()
         case events.Prepared() | events.Joined() | events.Loaded() | events.Said() as word:
@@ -67,21 +99,23 @@ def _hear(state: ClusterState, event: events.Heard, now_s: float) -> Step:
             return epochs.fail(replace(state, refusal=refusal), now_s)
         case events.Lost(rank=rank, loss=loss) as lost:
             who = rank_name(state.ranks, rank)
-            return epochs.fail(state, now_s, Fault(loss, who, lost.cause, lost.last_stderr))
+            return epochs.fail(state, now_s, Fault(loss, who, lost.cause, lost.last_stderr, rank))
 
 
 def _beat(
     state: ClusterState,
     name: str,
-    reports: tuple[core.RankReport, ...],
+    beat: events.HostBeat,
     now_s: float,
     *,
     current: bool,
 ) -> ClusterState:
     ranks = dict(state.ranks)
-    for report in reports if current else ():
+    # Those of an epoch that has failed stay as they were: that tells who was behind.
+    for report in beat.reports if current and not state.over else ():
         ranks[report.rank] = replace(ranks[report.rank], report=report)
-    host = seen(state.hosts[name], now_s, busy=bool(reports))
+    links = beat.links if current else ()  # it may not have been told yet whom to hear
+    host = seen(state.hosts[name], now_s, links, busy=bool(beat.reports), beat_s=state.beat_s)
     return with_host(replace(state, ranks=ranks), name, host)
 
 
@@ -94,7 +128,7 @@ def _prepare(state: ClusterState, number: int, facts: Mapping[str, str], now_s: 
         return state, ()
     if refusal := disagreement(state.ranks):
         return epochs.fail(replace(state, refusal=refusal), now_s)
-    return replace(state, phase=Phase.JOINING), (events.JoinEpoch(state.epoch),)
+    return replace(state, phase=Phase.JOINING, ends_s=None), (events.JoinEpoch(state.epoch),)
 
 
 def _go_on(
@@ -135,6 +169,23 @@ def _advance(state: ClusterState, number: int, now_s: float, **news: int) -> Ste
     return state, (events.Serve(ready=True), *again)
 
 
+def _adopt(state: ClusterState, adoption: Adoption, now_s: float) -> Step:
+    """Go on with ranks that serve, as their last coordinator would have; its clients are gone."""
+    adopted = replace(
+        state,
+        phase=Phase.READY,
+        epoch=adoption.epoch,
+        hosts={name: Host(now_s, running=True) for name in state.hosts},
+        ranks=adoption.ranks,
+        starts_s=None,
+        ready_s=now_s,
+    )
+    change = requests.adopted(state.requests, adoption.epoch, adoption.commands, adoption.owed)
+    adopted, cancels = served(adopted, change)
+    go_on = events.GoOn(adoption.epoch, adoption.missing)
+    return adopted, (go_on, events.Serve(ready=True), *cancels)
+
+
 def _dismiss(state: ClusterState, event: events.Dismissed, now_s: float) -> Step:
     """Let a ready cluster finish its work; end any other one at once."""
     if event.now or state.phase not in (Phase.READY, Phase.DRAINING):
@@ -143,7 +194,7 @@ def _dismiss(state: ClusterState, event: events.Dismissed, now_s: float) -> Step
     if state.phase is Phase.DRAINING:
         return state, ()
     state = replace(state, phase=Phase.DRAINING, ends_s=now_s + (event.drain_s or state.drain_s))
-    state, drain = served(state, requests.broadcast(state.requests, core.Drain()))
+    state, drain = served(state, requests.drain(state.requests))
     return state, (events.Serve(ready=False), *drain)
 
 
@@ -152,7 +203,7 @@ def _tick(state: ClusterState, now_s: float) -> Step:
     slept_s = now_s - state.ticked_s
     state = replace(state, ticked_s=now_s)
     if slept_s > _OWN_STALL_S:
-        state = replace(state, hosts=forgiven(state.hosts, slept_s))
+        state = replace(state, hosts=forgiven(state.hosts, slept_s, now_s))
     lease_s = _LEASE_BEATS * state.beat_s
     silent = [
         name

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from dsv4_tp.asks import Ask, Piece
+from dsv4_tp.asks import Ask, Conversation, Piece
 from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.core import FinishEvent, FinishReason, ScoreEvent, TokenEvent, Told
+from dsv4_tp.prompts import Reading
 
 
 class Texts:
@@ -22,14 +23,28 @@ class Texts:
         """A token by itself."""
         return self._prompts.word(token)
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+    def thinks(self, talk: Conversation) -> bool:
+        """Whether the answer begins with its thinking; RequestError for an unknown effort."""
+        return self._prompts.thinks(talk)
+
+    def reading(self, *, thinking: bool, calls: bool) -> Reading:
+        """Takes the text of an answer apart."""
+        return self._prompts.reading(thinking=thinking, calls=calls)
+
+    @property
+    def closing(self) -> int:
+        """The token that ends the thinking."""
+        return self._prompts.closing
+
+    async def stream(self, ask: Ask, *, request_id: str | None = None) -> AsyncGenerator[Piece]:
         """The text as it comes; closing this before its end cancels the request on the ranks.
 
+        `request_id` is what it is called here and on the ranks, unlike any other; None: a new one.
         Raises RequestError for what cannot be served, and all that `Coordinator.serve` raises.
         """
         answer, limit_s = self._prompts.answer(ask), self._prompts.time_limit_s(ask)
         # Beside the loop: a long prompt takes seconds, and hosts without a beat end their ranks.
-        wanted = await asyncio.to_thread(self._prompts.request, ask)
+        wanted = await asyncio.to_thread(self._prompts.request, ask, request_id)
         async with aclosing(self._coordinator.serve(wanted, time_limit_s=limit_s)) as events:
             async for event in events:
                 if piece := self._heard(answer, event):

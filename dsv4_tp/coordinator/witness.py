@@ -5,7 +5,7 @@ The one place where the chronicle is fed. It decides nothing.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from pathlib import Path
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.chronicle import Chronicle, Note
-from dsv4_tp.coordinator.cluster import ClusterState
+from dsv4_tp.coordinator.cluster import ClusterState, cause
 from dsv4_tp.coordinator.events import Action, Event
 from dsv4_tp.coordinator.narrate import notes
-from dsv4_tp.history import EVENTS, Entry, Segments, entry_to_json
+from dsv4_tp.history import EVENTS, Entry, Segments, entry_to_json, read_entries
 
 _FILE_BYTES = 4 << 20
 _LAST_WAITS = 500  # requests, of which the waits for a first token are remembered
@@ -32,13 +32,14 @@ class Witness:
     """What became of one cluster, for whoever asks while it lives, and in a file for later."""
 
     def __init__(self, folder: Path) -> None:
-        """Entries are kept in `folder`, too."""
-        self._chronicle = Chronicle()
+        """Entries are kept in `folder`, too; they go on behind those that are there."""
+        self._chronicle = Chronicle(kept=read_entries(folder, EVENTS, 0)[1])
         self._file = Segments(folder, EVENTS, limit_bytes=_FILE_BYTES)
         self._news = asyncio.Event()  # replaced whenever it is set
         self._closed = False
         self._progress: dict[int, _Progress] = {}
         self._waits: deque[float] = deque(maxlen=_LAST_WAITS)
+        self.restarts: Counter[str] = Counter()  # since this process began, by cause
 
     def saw(
         self, before: ClusterState, event: Event, after: ClusterState, actions: tuple[Action, ...]
@@ -49,6 +50,8 @@ class Witness:
         for action in actions:
             if isinstance(action, events.Deliver):
                 self._count(action.event)
+            if isinstance(action, events.StartEpoch) and before.epoch:
+                self.restarts[cause(before)] += 1
         for note in notes(before, event, after, actions):
             self.tell(note, epoch=after.epoch)
 

@@ -4,7 +4,7 @@ The only home of `mx.distributed`. It knows no gRPC, no file of a checkpoint and
 """
 
 from dsv4_tp.engine.collectives import Collectives, Group, Ledger, Payload, Traffic
-from dsv4_tp.engine.group import check_addresses, join
+from dsv4_tp.engine.group import check_addresses, check_backend, join
 from dsv4_tp.engine.guided import Guide, GuideFor
 from dsv4_tp.engine.loop import Engine
 from dsv4_tp.engine.outside import Inbox, Progress
@@ -28,6 +28,7 @@ __all__ = [
     "Team",
     "Traffic",
     "check_addresses",
+    "check_backend",
     "join",
     "refusal",
     "score_rows",

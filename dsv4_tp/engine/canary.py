@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import DTypeLike
 
 from dsv4_tp.engine.collectives import Collectives
 from dsv4_tp.engine.steps import MOST_ROWS
@@ -36,7 +37,7 @@ def check_agreement(
     badges = [f"{nonce.hex()} {rank}" for rank in range(collectives.size)]
     mine = _digests([badges[collectives.rank], *(f"{key}={facts[key]}" for key in facts)])
     # [ranks, slots, bytes]
-    gathered = np.array(collectives.gather(mx.array(mine)), dtype=np.uint8)
+    gathered = _heard(collectives, collectives.gather(mx.array(mine)), np.uint8)
     _check_badges(gathered[:, 0], _digests(badges, slots=collectives.size))
     for slot, (name, value) in enumerate(facts.items(), start=1):
         others = _unlike(gathered[:, slot], gathered[0, slot])
@@ -56,13 +57,19 @@ def check_sums(collectives: Collectives, *, nonce: bytes = b"") -> None:
     for shape in _SUMS:
         noise = [_noise(nonce, rank, shape) for rank in range(collectives.size)]
         mine = collectives.all_sum(mx.array(noise[collectives.rank]))
-        total = np.array(mine, dtype=np.float32)
+        total = _heard(collectives, mine, np.float32)
         digest = np.frombuffer(hashlib.sha256(total.tobytes()).digest(), dtype=np.uint8)
-        digests = np.array(collectives.gather(mx.array(digest)), dtype=np.uint8)
+        digests = _heard(collectives, collectives.gather(mx.array(digest)), np.uint8)
         if others := _unlike(digests, digests[0]):
             raise _wrong(f"has other bits on ranks {others} than on rank 0")
         if not np.allclose(total, np.sum(noise, axis=0, dtype=np.float64), atol=1e-5):
             raise _wrong("is wrong")
+
+
+def _heard(collectives: Collectives, x: mx.array, dtype: DTypeLike) -> np.ndarray:
+    """What came of an exchange."""
+    collectives.evaluate(x)
+    return np.array(x, dtype=dtype)
 
 
 def _check_badges(shown: np.ndarray, expected: np.ndarray) -> None:

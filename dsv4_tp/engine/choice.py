@@ -37,7 +37,7 @@ def choose_together(
     """
     rows = _rows(team, logits, draws)
     packets = team.collectives.gather(packet(rows, draws, span=team.span, least=least))
-    mx.eval(packets, caches)
+    team.collectives.evaluate(packets, caches)
     heard, lowest = read_packets(np.array(packets, dtype=np.int32), team.vocab, draws)
     heard = _widened(team, rows, draws, heard)
     return [_choice(*each) for each in zip(heard, draws, strict=True)], lowest
@@ -56,7 +56,9 @@ def _widened(team: Team, rows: Rows, draws: Sequence[Draw], heard: list[Heard]) 
     if not wide:
         return heard
     planes = [plane for row in wide for plane in _planes(rows, row, draws[row])]
-    whole = iter(np.array(team.whole(mx.stack(planes)), dtype=np.float32))
+    joined = team.whole(mx.stack(planes))
+    team.collectives.evaluate(joined)
+    whole = iter(np.array(joined, dtype=np.float32))
     heard = list(heard)
     for row in wide:
         mine = np.stack([next(whole) for _ in _planes(rows, row, draws[row])])

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
 
 from dsv4_tp.engine.steps import MOST_ROWS
+from dsv4_tp.errors import RankFailure
+
+_BACKENDS = ("[ring]", "[jaccl]")  # as their errors begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,16 @@ class Ledger:
 class Collectives:
     """The collectives of one group, in the order they are called.
 
-    All ranks must call the same ones in the same order with equal shapes. Call them outside
-    compiled functions only.
+    All ranks must call the same ones in the same order with equal shapes, and `evaluate` what
+    comes of them at the same places. Call them outside compiled functions only.
     """
 
-    def __init__(self, group: Group | None = None) -> None:
+    def __init__(
+        self, group: Group | None = None, *, on_turn: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_turn` is told when this rank begins to wait for others, and when it goes on."""
         self.group = group or Group()
+        self.on_turn = on_turn
         self.ledger = Ledger()
         self._last: mx.array | None = None
         self._parts: list[mx.array] | None = None
@@ -135,7 +142,25 @@ class Collectives:
             return number
         mine = mx.array([number], dtype=mx.int32)
         lowest = self._run("all_min", mx.distributed.all_min, mine)
+        self.evaluate(lowest)
         return np.array(lowest, dtype=np.int32).item()
+
+    def evaluate(self, *arrays: Any) -> None:
+        """Computes these arrays, or lists of them, and waits for the ranks that have a part in it.
+
+        Ranks come by here equally often, so one that has come by less often is the one that the
+        others wait for. An error leaves it waiting: its rank gets no further.
+
+        Raises RankFailure if the backend says that a peer is gone; often it says nothing and waits.
+        """
+        self.on_turn()
+        try:
+            mx.eval(*arrays)
+        except RuntimeError as error:
+            if not str(error).startswith(_BACKENDS):
+                raise
+            raise RankFailure(f"another rank is gone, or the way to it: {error}") from error
+        self.on_turn()
 
     def _run(self, kind: str, collective: Callable[..., mx.array], x: mx.array) -> mx.array:
         self.ledger.note(kind, x)

@@ -27,8 +27,9 @@ def common(collectives: Collectives, things: Sequence[_Thing]) -> list[_Thing]:
     for row, digest in enumerate(digests):
         table[row] = np.frombuffer(digest, dtype=np.uint8)
     # [ranks, most, bytes]
-    gathered = np.array(collectives.gather(mx.array(table)), dtype=np.uint8)
-    ranks = [{row.tobytes() for row in rank} for rank in gathered]
+    gathered = collectives.gather(mx.array(table))
+    collectives.evaluate(gathered)
+    ranks = [{row.tobytes() for row in rank} for rank in np.array(gathered, dtype=np.uint8)]
     pairs = zip(things, digests, strict=True)
     return [thing for thing, digest in pairs if all(digest in rank for rank in ranks)]
 

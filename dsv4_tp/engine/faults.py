@@ -22,9 +22,11 @@ def find_fault(model: Model, team: Team, ids: Sequence[int], cache: Cache, *, po
     with team.collectives.watched() as parts:
         streams = model.streams(mx.array([ids], dtype=mx.int32), cache)
     sound = mx.stack([*parts, mx.isfinite(model.logits(streams[:, -1:])).all()])
-    mx.eval(sound, cache.arrays())
+    team.collectives.evaluate(sound, cache.arrays())
     first = int(np.argmin([*np.array(sound, dtype=bool), False]))
-    firsts = np.array(team.collectives.gather(mx.array(first)), dtype=np.int32)
+    gathered = team.collectives.gather(mx.array(first))
+    team.collectives.evaluate(gathered)
+    firsts = np.array(gathered, dtype=np.int32)
     lowest = int(firsts.min())
     if lowest == sound.size:
         return ""

@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from dsv4_tp.core import FinishReason, Request, ScoreRequest
+from dsv4_tp.engine.collectives import Collectives
 from dsv4_tp.engine.masks import packed
+from dsv4_tp.engine.outside import Progress
 from dsv4_tp.engine.steps import Ended
 from dsv4_tp.errors import InputError, RequestError
 
@@ -30,30 +32,67 @@ def no_guides(request: Request) -> Guide:
     raise RequestError("json_schema: this engine was started without a tokenizer")
 
 
+def compiled(
+    request: Request | ScoreRequest,
+    guide_for: GuideFor,
+    progress: Progress,
+    collectives: Collectives,
+) -> "Guided":
+    """The request with its guide, made in a phase of its own: it may take much longer than a step.
+
+    All ranks are in it until the last one is done, so that none waits for it in its next step.
+    """
+    guided = Guided(request)
+    if guided.asked:
+        progress.phase("compiling")
+        guided.compile(guide_for)
+        collectives.agree(0)
+        progress.phase("prefill")
+    return guided
+
+
 class Guided:
     """One request, whether it has a schema or not.
 
     A guide that fails leaves the request nothing but to stop; so it ends in step with all ranks.
     """
 
-    def __init__(self, request: Request | ScoreRequest, guide_for: GuideFor) -> None:
+    def __init__(self, request: Request | ScoreRequest) -> None:
         self._request = request
-        self._guide_for = guide_for
         self._guide: Guide | None = None
+        self._failure: InputError | None = None  # why there is none
         self._errors: dict[int, str] = {}  # by the number of tokens that it was asked about
+
+    @property
+    def asked(self) -> Request | None:
+        """The request, if it has a schema."""
+        request = self._request
+        return request if isinstance(request, Request) and request.json_schema else None
+
+    def compile(self, guide_for: GuideFor) -> None:
+        """Makes the guide, which may take seconds."""
+        assert self.asked, "a request without a schema has no guide"
+        try:
+            self._guide = guide_for(self.asked)
+        except InputError as error:
+            self._failure = error
 
     def allowed(self, generated: tuple[int, ...]) -> bytes | None:
         """Which ids may follow these; None: all."""
-        request = self._request
-        if not isinstance(request, Request) or not request.json_schema:
+        if self.asked is None:
             return None
         self._errors.pop(len(generated), None)  # it was about a draft
         try:
-            self._guide = self._guide or self._guide_for(request)
-            return self._guide.allowed(generated)
+            return self._compiled().allowed(generated)
         except InputError as error:
             self._errors[len(generated)] = str(error)
-            return packed(request.stop_ids)
+            return packed(self.asked.stop_ids)
+
+    def _compiled(self) -> Guide:
+        if self._failure:
+            raise self._failure
+        assert self._guide is not None, "a schema is compiled before anything is drawn"
+        return self._guide
 
     def told(self, ended: Ended) -> Ended:
         """The end of the request, with what went wrong if it had to stop for that."""

@@ -22,7 +22,7 @@ from dsv4_tp.engine import drafting, lockstep
 from dsv4_tp.engine.common import common_index
 from dsv4_tp.engine.draws import Choice, Draw, draw_of
 from dsv4_tp.engine.faults import find_fault
-from dsv4_tp.engine.guided import Guided, GuideFor, no_guides
+from dsv4_tp.engine.guided import Guided, GuideFor, compiled, no_guides
 from dsv4_tp.engine.meter import Meter, finish_event
 from dsv4_tp.engine.outside import Inbox, Progress
 from dsv4_tp.engine.pace import Pace
@@ -95,14 +95,15 @@ class Engine:
         self._emit = self._watch.emit
         self._turns: dict[str, _Turn] = {}
         self._spent_us = 0  # by the last decode step
+        # The last that one rank waits for another before there is work: who is made is ready.
+        self._found = common_index(team.collectives, self._shelf, shelf_bytes)
 
     def run(self) -> None:
         """Serves requests until the log says to drain.
 
         Raises RankFailure if the log has a gap.
         """
-        index = common_index(self._team.collectives, self._shelf, self._shelf_bytes)
-        state = State(self._limits, self._prefill_chunk, index, self._pace)
+        state = State(self._limits, self._prefill_chunk, self._found, self._pace)
         while not isinstance(step := lockstep.next_step(state), Leave):
             state = self._perform(state, step)
             self._watch.done(step, running=len(state.active))
@@ -131,7 +132,7 @@ class Engine:
         cache = self._turn_of(state, step).cache
         streams = self._passes.feed([step.ids], cache)
         self._passes.settle(streams, [step.following], cache)
-        mx.eval(streams, cache.arrays())
+        self._team.collectives.evaluate(streams, cache.arrays())
         self._progress.prefilled(len(step.ids))
         state, due = lockstep.fed(state, step)
         return self._meet(self._keep(state, [due] if due else []))
@@ -273,7 +274,8 @@ class Engine:
             cache = self._model.make_cache()
             if isinstance(step, Feed) and step.start:
                 self._shelf.restore(state.index, step.start, cache)
-            guided = Guided(step.request, self._guide_for)
+            collectives = self._team.collectives
+            guided = compiled(step.request, self._guide_for, self._progress, collectives)
             self._turns[step.request.id] = _Turn(Meter(), cache, self._pieces(step.request), guided)
         return self._turns[step.request.id]
 

@@ -22,7 +22,7 @@ class Progress(Protocol):
     """Who is told how far this rank is."""
 
     def phase(self, phase: str) -> None:
-        """A phase begins: "ready", "prefill", "decode" or "leaving"."""
+        """A phase begins: "ready", "compiling", "prefill", "decode" or "leaving"."""
         ...
 
     def prefilled(self, tokens: int) -> None:

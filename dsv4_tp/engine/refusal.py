@@ -65,6 +65,7 @@ def _generation(request: Request, limits: Limits) -> str:
         _named("prompt", _ids(request.prompt, limits))
         or _named("stop_ids", _ids(request.stop_ids, limits))
         or _named("told", _ids(request.told, limits) or _beyond(request, limits))
+        or _named("schema_after", _after(request, limits))
         or _between("mtp", request.mtp or 0, 0, MOST_DRAFTS)
         or _sampling(request.sampling, limits)
     )
@@ -102,6 +103,10 @@ def _ids(ids: tuple[int, ...], limits: Limits) -> str:
     if odd is None:
         return ""
     return f"token {odd} is not in the vocabulary (0 to {limits.vocab_size - 1})"
+
+
+def _after(request: Request, limits: Limits) -> str:
+    return "" if request.schema_after is None else _ids((request.schema_after,), limits)
 
 
 def _named(field: str, error: str) -> str:

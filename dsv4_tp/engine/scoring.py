@@ -54,7 +54,7 @@ def _score(model: Model, request: ScoreRequest, team: Team, chunk: int) -> Itera
     ids = np.array(request.rows, dtype=np.int32)
     length = ids.shape[1]
     nll = np.zeros(len(ids))
-    for start, logits in _logits(model, ids, chunk, _most_positions(model, request)):
+    for start, logits in _logits(model, team, ids, chunk, _most_positions(model, request)):
         count = logits.shape[1]
         nll += _nll(team, logits, ids[:, start + 1 : start + 1 + count])
         last = start + count == length
@@ -69,13 +69,13 @@ def _score(model: Model, request: ScoreRequest, team: Team, chunk: int) -> Itera
 
 
 def _logits(
-    model: Model, ids: NDArray[np.int32], chunk: int, most: int
+    model: Model, team: Team, ids: NDArray[np.int32], chunk: int, most: int
 ) -> Iterator[tuple[int, mx.array]]:
     """(start, this rank's logits [B, at most `most`, rows]) over all positions."""
     cache = model.make_cache()
     for start in range(0, ids.shape[1], chunk):
         streams = model.streams(mx.array(ids[:, start : start + chunk]), cache)
-        mx.eval(streams, cache.arrays())
+        team.collectives.evaluate(streams, cache.arrays())
         for offset in range(0, streams.shape[1], most):
             yield start + offset, model.logits(streams[:, offset : offset + most])
 
@@ -88,7 +88,7 @@ def _most_positions(model: Model, request: ScoreRequest) -> int:
 
 def _whole_logits(team: Team, logits: mx.array) -> bytes:
     whole = team.whole(logits)
-    mx.eval(whole)
+    team.collectives.evaluate(whole)
     return np.array(whole, dtype=np.float32).tobytes() if team.leads else b""
 
 
@@ -98,10 +98,9 @@ def _nll(team: Team, logits: mx.array, targets: NDArray[np.int32]) -> NDArray[np
     There may be one target less than there are positions: the last id has none after it.
     """
     terms = _terms(logits[:, : targets.shape[1]], mx.array(targets), team.span)
-    # [ranks, B, n] each
-    tops, masses, hits = np.array(
-        team.collectives.gather(terms).transpose(1, 0, 2, 3), dtype=np.float64
-    )
+    gathered = team.collectives.gather(terms).transpose(1, 0, 2, 3)
+    team.collectives.evaluate(gathered)
+    tops, masses, hits = np.array(gathered, dtype=np.float64)  # [ranks, B, n] each
     top = tops.max(axis=0)
     log_sum = top + np.log((masses * np.exp(tops - top)).sum(axis=0))
     return (log_sum - hits.sum(axis=0)).sum(axis=-1)

@@ -24,8 +24,10 @@ class Active:
     @property
     def decodes(self) -> bool:
         """Whether all that it was given is in the cache, and a token follows it."""
-        whole = isinstance(self.request, Request) and self.fed == len(self.request.given)
-        return whole and not self.suspects
+        request = self.request
+        if not isinstance(request, Request) or self.suspects:
+            return False
+        return self.fed == len(request.prompt) + len(request.told)  # `given` would copy a prompt
 
     @property
     def cached(self) -> int:

@@ -9,7 +9,7 @@ import sys
 
 from dsv4_tp.guides.schema import TOO_MUCH, grammar, refusal
 
-MOST_CPU_S = 2  # ranks compile it again within a step, which has a deadline of its own
+MOST_CPU_S = 2  # ranks compile it again, for which they have as long as for a step
 WAIT_S = 10.0  # on a host that does other things, too
 
 

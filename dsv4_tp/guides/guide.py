@@ -1,6 +1,7 @@
 """Which tokens a text that is held to a schema may go on with."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from llguidance import LLMatcher
 
@@ -16,11 +17,22 @@ class Guide:
     about that are not taken. It is quick where the next question is about nearly the same tokens.
     """
 
-    def __init__(self, vocabulary: Vocabulary, schema: str, stop_ids: Sequence[int]) -> None:
-        """Raises RequestError if texts cannot be held to the schema."""
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        schema: str,
+        stop_ids: Sequence[int],
+        *,
+        after: int | None = None,
+    ) -> None:
+        """`after`: only what follows the first of this token is held to the schema.
+
+        Raises RequestError if texts cannot be held to it.
+        """
         self._vocabulary = vocabulary
         self._grammar = grammar(schema)
         self._stop_ids = [token for token in stop_ids if token < vocabulary.size]
+        self._after = after
         self._begin()
 
     def allowed(self, generated: tuple[int, ...]) -> bytes | None:
@@ -28,10 +40,15 @@ class Guide:
 
         Where the text may end the stop ids are among them, and where it must there are no others.
         None if `generated` itself is against the schema: only a draft is, which is not taken.
+        Before `after` has come all may follow but what would end the text.
 
         Raises:
             RequestError: the schema has become too much for the library, or nothing may follow.
         """
+        if self._after is not None:
+            if self._after not in generated:
+                return self._unended()
+            generated = generated[generated.index(self._after) + 1 :]
         try:
             return self._mask() if self._goes_to(generated) else None
         except RequestError:
@@ -67,6 +84,12 @@ class Guide:
                 _set(mask, token, to=True)
         if not any(mask):
             raise refusal("no token can follow what has been generated")
+        return bytes(mask)
+
+    def _unended(self) -> bytes:
+        mask = bytearray(b"\xff" * ceil(self._vocabulary.size / 8))
+        for token in self._stop_ids:
+            _set(mask, token, to=False)
         return bytes(mask)
 
     def _check(self) -> None:

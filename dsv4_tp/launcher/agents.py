@@ -1,12 +1,13 @@
 """Agents: started by ssh or as a plain process, inspected, and ended if nobody else did it.
 
 A remote agent detaches itself, so that no ssh stays open for it; one on this machine is our
-child. Either way it hears over stdin who it is.
+child, or that of an earlier launch. Either way it hears over stdin who it is.
 """
 
 import asyncio
-import json
+import os
 import shlex
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
 import grpc
 
 from dsv4_tp.config import Host
-from dsv4_tp.config.remote import SSH_FAILED, command_on
+from dsv4_tp.config.remote import SSH_FAILED, command_on, end, heard, last_words
 from dsv4_tp.coordinator.link import end_agent
+from dsv4_tp.coordinator.setup import CABLES_S
 from dsv4_tp.errors import Dsv4Error, PreflightError
 from dsv4_tp.launcher.authority import Authority
 from dsv4_tp.rpc.auth import Identity, written
 from dsv4_tp.rpc.channel import open_agent_channel
+from dsv4_tp.rpc.lives import is_alive
 from dsv4_tp.rpc.server import LOOPBACK
 from dsv4_tp.rpc.status import calling, error_of
 from dsv4_tp.v1 import agent_pb2 as pb
@@ -32,10 +35,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_START_S = 25.0  # for ssh and a cold Python; only a host that answers takes so long
 _INSPECT_S = 15.0
 _ALIVE_S = 5.0  # between two signs of life; an agent does without for 30 s
-_MOST_LINES = 50  # of what a login shell may say before the agent does
+_LOOK_S = 0.05
 
 
 class _Announcement(TypedDict):
@@ -48,6 +50,33 @@ class _Announcement(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Orphan:
+    """An agent on this machine that is not our child, but that of a launch which was killed."""
+
+    pid: int
+    started_s: float  # numbers are given again
+
+    async def wait(self) -> None:
+        """Return when it is gone."""
+        while True:
+            if not is_alive(self.pid, self.started_s):
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Make it end; its guard then ends the ranks."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if is_alive(self.pid, self.started_s):
+            os.kill(self.pid, number)
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A running agent."""
 
@@ -56,7 +85,7 @@ class Agent:
     data_ip: str | None  # where its ranks listen; None: this machine, wherever others reach it
     launcher_ip: str | None  # where this host reaches us; None on this machine
     identity: Identity  # ours, when we call it
-    process: Process | None  # our child; None: not on this machine
+    process: "Process | Orphan | None"  # None: not on this machine
 
     async def inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
         """The facts of its host; PreflightError if it does not answer."""
@@ -64,7 +93,8 @@ class Agent:
             with calling(f"the agent on {self.host.name}"):
                 async with self._channel() as channel:
                     stub = AgentServiceStub(channel)
-                    return await stub.Inspect(request, timeout=_INSPECT_S)
+                    patience_s = _INSPECT_S + (CABLES_S if request.cables else 0)
+                    return await stub.Inspect(request, timeout=patience_s)
         except Dsv4Error as error:
             advice = f"does a firewall close {self.address}?"
             raise PreflightError(f"{error}; {advice}") from error
@@ -90,23 +120,26 @@ class Agent:
         await self.reap()
 
     async def reap(self) -> None:
-        """See that a dismissed agent is gone, if it is our child."""
+        """See that a dismissed agent is gone, if it is on this machine."""
         if self.process is not None:
-            await _end_process(self.process)
+            await end(self.process)
 
     def _channel(self) -> grpc.aio.Channel:
         return open_agent_channel(self.address, self.host.name, self.identity)
 
 
-async def start_agents(hosts: Iterable[Host], authority: Authority) -> list[Agent]:
-    """Start an agent on every host at once; on failure all are ended.
+async def start_agents(
+    hosts: Iterable[Host], authority: Authority, *, start_s: float
+) -> list[Agent]:
+    """Start an agent on every host at once, each within `start_s`; on failure all are ended.
 
     One that was only about to start on another host when we were interrupted ends by itself.
 
     Raises:
         PreflightError: one could not be started; names the host and what to try.
     """
-    starts = [asyncio.create_task(_start(host, authority)) for host in hosts]
+    starts = [asyncio.create_task(_start(host, authority, start_s)) for host in hosts]
+    keeping = [asyncio.create_task(_keep(start)) for start in starts]
     try:
         # All of them, since one that is just starting could not be told to end.
         await asyncio.wait(starts)
@@ -117,6 +150,10 @@ async def start_agents(hosts: Iterable[Host], authority: Authority) -> list[Agen
         results = await asyncio.gather(*starts, return_exceptions=True)
         await end_agents(result for result in results if isinstance(result, Agent))
         raise
+    finally:
+        for keep in keeping:
+            keep.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
 
 
 async def kept_alive(agents: Sequence[Agent], work: Coroutine[Any, Any, _T]) -> _T:
@@ -163,30 +200,37 @@ def command_line(host: Host) -> list[str]:
     return command_on(host, [*own, *place, "--detach"])
 
 
-async def _start(host: Host, authority: Authority) -> Agent:
+async def _start(host: Host, authority: Authority, start_s: float) -> Agent:
     process = await _spawn(host)
     try:
-        words = await asyncio.wait_for(_introduce(host, process, authority), _START_S)
+        words = await asyncio.wait_for(_introduce(host, process, authority), start_s)
     except TimeoutError as error:
-        await _end_process(process)
-        raise PreflightError(f"{host.name}: no agent there within {_START_S:g} s") from error
+        await end(process)
+        raise _too_slow(host, start_s) from error
     except ValueError as error:  # a line without an end
-        await _end_process(process)
+        await end(process)
         raise PreflightError(f"{host.name}: its login shell says too much: {error}") from error
     except BaseException:
-        await _end_process(process)
+        await end(process)
         raise
     if not host.is_local:
-        await _end_process(process)  # the ssh, which has done its work
+        await end(process)  # the ssh, which has done its work
     ip = host.address or words["address"]
     return Agent(
         host=host,
         address=f"{LOOPBACK if host.is_local else ip}:{words['port']}",
-        data_ip=host.address if host.is_local else ip,
+        data_ip=host.data_ip or (None if host.is_local else ip),
         launcher_ip=None if host.is_local else words["launcher"],
         identity=authority.coordinator(),
         process=process if host.is_local else None,
     )
+
+
+async def _keep(start: "asyncio.Task[Agent]") -> None:
+    """Speak to an agent that serves, while others have yet to: alone it would end by itself."""
+    agent = await asyncio.shield(start)
+    await asyncio.sleep(_ALIVE_S)
+    await _keep_alive([agent])
 
 
 async def _keep_alive(agents: Sequence[Agent]) -> NoReturn:
@@ -213,40 +257,31 @@ async def _spawn(host: Host) -> Process:
 async def _introduce(host: Host, process: Process, authority: Authority) -> _Announcement:
     """Tell the agent who it is and wait until it serves."""
     assert process.stdin is not None
-    assert process.stdout is not None
     with suppress(ConnectionError):  # it has ended; its stderr says why
         process.stdin.write(f"{written(authority.agent(host.name))}\n".encode())
         await process.stdin.drain()
         process.stdin.close()
-    for _ in range(_MOST_LINES):
-        line = await process.stdout.readline()
-        with suppress(ValueError):  # a login shell may say anything
-            words = json.loads(line)
-            if isinstance(words, dict) and words.keys() >= _Announcement.__annotations__.keys():
-                return cast(_Announcement, words)
-        if not line:
-            break
+    if words := await heard(process, _Announcement.__annotations__):
+        return cast(_Announcement, words)
     raise await _no_agent(host, process)
+
+
+def _too_slow(host: Host, start_s: float) -> PreflightError:
+    """Nothing has failed yet, but it was waited for long enough."""
+    way = "" if host.is_local else f"ssh {host.ssh}, then "
+    waited = f"waited {start_s:g} s for its agent to serve ({way}{host.python} -m dsv4_tp agent)"
+    advice = f"raise timeouts.start_s if it is only slow, or {_try(host)}"
+    return PreflightError(f"{host.name}: {waited}; {advice}")
+
+
+def _try(host: Host) -> str:
+    return f"try there: {shlex.join([host.python, '-m', 'dsv4_tp', '--version'])}"
 
 
 async def _no_agent(host: Host, process: Process) -> PreflightError:
     """Why there is none, in the words of ssh or of the agent."""
-    assert process.stderr is not None
-    lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
-    said = lines[-1].strip() if lines else "it said nothing"
+    said = await last_words(process)
     if await process.wait() == SSH_FAILED and not host.is_local:
         advice = f"try: ssh -o BatchMode=yes {host.ssh} true"
         return PreflightError(f"{host.name}: cannot be reached by ssh: {said}; {advice}")
-    advice = f"try there: {shlex.join([host.python, '-m', 'dsv4_tp', '--version'])}"
-    return PreflightError(f"{host.name}: the agent did not start: {said}; {advice}")
-
-
-async def _end_process(process: Process) -> None:
-    """Wait until the process has ended; help if it does not."""
-    for patience_s, push in ((2.0, process.terminate), (2.0, process.kill)):
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), patience_s)
-            return
-        with suppress(ProcessLookupError):
-            push()
-    await process.wait()
+    return PreflightError(f"{host.name}: the agent did not start: {said}; {_try(host)}")

@@ -1,30 +1,36 @@
 """Is every host fit to run its ranks? Asked of all before any rank starts, decided here."""
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from dsv4_tp import __version__
 from dsv4_tp.config import ClusterConfig, Host
 from dsv4_tp.config.precision import settle_dtype
-from dsv4_tp.core import DType
-from dsv4_tp.errors import PreflightError
-from dsv4_tp.launcher.agents import Agent
+from dsv4_tp.config.rdma import given_rdma
+from dsv4_tp.coordinator.ring import rdma_told
+from dsv4_tp.core import Backend, DType
+from dsv4_tp.errors import PreflightError, QuarantineError
+from dsv4_tp.launcher.agents import Agent, kept_alive, on_all
 from dsv4_tp.launcher.verify import Copy, differences
 from dsv4_tp.plan import Plan, Replan, Room, misfits
 from dsv4_tp.rpc.server import LOOPBACK
 from dsv4_tp.v1 import agent_pb2 as pb
 
+Tell = Callable[[str], None]
 Facts = Mapping[str, pb.InspectResponse]  # by the host's name
 
 
 async def inspect_hosts(
     agents: Sequence[Agent], config: ClusterConfig, ips: Mapping[str, str]
 ) -> Facts:
-    """The facts of these hosts; each is asked about the ports its ranks would use, if pinned."""
+    """The facts of these hosts; each is asked about the ports its ranks would use, if pinned.
+
+    To look at cables may take longer than an agent lives alone.
+    """
     requests = (_question(agent.host, ips[agent.host.name], config) for agent in agents)
-    asked = (agent.inspect(request) for agent, request in zip(agents, requests, strict=True))
-    answers = await asyncio.gather(*asked)
-    return {agent.host.name: answer for agent, answer in zip(agents, answers, strict=True)}
+    asked = {agent.host.name: each for agent, each in zip(agents, requests, strict=True)}
+    work = on_all(agents, lambda agent: agent.inspect(asked[agent.host.name]))
+    return await kept_alive(agents, work)
 
 
 def data_ips(agents: Sequence[Agent]) -> dict[str, str]:
@@ -41,6 +47,32 @@ def dtype_of(config: ClusterConfig, facts: Facts, *, torch_dtype: str) -> DType:
     devices = {answer.device for answer in facts.values()}
     device = "cpu" if "cpu" in devices else devices.pop()
     return settle_dtype(config.model.dtype, device=device, torch_dtype=torch_dtype)
+
+
+def check_quarantine(facts: Facts) -> None:
+    """Raises QuarantineError, which names every host that an earlier launch has found spoilt."""
+    spoilt = [f"{name}: {fact.quarantine}" for name, fact in facts.items() if fact.quarantine]
+    if spoilt:
+        raise QuarantineError("; ".join(spoilt))
+
+
+def with_backend(config: ClusterConfig, facts: Facts, tell: Tell) -> ClusterConfig:
+    """The cluster, with what is to join its ranks; where that is open, JACCL if it can.
+
+    Raises:
+        PreflightError: what is asked for cannot; names hosts, and cables or devices.
+    """
+    names = [rank.host.name for rank in config.ranks]
+    try:
+        rdma = rdma_told(config.backend, given_rdma(config), names, facts)
+    except PreflightError as error:
+        if config.backend is not Backend.AUTO:
+            raise
+        tell(f"backend: ring, over TCP: {error}")
+        rdma = None
+    if rdma is None:
+        return replace(config, backend=Backend.RING)
+    return replace(config, backend=Backend.JACCL_RING if rdma.ring else Backend.JACCL)
 
 
 def check_hosts(config: ClusterConfig, facts: Facts, plan: Plan, replan: Replan) -> None:
@@ -63,6 +95,7 @@ def _question(host: Host, ip: str, config: ClusterConfig) -> pb.InspectRequest:
     pinned = config.ports.data
     return pb.InspectRequest(
         model_path=config.model_path_on(host),
+        cables=config.backend is not Backend.RING,
         ring=[f"{ip}:{pinned + rank}" for rank in ranks] if pinned else [],
     )
 

@@ -61,7 +61,8 @@ async def _push(config: ClusterConfig, cargo: Cargo, out: Path, tell: Tell) -> d
     assert main is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, main.cancel)
-    agents = await start_agents(config.hosts, new_authority("push"))
+    start_s = config.timeouts.start_s
+    agents = await start_agents(config.hosts, new_authority("push"), start_s=start_s)
 
     async def send(agent: Agent) -> Sent:
         return await _Delivery(agent, cargo, config.ranks_on(agent.host), out, tell).run()

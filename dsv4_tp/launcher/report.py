@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from dsv4_tp.coordinator.cluster import ClusterState, Phase, failure
 from dsv4_tp.coordinator.coordinator import Coordinator
+from dsv4_tp.coordinator.setup import Setup
+from dsv4_tp.core import Backend
 
 _LOOK_S = 0.5
 
@@ -46,3 +48,11 @@ def progress_line(state: ClusterState) -> str:
     done = sum(report.bytes_loaded for report in reports)
     # In tenths: a line for every percent would scroll everything else away.
     return f"loading {done * 10 // total * 10} %" if total else "loading"
+
+
+def summary(setup: Setup) -> str:
+    """How many ranks run where, for people."""
+    hosts = ", ".join(setup.hosts[rank] for rank in sorted(setup.hosts))
+    count = "1 rank" if len(setup.parts) == 1 else f"{len(setup.parts)} ranks"
+    by = "" if setup.backend is Backend.RING else f", joined by {setup.backend}"
+    return f"{count} in {setup.dtype} on {hosts}{by}"

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from socket import socket
 from typing import TypeVar
 
 import grpc
@@ -11,12 +10,11 @@ import grpc
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.service import ClusterService
-from dsv4_tp.coordinator.setup import Setup
 from dsv4_tp.coordinator.texts import Texts
-from dsv4_tp.launcher.crew import Crew
+from dsv4_tp.launcher.crew import Staff
 from dsv4_tp.launcher.report import Report
 from dsv4_tp.rpc.health import Health
-from dsv4_tp.serving.door import url
+from dsv4_tp.serving.door import Door
 from dsv4_tp.v1.cluster_pb2_grpc import add_ClusterServiceServicer_to_server
 
 _SERVICE = "dsv4_tp.v1.ClusterService"
@@ -29,21 +27,22 @@ Tell = Callable[[str], None]
 
 @asynccontextmanager
 async def served(
-    server: grpc.aio.Server, setup: Setup, prompts: Prompts, crew: Crew, door: socket | None
+    server: grpc.aio.Server, staff: Staff, prompts: Prompts, door: Door | None
 ) -> AsyncGenerator[Coordinator]:
     """A coordinator whose services answer, and whose health is told as it changes.
 
-    Clients come by gRPC, and by HTTP if there is a `door` for it, a socket that listens.
+    Clients come by gRPC, and by HTTP if there is a `door` for it.
     """
     health = Health(server, _SERVICE)
     coordinator = Coordinator(
-        setup,
+        staff.setup,
         on_serve=lambda ready: health.set(serving=ready),
-        start_agent=crew.start_again,
-        reap=crew.reap,
+        start_agent=staff.crew.start_again,
+        reap=staff.crew.reap,
+        adoption=staff.adoption,
     )
     texts = Texts(coordinator, prompts)
-    service = ClusterService(coordinator, texts, endpoint=url(door) if door else "")
+    service = ClusterService(coordinator, texts, endpoint=door.url if door else "")
     add_ClusterServiceServicer_to_server(service, server)
     await server.start()
     try:
@@ -55,7 +54,7 @@ async def served(
 
 @asynccontextmanager
 async def _by_http(
-    coordinator: Coordinator, texts: Texts, door: socket | None
+    coordinator: Coordinator, texts: Texts, door: Door | None
 ) -> AsyncGenerator[None]:
     if door is None:
         yield
@@ -65,7 +64,7 @@ async def _by_http(
     from dsv4_tp.serving.server import serving
 
     app = App(coordinator, texts)
-    async with serving(app.asgi(door.getsockname()[0]), door):
+    async with serving(app.asgi(door.http, door.keys), door.sock):
         yield
 
 

@@ -14,7 +14,7 @@ from dsv4_tp import errors
 from dsv4_tp.client import Client
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.errors import DeadlineError, Dsv4Error
-from dsv4_tp.rpc.registry import authority_file, running
+from dsv4_tp.rpc.registry import authority_file, record_file, running
 
 _LOOK_S = 0.1
 _DRAIN_S = 90.0  # for texts that are being made, and then for every process to end
@@ -58,7 +58,8 @@ def launch(
                 yield client
         finally:
             _stop(child)
-            authority_file(state_dir(), name).unlink(missing_ok=True)  # of a name never used again
+            for left in (authority_file, record_file):  # of a name never used again
+                left(state_dir(), name).unlink(missing_ok=True)
 
 
 def _address(child: subprocess.Popen[bytes], told: IO[str], name: str, within_s: float) -> str:

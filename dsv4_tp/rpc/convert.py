@@ -100,7 +100,9 @@ def report_to_proto(report: core.RankReport) -> pb.RankReport:
         active_bytes=report.active_bytes,
         peak_bytes=report.peak_bytes,
         pid=report.pid,
+        waits=report.waits,
         note=report.note,
+        beats=report.beats,
     )
 
 
@@ -116,8 +118,21 @@ def report_from_proto(message: pb.RankReport) -> core.RankReport:
         active_bytes=message.active_bytes,
         peak_bytes=message.peak_bytes,
         pid=message.pid,
+        waits=message.waits,
         note=message.note,
+        beats=message.beats,
     )
+
+
+def link_to_proto(link: core.Link) -> agent_pb2.Link:
+    """The message of what is heard of another host."""
+    return agent_pb2.Link(host=link.host, quiet_s=link.quiet_s, silent=link.silent)
+
+
+def link_from_proto(message: agent_pb2.Link) -> core.Link:
+    """What is heard of another host."""
+    quiet_s = message.quiet_s if message.HasField("quiet_s") else None
+    return core.Link(message.host, quiet_s, message.silent)
 
 
 def phase_to_proto(phase: str) -> pb.Phase.ValueType:
@@ -162,6 +177,7 @@ def _generate_to_proto(request: core.Request) -> pb.GenerateJob:
         mtp=request.mtp,
         json_schema=request.json_schema,
         told=request.told,
+        schema_after=request.schema_after,
     )
 
 
@@ -175,6 +191,7 @@ def _generate_from_proto(message: pb.GenerateJob) -> core.Request:
         mtp=message.mtp if message.HasField("mtp") else None,
         json_schema=message.json_schema,
         told=tuple(message.told),
+        schema_after=message.schema_after if message.HasField("schema_after") else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from dsv4_tp.asks import Ask, Finish, Logprob, Piece, Stats
+from dsv4_tp.asks import Ask, Conversation, Finish, Logprob, Piece, Stats
 from dsv4_tp.errors import RequestError
 from dsv4_tp.rpc.convert_events import (
     reason_from_proto,
@@ -12,6 +12,7 @@ from dsv4_tp.rpc.convert_events import (
     top_from_proto,
     top_to_proto,
 )
+from dsv4_tp.rpc.convert_talk import talk_from_proto, talk_to_proto
 from dsv4_tp.v1 import cluster_pb2 as pb
 from dsv4_tp.v1 import types_pb2
 
@@ -36,11 +37,10 @@ def ask_to_proto(ask: Ask) -> pb.GenerateRequest:
 
 def ask_from_proto(message: pb.GenerateRequest) -> Ask:
     """The text that is asked for."""
-    kind = message.WhichOneof("input")
     given = {field.name: value for field, value in message.ListFields()}
     return Ask(
-        tuple(message.ids.ids) if kind == "ids" else message.user or message.text,
-        chat=kind == "user",
+        _prompt_from_proto(message),
+        chat=message.WhichOneof("input") == "user",
         logit_bias=dict(message.logit_bias),
         stop=tuple(message.stop),
         stop_ids=tuple(message.stop_ids),
@@ -66,13 +66,25 @@ def piece_from_proto(message: pb.GenerateResponse) -> Piece:
     return Piece(tuple(message.tokens), message.text, finish, logprobs)
 
 
-def _prompt(prompt: str | Sequence[int], *, chat: bool) -> pb.GenerateRequest:
-    if isinstance(prompt, list | tuple) and not chat:
-        try:
+def _prompt(prompt: str | Sequence[int] | Conversation, *, chat: bool) -> pb.GenerateRequest:
+    try:
+        if isinstance(prompt, Conversation):
+            return pb.GenerateRequest(conversation=talk_to_proto(prompt))
+        if isinstance(prompt, list | tuple) and not chat:
             return pb.GenerateRequest(ids=types_pb2.Row(ids=prompt))
-        except (TypeError, ValueError) as error:
-            raise _unsendable("prompt", prompt, error) from error
+    except (TypeError, ValueError) as error:
+        raise _unsendable("prompt", prompt, error) from error
     return _message("prompt", "user" if chat else "text", prompt)
+
+
+def _prompt_from_proto(message: pb.GenerateRequest) -> str | Sequence[int] | Conversation:
+    match message.WhichOneof("input"):
+        case "conversation":
+            return talk_from_proto(message.conversation)
+        case "ids":
+            return tuple(message.ids.ids)
+        case _:
+            return message.user or message.text
 
 
 def _message(name: str, field: str, value: Any) -> pb.GenerateRequest:

@@ -11,16 +11,19 @@ from pathlib import Path
 
 from dsv4_tp.core import RankReport
 
-PHASES = (
-    "starting",
-    "prepared",
-    "joining",
-    "loading",
-    "ready",
-    "prefill",
-    "decode",
-    "leaving",
-)
+# Phases, and how each reads in a verdict: "killed by SIGKILL while decoding".
+DOING = {
+    "starting": "starting",
+    "prepared": "waiting for the others to prepare",
+    "joining": "joining the other ranks",
+    "loading": "loading",
+    "ready": "idle",
+    "compiling": "compiling a JSON schema",
+    "prefill": "reading a prompt",
+    "decode": "decoding",
+    "leaving": "leaving",
+}
+PHASES = tuple(DOING)
 
 _SLOTS = (
     "pid",
@@ -31,6 +34,8 @@ _SLOTS = (
     "decode_steps",
     "active_bytes",
     "peak_bytes",
+    "beats",
+    "waits",
 )
 _PAGE_BYTES = 8 * len(_SLOTS)
 
@@ -64,10 +69,18 @@ class ProgressPage:
         """One more decode step is done."""
         self._add("decode_steps", 1)
 
+    def beat(self) -> None:
+        """It waits to be told to join, and could hear it."""
+        self._add("beats", 1)
+
     def memory(self, active_bytes: int, peak_bytes: int) -> None:
         """What MLX holds now, and the most it ever held."""
         self._set("active_bytes", active_bytes)
         self._set("peak_bytes", peak_bytes)
+
+    def turned(self) -> None:
+        """It begins to wait for the other ranks, or goes on behind that."""
+        self._add("waits", 1)
 
     def _set(self, slot: str, value: int) -> None:
         self._slots[_SLOTS.index(slot)] = value

@@ -24,11 +24,13 @@ _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
     (errors.PreflightError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.QuarantineError, grpc.StatusCode.UNAVAILABLE),
+    (errors.HarmfulRequestError, grpc.StatusCode.INTERNAL),
     (errors.RankFailure, grpc.StatusCode.UNAVAILABLE),
     (errors.NotReadyError, grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NumericsError, grpc.StatusCode.INTERNAL),
+    (errors.OutrankedError, grpc.StatusCode.ABORTED),
     (Dsv4Error, grpc.StatusCode.INTERNAL),
 )
 
@@ -46,20 +48,20 @@ async def abort(context: Context, error: Dsv4Error) -> None:
 
 
 @contextmanager
-def calling(peer: str) -> Generator[None]:
+def calling(peer: str, *, gone: str = "") -> Generator[None]:
     """Around a call to `peer`: a failed call raises the error the server raised.
 
     Raises Dsv4Error, or DeadlineError if no answer came in time, naming `peer` where the
-    failure is not the server's own word.
+    failure is not the server's own word. `gone`: what to say if nobody is there, or any more.
     """
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise error_of(error, peer) from error
+        raise error_of(error, peer, gone=gone) from error
 
 
-def error_of(error: grpc.aio.AioRpcError, peer: str) -> Dsv4Error:
-    """The error of ours that a failed call to `peer` stands for."""
+def error_of(error: grpc.aio.AioRpcError, peer: str, *, gone: str = "") -> Dsv4Error:
+    """The error of ours that a failed call to `peer` stands for; see `calling`."""
     details = error.details() or error.code().name
     name = dict(error.trailing_metadata() or ()).get(_NAME_KEY)
     for kind, _ in _CODES:
@@ -67,4 +69,6 @@ def error_of(error: grpc.aio.AioRpcError, peer: str) -> Dsv4Error:
             return kind(details)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineError(f"{peer} did not answer in time")
+    if gone and error.code() is grpc.StatusCode.UNAVAILABLE:
+        return Dsv4Error(gone)  # gRPC's own words are of sockets
     return Dsv4Error(f"{peer}: {details}")

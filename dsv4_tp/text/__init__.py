@@ -3,6 +3,6 @@
 from dsv4_tp.text.defaults import Defaults, read_defaults
 from dsv4_tp.text.detokenizer import Detokenizer
 from dsv4_tp.text.stops import Stops
-from dsv4_tp.text.text import Text
+from dsv4_tp.text.text import NO_THOUGHT, Text
 
-__all__ = ["Defaults", "Detokenizer", "Stops", "Text", "read_defaults"]
+__all__ = ["NO_THOUGHT", "Defaults", "Detokenizer", "Stops", "Text", "read_defaults"]

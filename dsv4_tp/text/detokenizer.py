@@ -1,7 +1,7 @@
 """Token ids -> text while they come, never half a character."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
@@ -13,10 +13,12 @@ class Detokenizer:
     tokens; bytes that are no UTF-8 become U+FFFD. Costs the same for every token.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, shown: Collection[str] = ()) -> None:
+        """`shown`: special tokens that are text here."""
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
-        self._hidden = {token_id for token_id, token in added.items() if token.special}
+        hidden = (token_id for token_id, token in added.items() if token.special)
+        self._hidden = {token_id for token_id in hidden if added[token_id].content not in shown}
         self._bytes = _byte_alphabet()
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 

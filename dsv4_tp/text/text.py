@@ -1,6 +1,8 @@
 """Text: one checkpoint's tokenizer and prompt format."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders
@@ -12,8 +14,9 @@ from dsv4_tp.text.detokenizer import Detokenizer
 _BOS = "<｜begin▁of▁sentence｜>"
 _USER = "<｜User｜>"
 _ASSISTANT = "<｜Assistant｜>"
-_NO_THOUGHT = "</think>"  # chat mode: the answer starts with its thinking already closed
+NO_THOUGHT = "</think>"  # chat mode: the answer starts with its thinking already closed
 _FILE = "tokenizer.json"
+TAGS = ("<think>", NO_THOUGHT, "｜DSML｜")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Text:
             raise ModelError(f"{file}: not a tokenizer: {error}") from error
         if not isinstance(tokenizer.decoder, decoders.ByteLevel):
             raise ModelError(f"{file}: the decoder is not ByteLevel; DeepSeek's is")
-        for token in (_BOS, _USER, _ASSISTANT, _NO_THOUGHT):
+        for token in (_BOS, _USER, _ASSISTANT, NO_THOUGHT):
             if tokenizer.token_to_id(token) is None:
                 raise ModelError(f"{file}: no token {token}; DeepSeek-V4's tokenizer has one")
         return cls(tokenizer, read_defaults(model_dir), str(file))
@@ -59,11 +62,28 @@ class Text:
         Raises:
             RequestError: the turn is empty.
         """
-        return self._encode(_BOS + _USER, user, _ASSISTANT + _NO_THOUGHT)
+        return self._encode(_BOS + _USER, user, _ASSISTANT + NO_THOUGHT)
 
-    def stream(self) -> Detokenizer:
-        """A detokenizer for one text."""
-        return Detokenizer(self.tokenizer)
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Tokens that a text may spell and must not be read as."""
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        return tuple(token.content for token in added)
+
+    def ids(self, parts: Iterable[str]) -> tuple[int, ...]:
+        """The ids of a text that is cut where it spells a special token without being one."""
+        encodings = self.tokenizer.encode_batch([*parts], add_special_tokens=False)
+        return tuple(chain.from_iterable(each.ids for each in encodings))
+
+    def id_of(self, token: str) -> int:
+        """The id of a special token that every checkpoint has."""
+        found = self.tokenizer.token_to_id(token)
+        assert found is not None, token
+        return found
+
+    def stream(self, *, tags: bool = False) -> Detokenizer:
+        """A detokenizer for one text; with `tags` it shows where thinking ends and tools begin."""
+        return Detokenizer(self.tokenizer, shown=TAGS if tags else ())
 
     def _encode(self, before: str, words: str, after: str = "") -> tuple[int, ...]:
         if not words:

@@ -30,6 +30,10 @@ class _LossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Loss.ValueType],
     LOSS_UNSPECIFIED: _Loss.ValueType  # 0
     LOSS_STALLED: _Loss.ValueType  # 1
     """no progress within its deadline"""
+    LOSS_BEREFT: _Loss.ValueType  # 8
+    """ended, for it could not go on with the others"""
+    LOSS_LINK: _Loss.ValueType  # 7
+    """the way between two hosts is gone; no agent says this"""
     LOSS_STOPPED: _Loss.ValueType  # 2
     """found stopped by a signal"""
     LOSS_EXITED: _Loss.ValueType  # 3
@@ -42,13 +46,17 @@ class _LossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Loss.ValueType],
     """left something behind that only a reboot ends; no agent says this"""
 
 class Loss(_Loss, metaclass=_LossEnumTypeWrapper):
-    """How a rank was lost, the better evidence last: where several ranks are lost at once, the
-    greatest one names the culprit, for the others may only have missed it.
+    """How a rank was lost. The better evidence comes last here: where several ranks are lost at once, it
+    names the culprit, for the others may only have missed it.
     """
 
 LOSS_UNSPECIFIED: Loss.ValueType  # 0
 LOSS_STALLED: Loss.ValueType  # 1
 """no progress within its deadline"""
+LOSS_BEREFT: Loss.ValueType  # 8
+"""ended, for it could not go on with the others"""
+LOSS_LINK: Loss.ValueType  # 7
+"""the way between two hosts is gone; no agent says this"""
 LOSS_STOPPED: Loss.ValueType  # 2
 """found stopped by a signal"""
 LOSS_EXITED: Loss.ValueType  # 3
@@ -68,10 +76,16 @@ class InspectRequest(_message.Message):
     MODEL_PATH_FIELD_NUMBER: _builtins.int
     RING_FIELD_NUMBER: _builtins.int
     FREE_PORTS_FIELD_NUMBER: _builtins.int
+    CABLES_FIELD_NUMBER: _builtins.int
+    PULSE_IP_FIELD_NUMBER: _builtins.int
     model_path: _builtins.str
     """or `demo`; checked for a readable config.json; empty: not checked"""
     free_ports: _builtins.int
     """how many free data ports to pick"""
+    cables: _builtins.bool
+    """whether its tools are asked for cables and RDMA devices, which takes seconds"""
+    pulse_ip: _builtins.str
+    """where its agent is to listen for pulses; empty: nowhere"""
     @_builtins.property
     def ring(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"ip:port" this host's ranks will bind: tried, and named if in use"""
@@ -82,10 +96,12 @@ class InspectRequest(_message.Message):
         model_path: _builtins.str = ...,
         ring: _abc.Iterable[_builtins.str] | None = ...,
         free_ports: _builtins.int = ...,
+        cables: _builtins.bool = ...,
+        pulse_ip: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_ports", b"free_ports", "model_path", b"model_path", "ring", b"ring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cables", b"cables", "free_ports", b"free_ports", "model_path", b"model_path", "pulse_ip", b"pulse_ip", "ring", b"ring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,6 +110,26 @@ Global___InspectRequest: _TypeAlias = InspectRequest  # noqa: Y015
 @_typing.final
 class InspectResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ToolsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     VERSION_FIELD_NUMBER: _builtins.int
     MLX_VERSION_FIELD_NUMBER: _builtins.int
@@ -105,6 +141,9 @@ class InspectResponse(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    PULSE_PORT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """of dsv4-tp"""
     mlx_version: _builtins.str
@@ -116,6 +155,10 @@ class InspectResponse(_message.Message):
     """that its ranks may use"""
     model_digest: _builtins.bytes
     """which checkpoint it is or was made from, if a model was named"""
+    quarantine: _builtins.str
+    """what an earlier agent found that only a reboot ends; or empty"""
+    pulse_port: _builtins.int
+    """UDP, at pulse_ip; 0: it cannot listen there"""
     @_builtins.property
     def free_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -125,6 +168,10 @@ class InspectResponse(_message.Message):
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileDigest]:
         """of some bytes of each file of weights; none of a prepared set"""
+
+    @_builtins.property
+    def tools(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """what they print of cables and devices, by name; none: no Mac"""
 
     def __init__(
         self,
@@ -139,10 +186,13 @@ class InspectResponse(_message.Message):
         problems: _abc.Iterable[_builtins.str] | None = ...,
         model_digest: _builtins.bytes = ...,
         samples: _abc.Iterable[Global___FileDigest] | None = ...,
+        quarantine: _builtins.str = ...,
+        tools: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        pulse_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "device", b"device", "free_ports", b"free_ports", "memory_bytes", b"memory_bytes", "mlx_version", b"mlx_version", "model_digest", b"model_digest", "problems", b"problems", "python_version", b"python_version", "samples", b"samples", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "device", b"device", "free_ports", b"free_ports", "memory_bytes", b"memory_bytes", "mlx_version", b"mlx_version", "model_digest", b"model_digest", "problems", b"problems", "pulse_port", b"pulse_port", "python_version", b"python_version", "quarantine", b"quarantine", "samples", b"samples", "tools", b"tools", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -457,6 +507,97 @@ class Held(_message.Message):
 Global___Held: _TypeAlias = Held  # noqa: Y015
 
 @_typing.final
+class AdoptRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """higher than those of all sessions so far"""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptRequest: _TypeAlias = AdoptRequest  # noqa: Y015
+
+@_typing.final
+class AdoptResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    RANKS_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    commands: _builtins.int
+    """so many of the epoch's log were passed on to them"""
+    @_builtins.property
+    def ranks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankStanding]:
+        """that serve, and are well"""
+
+    @_builtins.property
+    def last(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Command]:
+        """the last of those, without gaps"""
+
+    @_builtins.property
+    def owed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """requests that a rank here has not finished"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        ranks: _abc.Iterable[Global___RankStanding] | None = ...,
+        commands: _builtins.int = ...,
+        last: _abc.Iterable[_types_pb2.Command] | None = ...,
+        owed: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "epoch", b"epoch", "last", b"last", "owed", b"owed", "ranks", b"ranks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptResponse: _TypeAlias = AdoptResponse  # noqa: Y015
+
+@_typing.final
+class RankStanding(_message.Message):
+    """A rank that serves, and what it said on its way there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def report(self) -> _types_pb2.RankReport: ...
+    @_builtins.property
+    def prepared(self) -> _worker_pb2.Prepared: ...
+    @_builtins.property
+    def ready(self) -> _worker_pb2.Ready: ...
+    def __init__(
+        self,
+        *,
+        report: _types_pb2.RankReport | None = ...,
+        prepared: _worker_pb2.Prepared | None = ...,
+        ready: _worker_pb2.Ready | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prepared", b"prepared", "ready", b"ready", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prepared", b"prepared", "ready", b"ready", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankStanding: _TypeAlias = RankStanding  # noqa: Y015
+
+@_typing.final
 class SessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -559,25 +700,78 @@ class StartEpoch(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     RANKS_FIELD_NUMBER: _builtins.int
     DEADLINES_FIELD_NUMBER: _builtins.int
+    PULSES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     @_builtins.property
     def ranks(self) -> _containers.RepeatedCompositeFieldContainer[_worker_pb2.StartRank]: ...
     @_builtins.property
     def deadlines(self) -> Global___Deadlines: ...
+    @_builtins.property
+    def pulses(self) -> Global___Pulses: ...
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         ranks: _abc.Iterable[_worker_pb2.StartRank] | None = ...,
         deadlines: Global___Deadlines | None = ...,
+        pulses: Global___Pulses | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadlines", b"deadlines"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadlines", b"deadlines", "pulses", b"pulses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadlines", b"deadlines", "epoch", b"epoch", "ranks", b"ranks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadlines", b"deadlines", "epoch", b"epoch", "pulses", b"pulses", "ranks", b"ranks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartEpoch: _TypeAlias = StartEpoch  # noqa: Y015
+
+@_typing.final
+class Pulses(_message.Message):
+    """The agents that this one is to pulse and to hear, by UDP: those whose ranks are neighbours."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """that of the epoch, secret: each pulse shows that its sender knows it"""
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        peers: _abc.Iterable[Global___Peer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "peers", b"peers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pulses: _TypeAlias = Pulses  # noqa: Y015
+
+@_typing.final
+class Peer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    address: _builtins.str
+    """"ip:port" """
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
 
 @_typing.final
 class Deadlines(_message.Message):
@@ -661,15 +855,19 @@ class StopEpoch(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
+    explain: _builtins.bool
+    """a rank has stalled: first, those that stand still here are asked where they are"""
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "explain", b"explain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -733,20 +931,57 @@ class HostBeat(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RANKS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ranks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RankReport]: ...
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """to the peers of StartEpoch, also after the end of that epoch"""
+
     def __init__(
         self,
         *,
         ranks: _abc.Iterable[_types_pb2.RankReport] | None = ...,
+        links: _abc.Iterable[Global___Link] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranks", b"ranks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["links", b"links", "ranks", b"ranks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostBeat: _TypeAlias = HostBeat  # noqa: Y015
+
+@_typing.final
+class Link(_message.Message):
+    """What this agent hears of another one, at the address where the ranks meet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    QUIET_S_FIELD_NUMBER: _builtins.int
+    SILENT_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    quiet_s: _builtins.float
+    """since its last pulse; unset: there was none, and it is not watched"""
+    silent: _builtins.bool
+    """for too long, and no rank here shows that the way works"""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        quiet_s: _builtins.float | None = ...,
+        silent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quiet_s", b"_quiet_s", "quiet_s", b"quiet_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quiet_s", b"_quiet_s", "host", b"host", "quiet_s", b"quiet_s", "silent", b"silent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quiet_s: _TypeAlias = _typing.Literal["quiet_s"]  # noqa: Y015
+    _WhichOneofArgType__quiet_s: _TypeAlias = _typing.Literal["_quiet_s", b"_quiet_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quiet_s) -> _WhichOneofReturnType__quiet_s | None: ...
+
+Global___Link: _TypeAlias = Link  # noqa: Y015
 
 @_typing.final
 class RankPrepared(_message.Message):

@@ -54,6 +54,11 @@ class AgentServiceStub:
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.SerializeToString,
                 response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionResponse.FromString,
                 _registered_method=True)
+        self.Adopt = channel.unary_unary(
+                '/dsv4_tp.v1.AgentService/Adopt',
+                request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.AdoptRequest.SerializeToString,
+                response_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.AdoptResponse.FromString,
+                _registered_method=True)
         self.Tail = channel.unary_stream(
                 '/dsv4_tp.v1.AgentService/Tail',
                 request_serializer=dsv4__tp_dot_v1_dot_agent__pb2.TailRequest.SerializeToString,
@@ -94,7 +99,16 @@ class AgentServiceServicer:
 
     def Session(self, request_iterator, context):
         """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-        events and verdicts come up. One session at a time, each of a higher generation.
+        events and verdicts come up. One session at a time, each of a higher generation, which ends
+        the one before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Adopt(self, request, context):
+        """A coordinator that comes after one that is gone asks what runs here. Its predecessor is obeyed no
+        more, and what that one has not heard is forgotten: what happens from now on waits for a session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +150,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.FromString,
                     response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.SessionResponse.SerializeToString,
+            ),
+            'Adopt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Adopt,
+                    request_deserializer=dsv4__tp_dot_v1_dot_agent__pb2.AdoptRequest.FromString,
+                    response_serializer=dsv4__tp_dot_v1_dot_agent__pb2.AdoptResponse.SerializeToString,
             ),
             'Tail': grpc.unary_stream_rpc_method_handler(
                     servicer.Tail,
@@ -256,6 +275,33 @@ class AgentService:
             '/dsv4_tp.v1.AgentService/Session',
             dsv4__tp_dot_v1_dot_agent__pb2.SessionRequest.SerializeToString,
             dsv4__tp_dot_v1_dot_agent__pb2.SessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Adopt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dsv4_tp.v1.AgentService/Adopt',
+            dsv4__tp_dot_v1_dot_agent__pb2.AdoptRequest.SerializeToString,
+            dsv4__tp_dot_v1_dot_agent__pb2.AdoptResponse.FromString,
             options,
             channel_credentials,
             insecure,

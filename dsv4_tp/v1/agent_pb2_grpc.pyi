@@ -43,7 +43,12 @@ class AgentServiceStub:
     """
     Session: _grpc.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-    events and verdicts come up. One session at a time, each of a higher generation.
+    events and verdicts come up. One session at a time, each of a higher generation, which ends
+    the one before.
+    """
+    Adopt: _grpc.UnaryUnaryMultiCallable[_agent_pb2.AdoptRequest, _agent_pb2.AdoptResponse]
+    """A coordinator that comes after one that is gone asks what runs here. Its predecessor is obeyed no
+    more, and what that one has not heard is forgotten: what happens from now on waits for a session.
     """
     Tail: _grpc.UnaryStreamMultiCallable[_agent_pb2.TailRequest, _agent_pb2.TailResponse]
     """What the agent and its ranks wrote. A reader that is slow misses some, and is told how much."""
@@ -65,7 +70,12 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     Session: _aio.StreamStreamMultiCallable[_agent_pb2.SessionRequest, _agent_pb2.SessionResponse]  # type: ignore[assignment]
     """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-    events and verdicts come up. One session at a time, each of a higher generation.
+    events and verdicts come up. One session at a time, each of a higher generation, which ends
+    the one before.
+    """
+    Adopt: _aio.UnaryUnaryMultiCallable[_agent_pb2.AdoptRequest, _agent_pb2.AdoptResponse]  # type: ignore[assignment]
+    """A coordinator that comes after one that is gone asks what runs here. Its predecessor is obeyed no
+    more, and what that one has not heard is forgotten: what happens from now on waits for a session.
     """
     Tail: _aio.UnaryStreamMultiCallable[_agent_pb2.TailRequest, _agent_pb2.TailResponse]  # type: ignore[assignment]
     """What the agent and its ranks wrote. A reader that is slow misses some, and is told how much."""
@@ -108,7 +118,18 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.SessionResponse], _abc.AsyncIterator[_agent_pb2.SessionResponse]]:
         """The lease: while the coordinator beats, the agent keeps its ranks. Commands go down,
-        events and verdicts come up. One session at a time, each of a higher generation.
+        events and verdicts come up. One session at a time, each of a higher generation, which ends
+        the one before.
+        """
+
+    @_abc_1.abstractmethod
+    def Adopt(
+        self,
+        request: _agent_pb2.AdoptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AdoptResponse, _abc.Awaitable[_agent_pb2.AdoptResponse]]:
+        """A coordinator that comes after one that is gone asks what runs here. Its predecessor is obeyed no
+        more, and what that one has not heard is forgotten: what happens from now on waits for a session.
         """
 
     @_abc_1.abstractmethod

@@ -58,6 +58,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     PHASE_LEAVING: _Phase.ValueType  # 7
     PHASE_PREPARED: _Phase.ValueType  # 8
     """before joining"""
+    PHASE_COMPILING: _Phase.ValueType  # 9
+    """a request's schema, before its prefill"""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
 
@@ -71,6 +73,8 @@ PHASE_DECODE: Phase.ValueType  # 6
 PHASE_LEAVING: Phase.ValueType  # 7
 PHASE_PREPARED: Phase.ValueType  # 8
 """before joining"""
+PHASE_COMPILING: Phase.ValueType  # 9
+"""a request's schema, before its prefill"""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
@@ -226,12 +230,15 @@ class GenerateJob(_message.Message):
     MTP_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     TOLD_FIELD_NUMBER: _builtins.int
+    SCHEMA_AFTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     max_tokens: _builtins.int
     mtp: _builtins.int
     """most tokens drafted ahead; unset: as the cluster was launched"""
     json_schema: _builtins.str
     """the text is held to it; empty: to none"""
+    schema_after: _builtins.int
+    """a token: only what follows it is held to the schema"""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -253,14 +260,20 @@ class GenerateJob(_message.Message):
         mtp: _builtins.int | None = ...,
         json_schema: _builtins.str = ...,
         told: _abc.Iterable[_builtins.int] | None = ...,
+        schema_after: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "mtp", b"mtp", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "_schema_after", b"_schema_after", "mtp", b"mtp", "sampling", b"sampling", "schema_after", b"schema_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "id", b"id", "json_schema", b"json_schema", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids", "told", b"told"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "_schema_after", b"_schema_after", "id", b"id", "json_schema", b"json_schema", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "schema_after", b"schema_after", "stop_ids", b"stop_ids", "told", b"told"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mtp: _TypeAlias = _typing.Literal["mtp"]  # noqa: Y015
     _WhichOneofArgType__mtp: _TypeAlias = _typing.Literal["_mtp", b"_mtp"]  # noqa: Y015
+    _WhichOneofReturnType__schema_after: _TypeAlias = _typing.Literal["schema_after"]  # noqa: Y015
+    _WhichOneofArgType__schema_after: _TypeAlias = _typing.Literal["_schema_after", b"_schema_after"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mtp) -> _WhichOneofReturnType__mtp | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__schema_after) -> _WhichOneofReturnType__schema_after | None: ...
 
 Global___GenerateJob: _TypeAlias = GenerateJob  # noqa: Y015
 
@@ -673,6 +686,8 @@ class RankReport(_message.Message):
     PEAK_BYTES_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    BEATS_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     phase: Global___Phase.ValueType
     bytes_loaded: _builtins.int
@@ -684,6 +699,10 @@ class RankReport(_message.Message):
     pid: _builtins.int
     note: _builtins.str
     """what its agent finds remarkable, such as that it is slow; or empty"""
+    beats: _builtins.int
+    """while it is prepared, and waits to be told to join"""
+    waits: _builtins.int
+    """how often it has begun, or ended, to wait for other ranks; odd: it waits"""
     def __init__(
         self,
         *,
@@ -697,10 +716,12 @@ class RankReport(_message.Message):
         peak_bytes: _builtins.int = ...,
         pid: _builtins.int = ...,
         note: _builtins.str = ...,
+        beats: _builtins.int = ...,
+        waits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_bytes", b"active_bytes", "bytes_loaded", b"bytes_loaded", "bytes_total", b"bytes_total", "decode_steps", b"decode_steps", "note", b"note", "peak_bytes", b"peak_bytes", "phase", b"phase", "pid", b"pid", "prefill_tokens", b"prefill_tokens", "rank", b"rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_bytes", b"active_bytes", "beats", b"beats", "bytes_loaded", b"bytes_loaded", "bytes_total", b"bytes_total", "decode_steps", b"decode_steps", "note", b"note", "peak_bytes", b"peak_bytes", "phase", b"phase", "pid", b"pid", "prefill_tokens", b"prefill_tokens", "rank", b"rank", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

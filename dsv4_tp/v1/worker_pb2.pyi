@@ -67,6 +67,7 @@ class StartRank(_message.Message):
     CACHE_ROWS_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     MTP_FIELD_NUMBER: _builtins.int
+    RDMA_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     rank: _builtins.int
     model_path: _builtins.str
@@ -96,6 +97,10 @@ class StartRank(_message.Message):
     def ring(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"ip:port" by rank; empty for one rank"""
 
+    @_builtins.property
+    def rdma(self) -> Global___Rdma:
+        """joins the ranks by JACCL, which meet at ring[0]; unset: by a ring over TCP"""
+
     def __init__(
         self,
         *,
@@ -113,14 +118,87 @@ class StartRank(_message.Message):
         cache_rows: _builtins.str = ...,
         batch: _builtins.int = ...,
         mtp: _builtins.int = ...,
+        rdma: Global___Rdma | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rdma", b"rdma"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_rows", b"cache_rows", "context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "mtp", b"mtp", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "prefix_bytes", b"prefix_bytes", "prefixes_on_disk", b"prefixes_on_disk", "rank", b"rank", "ring", b"ring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_rows", b"cache_rows", "context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "mtp", b"mtp", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "prefix_bytes", b"prefix_bytes", "prefixes_on_disk", b"prefixes_on_disk", "rank", b"rank", "rdma", b"rdma", "ring", b"ring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartRank: _TypeAlias = StartRank  # noqa: Y015
+
+@_typing.final
+class Rdma(_message.Message):
+    """How JACCL joins the ranks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RING_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ring: _builtins.bool
+    """from each to the next; false: between each two"""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___RdmaRow]:
+        """of each rank"""
+
+    def __init__(
+        self,
+        *,
+        ring: _builtins.bool = ...,
+        rows: _abc.Iterable[Global___RdmaRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ring", b"ring", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rdma: _TypeAlias = Rdma  # noqa: Y015
+
+@_typing.final
+class RdmaRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOWARDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def towards(self) -> _containers.RepeatedCompositeFieldContainer[Global___RdmaDevices]:
+        """each rank; none towards itself"""
+
+    def __init__(
+        self,
+        *,
+        towards: _abc.Iterable[Global___RdmaDevices] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["towards", b"towards"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RdmaRow: _TypeAlias = RdmaRow  # noqa: Y015
+
+@_typing.final
+class RdmaDevices(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of each cable"""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RdmaDevices: _TypeAlias = RdmaDevices  # noqa: Y015
 
 @_typing.final
 class Join(_message.Message):

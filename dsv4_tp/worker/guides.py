@@ -34,7 +34,10 @@ class Guides:
             )
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.load(self._model_dir, self._rows)
-        guide = Guide(self._vocabulary, request.json_schema, request.stop_ids)
-        if request.told and guide.allowed(request.told) is None:
+        guide = Guide(
+            self._vocabulary, request.json_schema, request.stop_ids, after=request.schema_after
+        )
+        # Asked also where nothing was told: the library leaves some of its work until then.
+        if guide.allowed(request.told) is None:
             raise RequestError("told: these tokens are against the request's json_schema")
         return guide

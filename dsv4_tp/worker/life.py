@@ -17,14 +17,15 @@ import mlx.core as mx
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Part
-from dsv4_tp.engine import Collectives, Engine, Pace, Team, check_addresses, join
-from dsv4_tp.errors import ConfigError, InputError
+from dsv4_tp.engine import Collectives, Engine, Pace, Team, check_addresses, check_backend, join
+from dsv4_tp.errors import ConfigError, InputError, RankFailure
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
 from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.convert import part_from_proto
+from dsv4_tp.rpc.convert_rdma import rdma_from_proto
 from dsv4_tp.rpc.progress import ProgressPage
 from dsv4_tp.v1.worker_pb2 import Joined, Prepared, Ready, Refused, RunResponse, StartRank
 from dsv4_tp.worker.guides import Guides
@@ -32,6 +33,7 @@ from dsv4_tp.worker.limits import planned_limits
 from dsv4_tp.worker.service import AgentLink
 
 _START_S = 30.0
+_MOURNING_S = 0.7  # a rank that failed may take longer to end than the others to notice
 _LONGEST_FACT = 60
 _PASSING = (
     "epoch",
@@ -67,6 +69,10 @@ class Counters:
         self.page.decoded()
         self._memory()
 
+    def turned(self) -> None:
+        """It begins to wait for the other ranks, or goes on behind that."""
+        self.page.turned()
+
     def _memory(self) -> None:
         self.page.memory(mx.get_active_memory(), mx.get_peak_memory())
 
@@ -79,6 +85,9 @@ def live(*, socket: Path, progress: Path) -> None:
         _serve(link.start(deadline_s=_START_S), link, counters)
     except InputError as error:
         link.say(RunResponse(refused=Refused(message=str(error))))
+        raise
+    except RankFailure:
+        time.sleep(_MOURNING_S)
         raise
     finally:
         link.close()
@@ -120,13 +129,25 @@ def _meet(
 ) -> Collectives:
     """Make sure that this rank could run, and join the others once each of them has said so."""
     ring, facts = tuple(start.ring), _facts(start, parts)
+    rdma = rdma_from_proto(start.rdma) if start.HasField("rdma") else None
     if ring:
         check_addresses(ring, rank=start.rank)
+        check_backend(rdma)
     counters.phase("prepared")
     link.say(RunResponse(prepared=Prepared(facts=facts)))
-    nonce = link.nonce()
+    counters.turned()
+    nonce = link.nonce(counters.page.beat)
+    counters.turned()
     counters.phase("joining")
-    return join(ring, rank=start.rank, deadline_s=start.join_timeout_s, facts=facts, nonce=nonce)
+    return join(
+        ring,
+        rank=start.rank,
+        deadline_s=start.join_timeout_s,
+        facts=facts,
+        nonce=nonce,
+        on_turn=counters.turned,
+        rdma=rdma,
+    )
 
 
 def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ is gone ends at once, whatever it does.
 import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +24,7 @@ from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceS
 
 _AGENT_GONE = 1  # exit code; nobody is left to read it
 _CLOSE_S = 5.0
+_BEAT_S = 0.5  # an agent takes a rank that does not beat for lost after ten of them
 
 
 class AgentLink(WorkerServiceServicer):
@@ -42,18 +43,18 @@ class AgentLink(WorkerServiceServicer):
 
     def start(self, *, deadline_s: float) -> StartRank:
         """What the agent wants this process to be; DeadlineError if it does not say so in time."""
-        try:
-            first = self._requests.get(timeout=deadline_s)
-        except queue.Empty as error:
-            raise DeadlineError(f"no agent spoke to this worker in {deadline_s:.0f} s") from error
+        first = self._next(deadline_s)
+        if first is None:
+            raise DeadlineError(f"no agent spoke to this worker in {deadline_s:.0f} s")
         if not first.HasField("start"):
             raise PreflightError("the agent sent a command before it said what to start")
         return first.start
 
-    def nonce(self) -> bytes:
-        """That of the epoch, which comes when every rank is prepared; waits for it."""
-        # No deadline: the agent, which sees the whole host, has one.
-        request = self._requests.get()
+    def nonce(self, beat: Callable[[], None]) -> bytes:
+        """That of the epoch, which comes when every rank is prepared; beats while it waits."""
+        # No deadline: the coordinator, which sees all ranks, has one.
+        while (request := self._next(_BEAT_S)) is None:
+            beat()
         if not request.HasField("join"):
             raise PreflightError("the agent sent a command before the ranks were to meet")
         return request.join.nonce
@@ -92,6 +93,13 @@ class AgentLink(WorkerServiceServicer):
         threading.Thread(target=self._read, args=(request_iterator,), daemon=True).start()
         while (response := self._responses.get()) is not None:
             yield response
+
+    def _next(self, patience_s: float) -> RunRequest | None:
+        """What the agent says next; None if it says nothing for so long."""
+        try:
+            return self._requests.get(timeout=patience_s)
+        except queue.Empty:
+            return None
 
     def _read(self, requests: Iterator[RunRequest]) -> None:
         with suppress(grpc.RpcError):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from importlib import metadata
 
 from dsv4_tp import __version__
+from dsv4_tp.core import Rdma
 from dsv4_tp.engine.group import join
 from dsv4_tp.engine.trial import try_group
 
@@ -15,7 +16,7 @@ def run() -> None:
     """Be that rank; stdin says which, with all addresses and the seconds for each half.
 
     Raises:
-        PreflightError: an address is taken, or the ranks' versions differ.
+        PreflightError: MLX has no JACCL where that is asked for, or the ranks' versions differ.
         RankFailure: another rank could not be reached, or sums are not the same on all of them.
     """
     asked = json.load(sys.stdin)
@@ -30,6 +31,7 @@ def run() -> None:
         deadline_s=deadline_s,
         facts=facts,
         nonce=bytes.fromhex(asked["nonce"]),
+        rdma=Rdma(**asked["rdma"]) if asked["rdma"] else None,
     )
     signal.setitimer(signal.ITIMER_REAL, deadline_s)  # a sum whose peer is gone never ends
     trial = try_group(group)

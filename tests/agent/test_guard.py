@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from dsv4_tp.agent import guard as guards
+from dsv4_tp.agent import quarantine
 from dsv4_tp.agent.guard import Guard
 
 # Holds a guard as an agent does, and sleeps: argv is its directory, what it watches, a silence.
@@ -82,3 +84,19 @@ def test_a_guard_that_died_is_replaced(folder, sleeper):
     assert sleeper.poll() is None
     guard.close()
     assert sleeper.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_what_is_not_gone_yet_is_written_down_before_it_is_waited_for(
+    tmp_path, monkeypatch, folder, sleeper
+):
+    def wait(pids, **times):
+        known.append(quarantine.known())
+
+    known = []
+    monkeypatch.setenv("DSV4TP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(guards.os, "killpg", lambda pid, number: None)
+    monkeypatch.setattr(quarantine, "drop_gone", wait)
+    guards._Charge({sleeper.pid}, folder=folder).clear()
+    (words,) = known
+    assert words.startswith(f"pid {sleeper.pid} outlived SIGKILL")
+    assert not folder.exists()

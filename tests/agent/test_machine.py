@@ -3,7 +3,9 @@ import socket
 import pytest
 
 from dsv4_tp import __version__, demo
+from dsv4_tp.agent import machine
 from dsv4_tp.agent.machine import free_ports, inspect
+from dsv4_tp.macs.mac import OF_CABLES
 from dsv4_tp.v1.agent_pb2 import InspectRequest
 from tests.prepared.sets import begin
 
@@ -83,3 +85,9 @@ def test_weights_that_are_not_there_are_a_problem(model_dir):
     (model_dir / "model-00001.safetensors").unlink()
     (problem,) = inspect(InspectRequest(model_path=str(model_dir))).problems
     assert problem.startswith(f"{model_dir}: no model*.safetensors file")
+
+
+def test_only_who_asks_for_cables_waits_for_the_tools_of_a_mac(monkeypatch):
+    monkeypatch.setattr(machine, "run_tools", lambda names: dict.fromkeys(names, "said"))
+    assert dict(inspect(InspectRequest()).tools) == {}
+    assert dict(inspect(InspectRequest(cables=True)).tools) == dict.fromkeys(OF_CABLES, "said")

@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from dsv4_tp.agent import process
 from dsv4_tp.agent.ladder import longest_s
 from dsv4_tp.agent.process import Ears, RankProcess
 from dsv4_tp.history import Segments
@@ -32,6 +33,24 @@ def wedge():
         ctypes.PyDLL(None).sleep(600)  # until the next signal
 print("ready", file=sys.stderr, flush=True)
 wedge()
+"""
+
+
+# Serves as a worker does, and is gone when it hears the first word.
+FRAIL = """
+import os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+from dsv4_tp.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
+class Frail(WorkerServiceServicer):
+    def Run(self, requests, context):
+        next(requests)
+        os._exit(3)
+server = grpc.server(ThreadPoolExecutor(1))
+add_WorkerServiceServicer_to_server(Frail(), server)
+server.add_insecure_port("unix:" + sys.argv[2])
+server.start()
+threading.Event().wait()
 """
 
 
@@ -79,6 +98,28 @@ def test_the_end_of_what_it_said_is_kept(rank):
     assert last_stderr.endswith("xend")
     assert len(last_stderr) == 8192
     assert watched == []
+
+
+def test_nobody_waits_for_words_of_one_that_never_came_to_speak(rank, monkeypatch):
+    monkeypatch.setattr(process, "_LAST_WORDS_S", 600.0)
+    made = rank(sys.executable, "-c", "import os; os.abort()")
+    asyncio.run(asyncio.wait_for(made.run(nothing, nothing), 60))
+    assert [code for code, _ in made.exits] == [-6]
+
+
+def test_nobody_speaks_to_it_any_more_when_it_is_gone(rank):
+    made = rank(sys.executable, "-c", FRAIL)
+
+    async def life():
+        await made.run(nothing, nothing)
+        for _ in range(100):
+            if not (left := asyncio.all_tasks() - {asyncio.current_task()}):
+                break
+            await asyncio.sleep(0.02)
+        return left
+
+    assert asyncio.run(life()) == set()
+    assert made.exits[0][0] == 3
 
 
 def test_it_is_killed_with_all_it_started(rank):

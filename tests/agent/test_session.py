@@ -15,14 +15,15 @@ from dsv4_tp.agent.guard import Guard
 from dsv4_tp.agent.records import Records
 from dsv4_tp.agent.service import AgentService
 from dsv4_tp.agent.supervisor import Supervisor
-from dsv4_tp.errors import PreflightError
+from dsv4_tp.errors import OutrankedError, PreflightError
 from dsv4_tp.rpc.channel import open_channel
 from dsv4_tp.rpc.health import Health
 from dsv4_tp.rpc.server import local_server
 from dsv4_tp.rpc.status import calling
 from dsv4_tp.v1 import agent_pb2 as pb
 from dsv4_tp.v1.agent_pb2_grpc import AgentServiceStub, add_AgentServiceServicer_to_server
-from dsv4_tp.v1.worker_pb2 import StartRank
+from dsv4_tp.v1.types_pb2 import Command, Drain, Event, FinishEvent, GenerateJob
+from dsv4_tp.v1.worker_pb2 import Prepared, Ready, RunResponse, StartRank
 
 
 @asynccontextmanager
@@ -43,7 +44,8 @@ async def agent(folder, worker_argv=(sys.executable, "-c", "import time; time.sl
     await server.start()
     running = asyncio.create_task(supervisor.run())
     try:
-        async with open_channel(f"127.0.0.1:{port}") as channel:
+        supervisor.address = f"127.0.0.1:{port}"
+        async with open_channel(supervisor.address) as channel:
             supervisor.channel = channel
             yield AgentServiceStub(channel), supervisor
     finally:
@@ -77,20 +79,83 @@ async def hear(session, kind):
             return response
 
 
-def test_one_coordinator_at_a_time_and_never_an_older_one(tmp_path):
+def test_a_later_coordinator_takes_over_and_an_older_one_is_refused(tmp_path):
     async def life():
         async with agent(tmp_path) as (stub, _):
             first = await greet(stub, generation=2)
             await hear(first, "beat")
-            with pytest.raises(PreflightError, match="another coordinator"), calling("it"):
-                await (await greet(stub, generation=3)).read()
-            first.cancel()
-            await asyncio.sleep(0.3)
-            with pytest.raises(PreflightError, match="generation 2 is not newer"), calling("it"):
-                await (await greet(stub, generation=2)).read()
-            await hear(await greet(stub, generation=3), "beat")
+            second = await greet(stub, generation=3)
+            await hear(second, "beat")
+            with pytest.raises(OutrankedError, match="a later coordinator"), calling("it"):
+                await hear(first, "stopped")
+            for generation in (1, 3):
+                refusal = f"generation {generation} is not newer"
+                with pytest.raises(OutrankedError, match=refusal), calling("it"):
+                    await (await greet(stub, generation=generation)).read()
+                with pytest.raises(OutrankedError, match=refusal), calling("it"):
+                    await stub.Adopt(pb.AdoptRequest(generation=generation), timeout=10)
+            await hear(second, "beat")
 
     asyncio.run(life())
+
+
+def test_who_adopts_hears_how_all_stands_and_then_what_happens(tmp_path):
+    async def life():
+        async with agent(tmp_path) as (stub, supervisor):
+            old = await greet(stub)
+            await old.write(start(7, 0, 1))
+            for number in range(1, 71):
+                await old.write(asked(7, number))
+            while supervisor._ledger._passed < 70:
+                await hear(old, "beat")
+            for rank in (0, 1):
+                serves(supervisor, rank)
+            finished(supervisor, 0, "r70")
+            found = await stub.Adopt(pb.AdoptRequest(generation=2), timeout=10)
+            finished(supervisor, 1, "r70")
+            with pytest.raises(OutrankedError, match="a later coordinator"), calling("it"):
+                await hear(old, "stopped")
+            new = await greet(stub, generation=3)
+            told = await asyncio.wait_for(new.read(), 10)
+            while told.WhichOneof("kind") == "beat":
+                told = await asyncio.wait_for(new.read(), 10)
+            assert (told.event.rank, told.event.event.finish.request_id) == (1, "r70")
+            await new.write(drain(7, 71))
+            while supervisor._ledger._passed < 71:
+                await hear(new, "beat")
+            leaving = await stub.Adopt(pb.AdoptRequest(generation=4), timeout=10)
+        return found, leaving
+
+    found, leaving = asyncio.run(life())
+    assert (found.epoch, found.commands) == (7, 70)
+    assert [command.number for command in found.last] == [*range(7, 71)]
+    assert sorted(found.owed) == sorted(f"r{number}" for number in range(1, 71))
+    assert [each.report.rank for each in found.ranks] == [0, 1]
+    assert {each.ready.weight_bytes for each in found.ranks} == {100}
+    assert [dict(each.prepared.facts) for each in found.ranks] == [{"dtype": "float32"}] * 2
+    assert (leaving.epoch, list(leaving.ranks)) == (7, [])
+
+
+def asked(epoch, number):
+    job = GenerateJob(id=f"r{number}", prompt=[1], max_tokens=4)
+    command = Command(number=number, generate=job)
+    return pb.SessionRequest(command=pb.EpochCommand(epoch=epoch, command=command))
+
+
+def drain(epoch, number):
+    command = Command(number=number, drain=Drain())
+    return pb.SessionRequest(command=pb.EpochCommand(epoch=epoch, command=command))
+
+
+def serves(supervisor, rank):
+    """The rank says what one says on its way to work."""
+    supervisor._said(rank, RunResponse(prepared=Prepared(facts={"dtype": "float32"})))
+    supervisor._said(rank, RunResponse(ready=Ready(weight_bytes=100)))
+
+
+def finished(supervisor, rank, name):
+    event = Event(finish=FinishEvent(request_id=name))
+    supervisor._said(rank, RunResponse(event=event))
 
 
 def test_beats_tell_of_the_ranks_and_a_stop_is_confirmed(tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from dsv4_tp.agent import events
 from dsv4_tp.agent.events import (
+    Condemn,
     Deadlines,
     Dump,
     Kill,
@@ -19,6 +20,7 @@ from dsv4_tp.agent.host import HostState
 from dsv4_tp.agent.reclaim import Kept
 from dsv4_tp.agent.state import step
 from dsv4_tp.core import Loss, RankReport
+from dsv4_tp.errors import RankFailure
 
 DEADLINES = Deadlines(join_s=40, load_s=60, step_s=30)
 
@@ -90,6 +92,12 @@ def test_the_first_exit_is_named_and_ends_the_others():
     assert run(state, exited(0, -15))[1] == [ReportStopped()]
 
 
+def test_a_rank_that_gave_up_on_the_others_is_told_from_one_that_failed():
+    _, actions = run(running(), exited(1, RankFailure.exit_code))
+    lost = ReportLost(1, Loss.BEREFT, "could not go on with the other ranks while decoding")
+    assert actions == [lost, Kill(0)]
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_an_exit_nobody_asked_for_is_a_loss_whatever_its_code(code):
     _, actions = run(running(phase="ready"), exited(0, code, phase="ready"))
@@ -107,6 +115,11 @@ def test_a_drained_rank_that_fails_is_a_loss():
     assert actions == [ReportLost(0, Loss.EXITED, "exited with code 1 while leaving"), Kill(1)]
 
 
+def test_a_drained_rank_that_ends_before_its_work_does_is_a_loss():
+    _, actions = run(running(), events.Drained(), exited(0, 0, phase="decode"))
+    assert actions == [ReportLost(0, Loss.EXITED, "exited with code 0 while decoding"), Kill(1)]
+
+
 def test_a_halt_kills_once():
     _, actions = run(running(), events.Halted(), events.Halted(), exited(0, -15), exited(1, -9))
     assert actions == [Kill(0), Kill(1), ReportStopped()]
@@ -118,13 +131,35 @@ def test_a_halt_tells_which_rank_was_stopped():
     assert actions == [lost, Kill(0), Kill(1)]
 
 
+def test_a_halt_for_a_rank_that_stalled_elsewhere_asks_ours_that_stand_still():
+    late = events.Halted(explain=True)
+    moved = report(0), report(1, decode_steps=1)
+    state, _ = still(running(), 3, *moved)
+    state, _ = run(state, sample(3.5, report(0), report(1, decode_steps=2)))
+    state, actions = run(state, late)
+    assert actions == [Dump((0,))]
+    # To be asked again is no reason to ask them again, nor to end them before they have answered.
+    state, actions = run(state, late)
+    assert actions == []
+    _, actions = run(state, dumped(r0="line 3 in f"))
+    lost = ReportLost(0, Loss.STALLED, "no progress for 3.5 s while decoding", "line 3 in f")
+    assert actions == [lost, Kill(0), Kill(1)]
+    assert run(state, events.Halted())[1] == [replace(lost, last_stderr=""), Kill(0), Kill(1)]
+
+
+def test_a_halt_for_a_rank_that_stalled_asks_none_that_moves_or_rests():
+    state, _ = still(running(phase="ready"), 9, report(0, "ready"), report(1, "ready"))
+    assert run(state, events.Halted(explain=True))[1] == [Kill(0), Kill(1)]
+
+
 @pytest.mark.parametrize(
     ("phase", "deadline_s", "doing"),
     [
         ("starting", 40, "starting"),
-        ("prepared", 80, "waiting for the others to prepare"),
+        ("prepared", 5, "waiting for the others to prepare"),
         ("joining", 40, "joining the other ranks"),
         ("loading", 60, "loading"),
+        ("compiling", 30, "compiling a JSON schema"),
         ("prefill", 30, "reading a prompt"),
         ("decode", 30, "decoding"),
         ("leaving", 30, "leaving"),
@@ -162,11 +197,19 @@ def test_a_rank_that_stalled_is_named_however_its_process_ends():
 
 def test_a_rank_that_outlives_its_kill_spoils_its_host():
     state, actions = run(running(), events.Halted(), exited(0, -9), events.Outlived(1, 77))
-    spoilt = ReportStopped(quarantine="pid 77 of rank 1 outlived SIGKILL; reboot it")
-    assert actions == [Kill(0), Kill(1), spoilt]
+    words = "pid 77 of rank 1 outlived SIGKILL; reboot it"
+    spoilt = ReportStopped(quarantine=words)
+    assert actions == [Kill(0), Kill(1), Condemn(words, 77), spoilt]
     # Nothing starts there any more, and that is said.
     state, actions = run(state, exited(1, -9), events.Started(9, 2, (0, 1), DEADLINES))
     assert (actions, state.epoch) == ([spoilt], 2)
+
+
+def test_a_host_that_an_earlier_agent_found_spoilt_starts_nothing():
+    started = events.Started(9, 1, (0, 1), DEADLINES, quarantine="reboot it")
+    state, actions = run(fresh(), started)
+    assert (actions, state.epoch) == ([ReportStopped(quarantine="reboot it")], 1)
+    assert run(state, events.Started(9, 2, (0,), DEADLINES))[1] == [Spawn(0)], "that is gone"
 
 
 GB = 10**9
@@ -199,9 +242,9 @@ def test_memory_that_does_not_come_back_spoils_the_host():
     words = "11.0 GB of wired memory did not come back within 50 s; reboot it"
     spoilt = ReportStopped(29 * GB, words)
     leaving = events.Dismissed("the end"), events.MemorySeen(60, 14 * GB)
-    assert run(state, *leaving)[1] == [spoilt, Leave("the end")]
+    assert run(state, *leaving)[1] == [Condemn(words), spoilt, Leave("the end")]
     state, actions = run(state, events.MemorySeen(60, 14 * GB))
-    assert actions == [spoilt]
+    assert actions == [Condemn(words), spoilt]
     assert run(state, events.Started(61, 2, (0,), DEADLINES))[1] == [
         replace(spoilt, returned_bytes=0)
     ]

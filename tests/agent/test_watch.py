@@ -2,6 +2,8 @@
 than it has shown to need."""
 
 import json
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -45,12 +47,44 @@ def test_what_is_configured_holds_until_enough_was_seen():
     assert allowed_s(decoding(*[0.5] * 2 * WARM_UP)[0], DEADLINES) == FLOORS_S["decode"]
 
 
+def test_to_wait_for_others_is_no_progress():
+    watch, now_s = decoding(0.5)
+    waits = replace(watch.report, waits=1)
+    found = with_report(watch, waits, now_s + 3)
+    assert replace(found, met_s=watch.met_s) == replace(watch, report=waits)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "met"),
+    [
+        (RankReport(0, "loading"), RankReport(0, "loading", bytes_loaded=7), False),
+        (RankReport(0, "prepared"), RankReport(0, "prepared", beats=1), False),
+        (RankReport(0, "decode"), RankReport(0, "compiling"), False),
+        (RankReport(0, "decode"), RankReport(0, "decode", waits=1), True),
+        (RankReport(0, "decode"), RankReport(0, "decode", decode_steps=1), True),
+        (RankReport(0, "prefill"), RankReport(0, "prefill", prefill_tokens=8), True),
+    ],
+)
+def test_only_what_ranks_do_together_shows_that_they_met(old, new, met):
+    watch = with_report(Watch(old, 0.0), new, 5.0)
+    assert watch.met_s == (5.0 if met else -inf)
+    assert with_task(watch, "r", 8, 9.0).met_s == watch.met_s
+
+
 def test_a_slow_rank_is_given_more_and_never_more_than_is_configured():
     warm = [0.5] * 2 * WARM_UP
     assert allowed_s(decoding(*warm, 4.0)[0], DEADLINES) == 20
     assert allowed_s(decoding(*warm, 4.0, 9.0)[0], DEADLINES) == 30
     assert allowed_s(decoding(*warm)[0], Deadlines(45, 60, 2)) == 2
     assert allowed_s(decoding(*warm)[0], Deadlines(45, 60, 30, learned=False)) == 30
+
+
+def test_a_schema_may_take_its_time_behind_fast_steps():
+    watch, now_s = decoding(*[0.05] * 4 * WARM_UP)
+    for count in range(4 * WARM_UP):
+        phase = "compiling" if count % 2 else "prefill"
+        watch = with_report(watch, replace(watch.report, phase=phase), now_s := now_s + 0.01)
+    assert (watch.report.phase, allowed_s(watch, DEADLINES)) == ("compiling", 30)
 
 
 def test_new_work_is_held_to_what_is_configured():

@@ -1,6 +1,8 @@
 """The client against a real server that says what it is told to."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -16,6 +18,26 @@ from dsv4_tp.v1 import types_pb2
 from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer, add_ClusterServiceServicer_to_server
 
 T = TypeVar("T")
+GONE = "the coordinator at {} is gone or out of reach; `dsv4-tp events` tells what came before"
+# A coordinator that is killed in the midst of an answer.
+KILLED = """
+import asyncio, os, signal
+from dsv4_tp.rpc.server import local_server
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1.cluster_pb2_grpc import ClusterServiceServicer, add_ClusterServiceServicer_to_server
+class Service(ClusterServiceServicer):
+    async def Generate(self, request, context):
+        yield pb.GenerateResponse(text="half")
+        await asyncio.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+async def main():
+    server, port = local_server()
+    add_ClusterServiceServicer_to_server(Service(), server)
+    await server.start()
+    print(port, flush=True)
+    await server.wait_for_termination()
+asyncio.run(main())
+"""
 STATS = pb.Stats(
     prompt_tokens=3,
     generated_tokens=2,
@@ -206,5 +228,21 @@ def test_nobody_there_is_an_error_that_names_the_address():
         async with AsyncClient("127.0.0.1:1") as client:
             await client.status()
 
-    with pytest.raises(Dsv4Error, match=r"the cluster at 127\.0\.0\.1:1"):
+    with pytest.raises(Dsv4Error) as caught:
         asyncio.run(run())
+    assert str(caught.value) == GONE.format("127.0.0.1:1")
+
+
+def test_a_coordinator_that_is_killed_is_told_as_that():
+    async def run(address: str) -> None:
+        async with AsyncClient(address) as client:
+            pieces = client.stream("x")
+            assert (await anext(pieces)).text == "half"
+            await anext(pieces)
+
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        address = f"127.0.0.1:{int(server.stdout.readline())}"
+        with pytest.raises(Dsv4Error) as caught:
+            asyncio.run(run(address))
+    assert (str(caught.value), caught.value.exit_code) == (GONE.format(address), 1)

@@ -14,7 +14,8 @@ from dsv4_tp.config import (
     Timeouts,
     read_cluster,
 )
-from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.config.cluster import MetricsAlias
+from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 SMALLEST = """\
@@ -33,14 +34,17 @@ hosts:
   - name: a
     ssh: user@mac-a.local
     address: 10.0.0.1
+    fabric: 10.1.0.1
     python: /opt/venv/bin/python
     workdir: /Users/user
     model_path: /Volumes/fast/flash
     weight: 2
   - name: localhost
-backend: ring
+backend: jaccl-ring
 ports: {control: 7420, data: 32323}
-http: {bind: localhost, port: 8001}
+http:
+  {bind: localhost, port: 8001, api_keys_file: keys, origins: ["https://a.example:8443"],
+  metrics_alias: vllm}
 split: {experts: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
@@ -87,6 +91,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     config = read_cluster(write(tmp_path, FULL))
     first, second = config.hosts
     assert (first.name, first.ssh, first.address) == ("a", "user@mac-a.local", "10.0.0.1")
+    assert (first.data_ip, second.data_ip) == ("10.1.0.1", None)
     assert (first.python, first.workdir) == ("/opt/venv/bin/python", "/Users/user")
     assert not first.is_local
     assert second.is_local
@@ -95,12 +100,15 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.model.dtype is DType.BFLOAT16
     assert config.experts is ExpertSplit.WHOLE
     assert config.ports == Ports(control=7420, data=32323)
-    assert config.http == Http("127.0.0.1", 8001)
+    origins = ("https://a.example:8443",)
+    keys, alias = str(tmp_path / "keys"), MetricsAlias.VLLM
+    assert config.http == Http("127.0.0.1", 8001, keys, origins, alias)
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
     assert config.cache_rows is CacheRows.TRAINED
     assert (config.batch, config.queue, config.time_limit_s) == (3, 0, 30.0)
     assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
+    assert config.backend is Backend.JACCL_RING
     assert config.restart == Restart(RestartPolicy.NEVER, (0.5, 8.0), 2, 60.0, 9.0)
 
 
@@ -127,6 +135,7 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("weight: 3", "weight:", "3: hosts[1].weight: empty; expected one value"),
         ("weight: 3", "weight: 3, weight: 4", "3: hosts[1].weight: set twice, first in line 3"),
         ("weight: 3", "address: a.b", "3: hosts[1].address: 'a.b'; expected an IPv4 address"),
+        ("weight: 3", "fabric: a", "3: hosts[1].fabric: 'a'; expected an IPv4 address"),
         ("weight: 3", "workdir: x", "3: hosts[1].workdir: 'x'; expected an absolute path"),
         ("weight: 3", "python: p", " hosts: localhost is described in two ways"),
         ("version: 1", "version: 2", "1: version: 2; expected 1"),
@@ -139,14 +148,27 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: [", "hosts: [7, ", "3: hosts[0]: 7; expected `key: value`"),
         ("hosts: ", "name: 7\nhosts: ", "3: name: 7; expected text"),
         ("hosts: ", "name: a/b\nhosts: ", "3: name: 'a/b'; expected letters"),
-        ("hosts: ", "backend: nccl\nhosts: ", "3: backend: 'nccl'; expected one of ring"),
+        (
+            "hosts: ",
+            "backend: nccl\nhosts: ",
+            "3: backend: 'nccl'; expected one of ring, j",
+        ),
         ("hosts: ", "ports: {data: 70000}\nhosts: ", "3: ports.data: 70000; expected an integer"),
         ("hosts: ", "ports: {http: 1}\nhosts: ", "3: ports.http: unknown key"),
         (
             "hosts: ",
-            "http: {bind: 0.0.0.0}\nhosts: ",
-            "3: http.bind: '0.0.0.0'; expected 127.0.0.1",
+            "http: {bind: mac-a}\nhosts: ",
+            "3: http.bind: 'mac-a'; expected an IPv4 address",
         ),
+        ("hosts: ", "http: {origins: '*'}\nhosts: ", "3: http.origins: '*'; expected a list of t"),
+        (
+            "hosts: ",
+            "http: {metrics_alias: x}\nhosts: ",
+            "3: http.metrics_alias: 'x'; expected one",
+        ),
+        ("hosts: ", "http: {origins: [5]}\nhosts: ", "3: http.origins: a list; expected a list"),
+        ("hosts: ", "http: {origins: ['*']}\nhosts: ", "3: http.origins: a list; expected origins"),
+        ("hosts: ", "http: {origins: [http://a/]}\nhosts: ", "3: http.origins: a list; expected o"),
         (
             "hosts: ",
             "http: {port: 65536}\nhosts: ",

@@ -43,11 +43,12 @@ def test_a_directory_that_cannot_be_made_is_refused(
 
 
 def test_a_worker_inherits_all_but_the_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MLX_RANK", "7")
-    monkeypatch.setenv("MLX_HOSTFILE", "/elsewhere")
+    others = {"MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "MLX_JACCL_RING", "JACCL_RANK"}
+    for name in others:
+        monkeypatch.setenv(name, "7")
     monkeypatch.setenv("KEPT", "yes")
     built = environment.worker_environment(tmp_path)
-    assert not {"MLX_RANK", "MLX_HOSTFILE"} & built.keys()
+    assert not others & built.keys()
     assert (built["KEPT"], built["TMPDIR"]) == ("yes", str(tmp_path))
 
 
@@ -92,6 +93,21 @@ def test_a_program_starts_again_with_what_it_lacks(tmp_path: Path, monkeypatch: 
 def test_the_ring_is_set_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLX_RANK", "0")
     monkeypatch.setenv("MLX_HOSTFILE", "")
+    monkeypatch.setenv("JACCL_RANK", "0")
     environment.set_ring(rank=3, hostfile=tmp_path / "hosts.json")
+    assert "JACCL_RANK" not in os.environ
     assert os.environ["MLX_RANK"] == "3"
     assert os.environ["MLX_HOSTFILE"] == str(tmp_path / "hosts.json")
+
+
+@pytest.mark.parametrize("ring", [False, True])
+def test_jaccl_is_set_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: bool):
+    joining = ("MLX_RANK", "MLX_IBV_DEVICES", "MLX_JACCL_COORDINATOR", "MLX_JACCL_RING")
+    for name in (*joining, "JACCL_IBV_DEVICES", "MLX_HOSTFILE"):
+        monkeypatch.setenv(name, "of somebody else")
+    devices = tmp_path / "devices.json"
+    environment.set_jaccl(rank=1, devices=devices, coordinator="10.0.0.1:7000", ring=ring)
+    assert [os.environ.get(name) for name in joining[:3]] == ["1", str(devices), "10.0.0.1:7000"]
+    # MLX asks only whether it is set, and prefers the name without the prefix.
+    assert ("MLX_JACCL_RING" in os.environ) is ring
+    assert not {"JACCL_IBV_DEVICES", "MLX_HOSTFILE"} & os.environ.keys()

@@ -9,6 +9,7 @@ from mlx._distributed_utils.common import Hostfile as MlxHostfile
 
 from dsv4_tp.config import Ports, read_cluster
 from dsv4_tp.config.hostfile import cluster_of_hostfile, hostfile_of_cluster, read_hostfile
+from dsv4_tp.core import Backend
 from dsv4_tp.errors import ConfigError
 
 # MLX's reader leaves the file to the garbage collector.
@@ -53,10 +54,10 @@ def test_what_cluster_yaml_has_no_word_for_is_named(hostfile, cluster):
         {"ssh": "mac-a", "ips": ["10.0.0.1", "10.1.0.1"], "rdma": [None, "rdma_en2"], "gpu": 1},
         {"ssh": "mac-b", "ips": ["fe80::1"], "rdma": [["rdma_en3", "rdma_en4"], None]},
     ]
-    words = {"backend": "jaccl", "envs": ["MLX_METAL_FAST_SYNCH=1"], "hosts": hosts, "x": 1}
+    words = {"backend": "nccl", "envs": ["MLX_METAL_FAST_SYNCH=1"], "hosts": hosts, "x": 1}
     found = cluster_of_hostfile(read_hostfile(hostfile(words)), "demo")
     assert [line.rpartition(": ")[0] for line in found.lost] == [
-        "backend jaccl",
+        "backend nccl",
         "envs MLX_METAL_FAST_SYNCH=1",
         "mac-a: ips 10.1.0.1",
         "mac-a: rdma",
@@ -66,6 +67,20 @@ def test_what_cluster_yaml_has_no_word_for_is_named(hostfile, cluster):
         "hosts[0].gpu",
     ]
     assert [host.address for host in cluster(found.text).hosts] == ["10.0.0.1", None]
+
+
+@read_by_mlx
+def test_a_device_matrix_goes_there_and_back(hostfile, cluster):
+    rows = [[None, ["rdma_en2", "rdma_en4"]], [["rdma_en3", "rdma_en5"], None]]
+    hosts = [entry | {"rdma": row} for entry, row in zip(TWO, rows, strict=True)]
+    words = {"backend": "jaccl-ring", "hosts": hosts}
+    found = cluster_of_hostfile(read_hostfile(hostfile(words)), "demo")
+    assert found.lost == ()
+    config = cluster(found.text)
+    assert config.backend is Backend.JACCL_RING
+    assert config.ranks[1].rdma == (("rdma_en3", "rdma_en5"), None)
+    theirs = MlxHostfile.from_file(hostfile(hostfile_of_cluster(config).text))
+    assert (theirs.backend, [h.rdma for h in theirs.hosts]) == ("jaccl-ring", rows)
 
 
 @pytest.mark.parametrize(
@@ -128,19 +143,21 @@ def test_what_a_hostfile_has_no_word_for_is_named(cluster):
         model: {path: /m}
         hosts:
           - {name: localhost, weight: 3}
-          - {name: b, address: 10.0.0.2, python: /p, workdir: /w, model_path: /x}
+          - {name: b, address: 10.0.0.2, fabric: 10.1.0.2, python: /p, workdir: /w, model_path: /x}
         context: 5
         """
     )
-    config = replace(config, ports=Ports(data=4000))
+    config = replace(config, ports=Ports(data=4000), backend=Backend.JACCL)
     lost = hostfile_of_cluster(config).lost
     assert [line.rpartition(": ")[0] for line in lost] == [
         "model.path /m",
         "localhost",
+        "b: address 10.0.0.2",
         "b: python /p",
         "b: workdir /w",
         "b: model_path /x",
         "rank 0: weight 3",
         "ports.data 4000",
+        "backend jaccl",
         "context",
     ]

@@ -63,7 +63,12 @@ def test_a_name_that_is_no_file_name_is_refused(name: str):
 
 @pytest.mark.parametrize("text", ["8001", "localhost:8001", "127.0.0.1:8001"])
 def test_where_http_comes_in(text: str):
-    assert parse_http(text) == Http("127.0.0.1", 8001)
+    kept = Http("10.0.0.1", 9, "/keys", ("https://a.example",))
+    assert parse_http(text, kept) == Http("127.0.0.1", 8001, *("/keys", ("https://a.example",)))
+
+
+def test_http_may_come_in_from_elsewhere():
+    assert parse_http("0.0.0.0:0", Http()) == Http("0.0.0.0", 0)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +78,12 @@ def test_where_http_comes_in(text: str):
         ("x", "expected [HOST:]PORT"),
         ("65536", "expected [HOST:]PORT"),
         ("localhost:", "expected [HOST:]PORT"),
-        (":8000", "no API keys yet"),
-        ("0.0.0.0:8000", "no API keys yet"),
-        ("mac-a.local:8000", "no API keys yet"),
+        (":8000", "expected HOST to be an IPv4 address"),
+        ("mac-a.local:8000", "expected HOST to be an IPv4 address"),
     ],
 )
 def test_where_http_may_not_come_in(text: str, says: str):
     with pytest.raises(ConfigError) as refused:
-        parse_http(text)
+        parse_http(text, Http())
     assert f"--http {text!r}: " in str(refused.value)
     assert says in str(refused.value)

@@ -13,7 +13,9 @@ from dsv4_tp.history import EVENTS, read_entries
 from tests.coordinator.test_state import (
     HEALS,
     HOSTS,
+    back,
     beat,
+    failed,
     finish,
     fresh,
     joins,
@@ -94,6 +96,14 @@ def test_a_cluster_that_heals_tells_how():
         "request-replayed",
     ]
     assert found[-1].text == "goes on; tokens so far: 1"
+
+
+def test_an_epoch_that_was_asked_for_is_told_without_the_failures_it_crosses_out():
+    state, _ = back(failed()[0], 2.0)
+    token = said(0, core.TokenEvent("r", 0, 7), epoch=2)
+    renewed = events.Asked(request()), token, events.Renewed(), *stopped("a", "b", epoch=2)
+    (planned,) = [note for note in told(state, *renewed) if note.kind == "restart-planned"]
+    assert "verdict" not in planned.fields
 
 
 def test_requests_are_told_that_end_badly():

@@ -48,6 +48,21 @@ def happen(world: World, chance: Random) -> None:
     chance.choices(deeds, weights)[0]()
 
 
+def are_counted(world: World) -> bool:
+    """What the cluster says of its requests is what has become of them."""
+    totals = world.state.requests.totals
+    texts = world.heard.values()
+    finished = totals.times.whole.counts
+    lost = totals.ended.get("lost", 0)
+    return (
+        totals.generated == sum(map(len, texts))
+        and sum(totals.between_tokens.counts) == sum(max(0, len(text) - 1) for text in texts)
+        and sum(totals.ended.values()) == sum(finished) + lost == len(world.heard) - world.unended
+        and sum(totals.times.first_token.counts) <= sum(map(bool, texts))
+        and totals.replayed == world.replayed
+    )
+
+
 def ended_once(world: World) -> bool:
     return set(world.ends) == set(world.heard) and set(world.ends.values()) <= {1}
 
@@ -63,6 +78,7 @@ def test_whatever_happens_it_heals_or_says_why_not(restart):
         assert world.over or world.state.phase is Phase.READY, seed
         live(world, 4 * (LENGTH + 1))
         assert ended_once(world), seed
+        assert are_counted(world), seed
         assert bool(world.state.reason) == bool(world.over), seed
         if restart is TENACIOUS and world.over:
             assert "before a token" in world.state.reason, seed

@@ -9,16 +9,20 @@ from dsv4_tp.coordinator import events, requests
 from dsv4_tp.coordinator.events import Broadcast, Deliver
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.core import Cancel, FinishReason, StepEvent, Submit, TokenEvent, Work
-from dsv4_tp.errors import RankFailure
+from dsv4_tp.errors import HarmfulRequestError, RankFailure
 
 EMPTY = Requests(batch=2, queue=1)
 
 
+def asked_for(name: str, limit_s: float | None = None) -> events.Asked:
+    return events.Asked(core.Request(name, (1,), 4, core.Sampling()), limit_s)
+
+
 def ask(state: Requests, *names: str, at_s: float = 0.0, limit_s: float | None = None) -> Requests:
     for name in names:
-        request = core.Request(name, (1,), 4, core.Sampling())
-        state, (action,) = requests.asked(state, events.Asked(request, limit_s), at_s)
-        assert action.command.action == Submit(request)
+        event = asked_for(name, limit_s)
+        state, (action,) = requests.asked(state, event, at_s)
+        assert action.command.action == Submit(event.request)
     return state
 
 
@@ -192,3 +196,92 @@ def test_requests_that_are_given_up_fail():
     state, actions = requests.give_up(ask(EMPTY, "a", "b"), error)
     assert actions == (events.Fail("a", error), events.Fail("b", error))
     assert (state.open, state.totals.ended) == ({}, {"lost": 2})
+
+
+def submitted(actions: tuple[events.Action, ...]) -> list[str]:
+    commands = [action.command.action for action in actions if isinstance(action, Broadcast)]
+    return [command.request.id for command in commands if isinstance(command, Submit)]
+
+
+def fallen(state: Requests) -> tuple[Requests, list[str], tuple[events.Action, ...]]:
+    """The ranks fell and are back: what is submitted then, and what has ended."""
+    state, _ = requests.pause(state, 1.0)
+    state, ends = requests.suspect(state, "rank 1 on x: killed by SIGSEGV")
+    state, actions = requests.resume(state, state.epoch + 1)
+    return state, submitted(actions), ends
+
+
+def on_trial() -> Requests:
+    """Ranks of three places fell twice, while "a" had its tokens and "b" and "c" had none."""
+    state = ask(Requests(batch=3, queue=3), "a", "b", "c", "d")
+    for fall in range(2):
+        state, _ = requests.said(state, TokenEvent("a", fall, 7), 1.0)
+        state, names, ends = fallen(state)
+        assert ends == ()
+    assert names == ["b"]
+    return state
+
+
+def test_a_request_that_ranks_always_fall_of_ends_alone():
+    state, names, (failed,) = fallen(on_trial())
+    assert failed.request_id == "b"
+    assert isinstance(failed.error, HarmfulRequestError)
+    assert str(failed.error) == (
+        "the ranks failed each of 3 times they were fed this request; "
+        "the last time: rank 1 on x: killed by SIGSEGV"
+    )
+    assert names == ["c"]  # for it may have been that one too
+    state, actions = requests.said(state, TokenEvent("c", 0, 7), 1.0)
+    assert submitted(actions) == ["a", "d"]
+    assert state.totals.ended == {"lost": 1}
+
+
+def test_what_is_asked_during_a_trial_waits_for_its_end():
+    state, actions = requests.asked(on_trial(), asked_for("new"), 2.0)
+    assert actions == ()
+    state, actions = requests.abandoned(state, events.Abandoned("a"), 3.0)
+    assert [type(action) for action in actions] == [Deliver]  # no rank knows of it
+    state, actions = requests.said(state, TokenEvent("b", 0, 7), 4.0)
+    assert submitted(actions) == ["c"]
+    done = core.FinishEvent("c", FinishReason.LENGTH, 1, 1, 0, 0, 0, 0)
+    state, actions = requests.said(state, done, 5.0)
+    assert submitted(actions) == ["d", "new"]
+    assert state.open["new"].restarts == 0
+
+
+def test_what_a_trial_holds_back_is_not_forgotten_at_the_end():
+    _, actions = requests.drain(on_trial())
+    assert submitted(actions) == ["a", "c", "d"]
+    assert actions[-1].command.action == core.Drain()
+
+
+def test_one_that_was_acquitted_is_cancelled_by_the_ranks():
+    state, _ = requests.said(on_trial(), TokenEvent("b", 0, 7), 1.0)
+    assert state.tried == "c"
+    _, actions = requests.abandoned(state, events.Abandoned("b"), 2.0)
+    assert cancelled(actions) == ["b"]
+    _, actions = requests.abandoned(state, events.Abandoned("c"), 2.0)
+    assert cancelled(actions) == ["c"]
+
+
+def test_a_trial_whose_client_left_blames_nobody():
+    state, _ = requests.abandoned(on_trial(), events.Abandoned("b"), 1.0)
+    state, _ = requests.pause(state, 1.0)
+    assert requests.suspect(state, "killed") == (state, ())
+
+
+def test_a_request_that_moves_is_above_suspicion():
+    state = ask(EMPTY, "a")
+    for index in range(4):
+        state, names, ends = fallen(state)
+        assert (names, ends) == (["a"], ())
+        state, _ = requests.said(state, TokenEvent("a", index, 7), 1.0)
+    assert requests.suspect(state, "killed") == (state, ())
+
+
+def test_one_that_still_runs_may_be_guilty_too():
+    state, _ = requests.said(on_trial(), TokenEvent("b", 0, 7), 1.0)  # "b" runs, "c" is tried
+    state, names, ends = fallen(state)
+    assert (names, ends) == (["c"], ())
+    state, _, (failed,) = fallen(state)  # this time it was alone
+    assert failed.request_id == "c"

@@ -21,7 +21,15 @@ from dsv4_tp.coordinator.events import (
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.state import step
 from dsv4_tp.core import Loss
-from dsv4_tp.errors import BusyError, InputError, NotReadyError, QuarantineError, RankFailure
+from dsv4_tp.errors import (
+    BusyError,
+    HarmfulRequestError,
+    InputError,
+    NotReadyError,
+    OutrankedError,
+    QuarantineError,
+    RankFailure,
+)
 
 HOSTS = {0: "a", 1: "a", 2: "b"}
 NEVER = Restart(RestartPolicy.NEVER)
@@ -37,7 +45,7 @@ def run(state, *happened, now_s=0.0):
 
 
 def fresh(restart=NEVER):
-    limits = {"beat_s": 0.5, "fence_s": 10, "drain_s": 45}
+    limits = {"beat_s": 0.5, "prepare_s": 60, "fence_s": 10, "drain_s": 45}
     return first_state(HOSTS, Requests(batch=1, queue=1), restart, now_s=0.0, **limits)
 
 
@@ -60,6 +68,10 @@ def joins(*ranks, epoch=1):
 
 def loads(*ranks, epoch=1):
     return [says(rank, events.Loaded(rank, 100), epoch) for rank in ranks]
+
+
+def all_ready(epoch):
+    return [each for word in (prepares, joins, loads) for each in word(*HOSTS, epoch=epoch)]
 
 
 def said(rank, event, epoch=1):
@@ -90,8 +102,8 @@ def finish(name="r"):
     return core.FinishEvent(name, core.FinishReason.LENGTH, 1, 4, 0, 0, 0, 0)
 
 
-def lost(rank, loss, cause="x", stderr=""):
-    return says(rank, events.Lost(rank, loss, cause, stderr))
+def lost(rank, loss, cause="x", stderr="", epoch=1):
+    return says(rank, events.Lost(rank, loss, cause, stderr), epoch)
 
 
 def settled(actions):
@@ -112,6 +124,23 @@ def test_no_rank_joins_before_every_rank_is_prepared():
     assert (state.phase, actions) == (Phase.PREPARING, [])
     state, actions = run(state, *prepares(1))
     assert (state.phase, actions) == (Phase.JOINING, [JoinEpoch(1)])
+
+
+def test_ranks_that_nobody_prepares_are_named_in_time():
+    state, _ = run(begun(), *prepares(1))
+    live = [beat("a"), beat("b")]
+    state, actions = run(state, *live, events.Ticked(), now_s=59.9)
+    assert actions == []
+    state, actions = run(state, events.Ticked(), now_s=60.0)
+    assert actions == [Serve(ready=False), StopEpoch(1, explain=True)]
+    _, actions = run(state, *stopped("a", "b"), now_s=61.0)
+    assert str(settled(actions)) == "rank 0 on a, rank 2 on b: not prepared within 60 s"
+
+
+def test_ranks_that_are_prepared_in_time_have_all_of_it_to_meet():
+    state, _ = run(begun(), *prepares(*HOSTS))
+    state, actions = run(state, beat("a"), beat("b"), events.Ticked(), now_s=200.0)
+    assert (state.phase, actions) == (Phase.JOINING, [])
 
 
 def test_ranks_that_differ_are_never_joined():
@@ -190,11 +219,30 @@ def test_a_loss_ends_the_epoch_everywhere_and_then_is_told():
 @pytest.mark.parametrize("culprit_first", [True, False])
 def test_the_best_evidence_becomes_the_verdict(culprit_first):
     evidence = [lost(2, Loss.KILLED, "culprit"), lost(0, Loss.EXITED, "victim")]
-    evidence += [lost(1, Loss.STALLED, "victim")]
+    evidence += [lost(1, Loss.STALLED, "victim"), lost(1, Loss.BEREFT, "victim")]
     ordered = evidence if culprit_first else evidence[::-1]
     gone = stopped("a", "b")
     _, actions = run(ready(), *ordered, *gone)
     assert str(settled(actions)) == "rank 2 on b: culprit"
+
+
+def test_of_ranks_that_stalled_the_one_is_named_that_was_behind_when_the_first_was_found():
+    def seen(first, second):
+        return [
+            beat(
+                "a",
+                core.RankReport(0, "decode", waits=first),
+                core.RankReport(1, "decode", waits=9),
+            ),
+            beat("b", core.RankReport(2, "decode", waits=second)),
+        ]
+
+    stalls = lost(0, Loss.STALLED, "no progress"), lost(2, Loss.STALLED, "no progress")
+    _, actions = run(ready(), *seen(9, 8), stalls[0])
+    assert StopEpoch(1, explain=True) in actions
+    # What ranks do while they are ended changes nothing.
+    _, actions = run(ready(), *seen(9, 8), *stalls, *seen(10, 9), *stopped("a", "b"))
+    assert str(settled(actions)) == "rank 2 on b: no progress; rank 0 on a waited for it"
 
 
 def test_of_stacks_the_place_is_told():
@@ -217,6 +265,15 @@ def test_a_lost_host_explains_a_rank_that_failed_elsewhere():
     assert not any(isinstance(action, Settle) for action in actions)
     _, actions = run(state, events.HostLost("b", "its agent is gone"))
     assert str(settled(actions)) == "rank 2 on b: its agent is gone"
+
+
+def test_who_is_outranked_leaves_all_to_the_other_at_once():
+    state, actions = run(ready(HEALS), events.Outranked("b", "a later one"), *stopped("a"))
+    assert actions[:-1] == [Serve(ready=False)]
+    assert isinstance(settled(actions), OutrankedError)
+    assert str(settled(actions)).startswith("another coordinator has taken this cluster over")
+    late = run(state, events.HostLost("b", "gone"), events.Ticked(), now_s=1000.0)
+    assert late == (state, [])
 
 
 def test_a_silent_agent_is_lost():
@@ -358,6 +415,14 @@ def test_another_epoch_can_be_asked_for_and_counts_as_no_failure():
     state, actions = back(state, 0.1)
     assert (state.phase, state.epoch) == (Phase.READY, 2)
     assert actions[-1].command.action.request.told == (7,)
+
+
+def test_an_epoch_that_told_something_ends_the_row_of_those_that_did_not():
+    state, _ = back(failed()[0], 2.0)
+    token = said(0, core.TokenEvent("r", 0, 7), epoch=2)
+    state, _ = run(state, events.Asked(request()), token, events.Renewed(), now_s=3.0)
+    state, _ = run(state, *stopped("a", "b", epoch=2), now_s=3.0)
+    assert state.failures == ()
 
 
 def test_asked_for_the_next_epoch_does_not_wait_for_its_time():
@@ -516,8 +581,12 @@ def test_an_agent_is_wanted_where_one_was_lost():
     state, _ = run(state, events.HostLost("b", "no route"), now_s=9.0)
     assert tick(state, 12.9)[1] == ()
     state, actions = tick(state, 13.0)
+    # Its lease is over, but its ranks may take a while to end.
+    assert actions == (Reach("b", 1, fenced=False),)
+    state, _ = run(state, events.HostLost("b", "no route"), now_s=14.0)
+    state, actions = tick(state, 22.0)
     assert actions == (Reach("b", 1, fenced=True),)
-    state, actions = run(state, beat("b", epoch=0), now_s=14.0)
+    state, actions = run(state, beat("b", epoch=0), now_s=23.0)
     assert actions == [StartEpoch(2)]
 
 
@@ -543,13 +612,55 @@ def test_a_host_that_stays_away_is_waited_for_no_longer_than_the_window():
     assert str(settled(actions)) == expected
 
 
-def test_an_epoch_that_cannot_start_is_one_that_failed():
+def test_an_epoch_that_cannot_start_is_tried_again_and_again():
     state, _ = run(fresh(HEALS), beat("a", epoch=0), beat("b", epoch=0))
-    state, actions = run(state, events.Unfit("b", "cannot listen on x:1"))
-    assert actions == END
-    state, _ = run(state, *stopped("a", "b"))
-    assert failure(state) == "b: cannot listen on x:1"
-    assert tick(state, 2.0)[1] == (StartEpoch(2),)
+    now_s = 0.0
+    for epoch, wait_s in enumerate((2, 4, 8, 8, 8), start=1):
+        state, actions = run(state, events.Unfit("b", "cannot listen on x:1"), now_s=now_s)
+        assert actions == [Serve(ready=False), StopEpoch(epoch)]
+        state, _ = run(state, *stopped("a", "b", epoch=epoch), now_s=now_s)
+        assert failure(state) == "b: cannot listen on x:1"
+        now_s += wait_s
+        assert tick(state, now_s - 0.1)[1] == ()
+        state, actions = tick(state, now_s)
+        assert actions == (StartEpoch(epoch + 1),)
+
+
+def test_a_request_that_ranks_fall_over_ends_and_the_cluster_does_not():
+    request = core.Request("r", (1,), 4, core.Sampling())
+    state, _ = run(ready(HEALS), events.Asked(request))
+    now_s = 0.0
+    for epoch in (1, 2, 3):
+        state, _ = run(state, lost(0, Loss.KILLED, epoch=epoch), now_s=now_s)
+        state, actions = run(state, *stopped("a", "b", epoch=epoch), now_s=now_s)
+        fails = [action for action in actions if isinstance(action, Fail)]
+        now_s += 10.0
+        state, _ = tick(state, now_s)
+        state, _ = run(state, *all_ready(epoch + 1), now_s=now_s)
+    assert [type(action.error) for action in fails] == [HarmfulRequestError]
+    assert (state.phase, state.requests.open) == (Phase.READY, {})
+
+
+def test_an_old_failure_does_not_end_the_cluster_before_a_request_is_tried():
+    state, _ = run(ready(HEALS), lost(0, Loss.KILLED), *stopped("a", "b"))
+    state, _ = run(tick(state, 10.0)[0], *all_ready(2), now_s=10.0)
+    state, _ = run(state, events.Asked(request()), now_s=400.0)
+    for epoch, now_s in ((2, 400.0), (3, 420.0)):
+        state, _ = run(state, lost(0, Loss.KILLED, epoch=epoch), now_s=now_s)
+        state, _ = run(state, *stopped("a", "b", epoch=epoch), now_s=now_s)
+        assert state.phase is Phase.RECOVERING, failure(state)
+        state, _ = run(tick(state, now_s + 10)[0], *all_ready(epoch + 1), now_s=now_s + 10)
+    assert state.requests.tried == "r"
+
+
+def test_clients_of_a_cluster_that_will_not_heal_hear_so_soon():
+    request = core.Request("r", (1,), 4, core.Sampling())
+    state, _ = run(ready(), events.Asked(request))
+    state, _ = run(state, lost(0, Loss.STALLED), lost(2, Loss.KILLED))
+    assert tick(state, 2.9)[1] == ()  # nobody has confirmed, but better evidence may come
+    state, (fail,) = tick(state, 3.0)
+    assert str(fail.error) == "rank 2 on b: x"
+    assert tick(state, 4.0)[1] == ()
 
 
 def test_a_host_in_doubt_is_not_waited_for_when_it_cannot_heal():
@@ -559,5 +670,6 @@ def test_a_host_in_doubt_is_not_waited_for_when_it_cannot_heal():
     quarantine = events.Heard("b", 1, events.HostStopped("11 GB did not come back"))
     state, _ = run(state, quarantine, now_s=SETTLE_S + 1)
     assert state.phase is Phase.FAILED
+    assert isinstance(refused(state), QuarantineError)
     _, actions = tick(state, 2 * SETTLE_S + 1)
     assert isinstance(settled(actions), QuarantineError)

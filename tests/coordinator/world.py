@@ -12,6 +12,7 @@ from dsv4_tp import core
 from dsv4_tp.config import Restart
 from dsv4_tp.coordinator import events
 from dsv4_tp.coordinator.cluster import first_state, refused
+from dsv4_tp.coordinator.narrate import notes
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.state import step
 
@@ -37,8 +38,8 @@ class Agent:
 
 class World:
     def __init__(self, restart: Restart) -> None:
-        limits = {"beat_s": 0.5, "fence_s": FENCE_S, "drain_s": DRAIN_S, "now_s": 0.0}
-        self.state = first_state(RANKS, Requests(batch=2, queue=2), restart, **limits)
+        limits = {"beat_s": 0.5, "prepare_s": 60.0, "fence_s": FENCE_S, "drain_s": DRAIN_S}
+        self.state = first_state(RANKS, Requests(batch=2, queue=2), restart, **limits, now_s=0.0)
         self.now_s = 0.0
         self.agents = {host: Agent() for host in RANKS.values()}
         self.wanted: list[events.Reach] = []
@@ -53,11 +54,15 @@ class World:
         self.heard: dict[str, list[int]] = {}
         self.ends: Counter[str] = Counter()
         self.asked = 0
+        self.unended = 0  # when the cluster had ended
+        self.replayed = 0
 
     # What happens.
 
     def hear(self, event: events.Event) -> None:
-        self.state, actions = step(self.state, event, self.now_s)
+        before = self.state
+        self.state, actions = step(before, event, self.now_s)
+        list(notes(before, event, self.state, actions))  # whatever happens, it can be told
         for action in actions:
             self.do(action)
 
@@ -211,9 +216,11 @@ class World:
                 self.ends[name] += 1
             case events.Serve(ready=ready):
                 assert self.all_are("loaded") or not ready
+                self.replayed += len(self.state.requests.open) * ready
                 self.serving = ready
             case events.Settle():
                 self.over = action
+                self.unended = len(self.state.requests.open)
                 self.ends.update([*self.state.requests.open])
 
     def order(self, action: events.Action) -> None:

@@ -3,14 +3,18 @@
 from collections import deque
 from collections.abc import Callable
 
-from dsv4_tp.agent import events
+from dsv4_tp.agent import events, pulse
 from dsv4_tp.agent.host import HostState
 from dsv4_tp.agent.ladder import DUMP_S
+from dsv4_tp.agent.ledger import Ledger
 from dsv4_tp.agent.reclaim import Kept
 from dsv4_tp.agent.state import step
 from dsv4_tp.agent.supervisor import FIRST_SESSION_S
 from dsv4_tp.coordinator import events as words
 from dsv4_tp.core import FinishEvent, Submit
+from dsv4_tp.rpc.convert import command_to_proto
+from dsv4_tp.v1.agent_pb2 import AdoptResponse
+from dsv4_tp.v1.worker_pb2 import Prepared, Ready, RunResponse
 from tests.fleet import wire
 from tests.fleet.agenda import Agenda, Process
 from tests.fleet.ranks import CHUNK, Rank, Ring
@@ -20,7 +24,10 @@ GUARD_S = 0.2
 
 
 class Agent(Process):
-    """Of one host. `on_spawn` hears of each rank before it lives; `leaked` bytes are of none."""
+    """Of one host. `on_spawn` hears of each rank before it lives; `leaked` bytes are of none.
+
+    `haunted`: a process is left there of an agent that is gone, as its guard has written down.
+    """
 
     def __init__(
         self,
@@ -29,35 +36,58 @@ class Agent(Process):
         rings: Callable[[int], Ring],
         on_spawn: Callable[["Agent", int], None],
         leaked: Callable[[str], int],
+        haunted: Callable[[str], bool],
+        send: Callable[["Agent", str], None],
     ) -> None:
         super().__init__()
         self.agenda, self.host, self._rings, self._on_spawn = agenda, host, rings, on_spawn
-        self._leaked = leaked
+        self._leaked, self._haunted, self._send = leaked, haunted, send
+        self.hearing = pulse.Hearing()
         self.state = HostState(lease_ends_s=agenda.now_s + FIRST_SESSION_S, fence_s=FIRST_SESSION_S)
         self.heard_s = agenda.now_s  # of the coordinator
         self.ranks: dict[int, Rank] = {}  # as the agent knows them
         self.children: list[Rank] = []  # whatever it knows
         self._generation = 0
+        self._ledger = Ledger()
         self._session: wire.Session | None = None
         self._outbox: deque[words.Heard] = deque()
         self._beat_s = 0.5
         self._look()
+        self._pulse()
 
     @property
     def living(self) -> list[Rank]:
         """Its ranks that live, whether it knows or not."""
         return [rank for rank in self.children if rank.alive]
 
+    @property
+    def haunted(self) -> bool:
+        """Whether a process is left there of an agent that is gone."""
+        return self._haunted(self.host)
+
     # What the coordinator says.
 
     def admit(self, session: wire.Session, hello: wire.Hello) -> None:
-        if self._session or hello.generation <= self._generation:
+        if hello.generation <= self._generation:
             session.close(session.far)
             return
+        if old := self._session:
+            old.close(old.far)
         self._generation, self._session, self._beat_s = hello.generation, session, hello.beat_s
         self.heard_s = self.agenda.now_s
         self._feed(events.Greeted(self.agenda.now_s, hello.fence_s, hello.beat_s))
         self._flush()
+
+    def stand(self, generation: int) -> AdoptResponse:
+        """For a coordinator that comes after one that is gone."""
+        assert generation > self._generation
+        self._generation = generation
+        if old := self._session:
+            self._session = None
+            old.close(old.far)
+        self._outbox.clear()
+        self.beat()
+        return self._ledger.standing(self.state, [rank.page for rank in self.ranks.values()])
 
     def hear(self, session: wire.Session, message: object) -> None:
         if isinstance(message, wire.Hello):
@@ -65,8 +95,8 @@ class Agent(Process):
             return
         self.beat()
         match message:
-            case wire.Start(epoch=epoch, ranks=ranks):
-                self._start(epoch, ranks)
+            case wire.Start(epoch=epoch, ranks=ranks, peers=peers):
+                self._start(epoch, ranks, peers)
             case wire.Join(epoch=epoch) if epoch == self.state.epoch and not self.state.halting:
                 for rank in self.ranks.values():
                     rank.join()
@@ -76,10 +106,11 @@ class Agent(Process):
                     self._feed(events.Tasked(self.agenda.now_s, name, CHUNK))
                 elif command.action == words.core.Drain():
                     self._feed(events.Drained())
+                self._ledger.passed(command_to_proto(command))
                 for rank in self.ranks.values():
                     rank.command(command)
-            case wire.Stop(epoch=epoch) if epoch == self.state.epoch:
-                self._feed(events.Halted(self._stopped()))
+            case wire.Stop(epoch=epoch, explain=explain) if epoch == self.state.epoch:
+                self._feed(events.Halted(self._stopped(), explain))
             case _:
                 pass
 
@@ -94,24 +125,29 @@ class Agent(Process):
     def dismiss(self, reason: str) -> None:
         self._feed(events.Dismissed(reason))
 
-    def _start(self, epoch: int, ranks: tuple[int, ...]) -> None:
+    def _start(self, epoch: int, ranks: tuple[int, ...], peers: tuple[str, ...]) -> None:
         if self.state.ranks or self.state.gone or epoch <= self.state.epoch:
             assert self._session
             session, self._session = self._session, None
             session.close(session.far)
             return
+        self.hearing = pulse.begun(self.hearing, peers, self.agenda.now_s)
+        self._ledger = Ledger()
         kept = Kept(self._leaked(self.host), "wired")
-        self._feed(events.Started(self.agenda.now_s, epoch, ranks, DEADLINES, kept))
+        spoilt = "pid 1 outlived SIGKILL; reboot it" if self.haunted else ""
+        self._feed(events.Started(self.agenda.now_s, epoch, ranks, DEADLINES, kept, spoilt))
 
     # What the ranks say.
 
     def said(self, rank: Rank, word: str, *args: object) -> None:
         match word:
             case "prepared":
+                self._ledger.said(rank.number, RunResponse(prepared=Prepared()))
                 self._tell(words.Prepared(rank.number, {}))
             case "joined":
                 self._tell(words.Joined(rank.number))
             case "loaded":
+                self._ledger.said(rank.number, RunResponse(ready=Ready(weight_bytes=100)))
                 self._tell(words.Loaded(rank.number, 100))
             case "refused":
                 self._tell(words.Refused(rank.number, "this model is not for it"))
@@ -143,8 +179,20 @@ class Agent(Process):
 
     def _sample(self) -> None:
         reports = tuple(rank.page for rank in self.ranks.values())
-        self._tell(words.HostBeat((*reports, *self.state.gone)))
+        links = pulse.links(self.hearing, self.agenda.now_s, met_s=self.state.met_s)
+        self._tell(words.HostBeat((*reports, *self.state.gone), links))
         self._feed(events.Sampled(self.agenda.now_s, reports, self._stopped()))
+
+    def _pulse(self) -> None:
+        self.hearing = pulse.looked(self.hearing, self.agenda.now_s)
+        for host in self.hearing.heard_s:
+            self._send(self, host)
+        self.agenda.after(pulse.PULSE_S, self.do, self._pulse)
+
+    def pulsed(self, host: str, epoch: int) -> None:
+        """A pulse has come, which only those of one epoch understand."""
+        if epoch == self.state.epoch and host in self.hearing.heard_s:
+            self.hearing = pulse.heard(self.hearing, host, self.agenda.now_s)
 
     def stop(self) -> None:
         """By a signal; its guard takes it for dead when it has been silent for too long."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dsv4_tp import core
 from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.cluster import Phase
 from tests.fleet import wire
 from tests.fleet.agents import Agent
 from tests.fleet.ranks import Rank
@@ -12,6 +13,9 @@ from tests.fleet.schedule import LASTING, Blow
 
 if TYPE_CHECKING:
     from tests.fleet.world import World
+
+
+_TOLD_S = 5.0
 
 
 class Blows:
@@ -37,9 +41,10 @@ class Blows:
         living = [rank for agent in self.world.every_agent[name] for rank in agent.living]
         return next((rank for rank in living if rank.number == blow.rank), None)
 
-    def _blame_rank(self, blow: Blow, rank: Rank) -> None:
+    def _blame_rank(self, blow: Blow, rank: Rank, *, plain: bool = False) -> None:
         epochs = [epoch for epoch, ring in self.world.rings.items() if ring is rank.ring]
-        self.world.rules.blame(blow, f"h{blow.host}", rank=rank.number, epoch=epochs[0])
+        host = f"h{blow.host}"
+        self.world.rules.blame(blow, host, rank=rank.number, epoch=epochs[0], plain=plain)
 
     def _exit(self, blow: Blow, name: str) -> None:
         if rank := self._rank(blow, name):
@@ -58,7 +63,8 @@ class Blows:
 
     def _stuck(self, blow: Blow, name: str) -> None:
         if rank := self._rank(blow, name):
-            self._blame_rank(blow, rank)
+            # Within an exchange it cannot be told from the others there.
+            self._blame_rank(blow, rank, plain=rank.page.waits % 2 == 0)
             rank.stuck = True
 
     def _wedge(self, blow: Blow, name: str) -> None:
@@ -100,7 +106,10 @@ class Blows:
             ring.slow = factor
 
     def _fabric(self, blow: Blow, name: str) -> None:
-        self.world.rules.blame(blow, "")
+        # Long enough to be told from a rank that stalls, if it was whole before.
+        serving = self.world.control.state.phase is Phase.READY
+        several = len(self.world.wires) > 1
+        self.world.rules.blame(blow, "", plain=serving and several and blow.for_s > _TOLD_S)
         self._cut_fabric(1)
         self._later(blow, self._cut_fabric, -1)
 
@@ -192,6 +201,13 @@ class Blows:
 
     def _kill_coordinator(self, blow: Blow, name: str) -> None:
         self.world.control.die()
+        self.world.rules.deserted()
+        if not self.world.control.state.settled:
+            self._later(blow, self.world.succeed)
+
+    def _renew(self, blow: Blow, name: str) -> None:
+        if not self.world.control.state.settled:
+            self.world.control.do(self.world.control.hear, events.Renewed())
 
     def _dismiss(self, blow: Blow, name: str) -> None:
         if not self.world.control.state.settled:

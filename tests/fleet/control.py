@@ -3,19 +3,22 @@
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import count
 
-from dsv4_tp.config import Restart
+from dsv4_tp.config import Restart, Timeouts
 from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.adoption import Adoption, generations
 from dsv4_tp.coordinator.cluster import ClusterState, first_state
+from dsv4_tp.coordinator.narrate import notes
 from dsv4_tp.coordinator.requests import Requests
 from dsv4_tp.coordinator.state import step
 from tests.fleet import wire
 from tests.fleet.agenda import Agenda, Process
-from tests.fleet.agents import Agent
+from tests.fleet.agents import DEADLINES, Agent
 
+PREPARE_S = Timeouts(join_s=DEADLINES.join_s).prepare_s
 BEAT_S, FENCE_S, TICK_S, DRAIN_S = 0.5, 6.0, 0.25, 10.0
 GREET_S, INSPECT_S, PROBE_S, SSH_S = 5.0, 10.0, 2.0, 6.0
+PATIENCE_S = 7.0  # of an agent that is asked, with processes that were killed
 POLICY = Restart(backoff_s=(0.5, 4.0), most=5, window_s=40.0, replay_s=15.0)
 
 
@@ -92,20 +95,22 @@ class Control(Process):
         new_agent: Callable[[str], Agent],
         told: Callable[[events.Deliver | events.Fail | events.Settle], None],
         decided: Callable[[events.Event, tuple[events.Action, ...]], None],
+        turn: int = 0,
     ) -> None:
         super().__init__()
         self.agenda, self.rng, self.wires = agenda, rng, wires
         self.agents, self._new_agent, self._told, self._decided = agents, new_agent, told, decided
-        self.serving = False
+        self.serving, self.turn = False, turn
         self._own = {host: tuple(n for n in ranks if ranks[n] == host) for host in wires}
         self._links = {host: Link(self, host, agents[host]) for host in wires}
-        self._generations = count(1)
+        self._generations = generations(turn)
         self._ordered, self._starting = 0, 0
         self.state: ClusterState = first_state(
             ranks,
             Requests(batch=3, queue=3),
             POLICY,
             beat_s=BEAT_S,
+            prepare_s=PREPARE_S,
             fence_s=FENCE_S,
             drain_s=DRAIN_S,
             now_s=agenda.now_s,
@@ -114,9 +119,13 @@ class Control(Process):
             link.run(next(self._generations))
         agenda.after(TICK_S, self.do, self._tick)
 
+    def adopt(self, adoption: Adoption) -> None:
+        self.hear(events.Adopted(adoption))
+
     def hear(self, event: events.Event) -> None:
         before = self.state
         self.state, actions = step(before, event, self.agenda.now_s)
+        list(notes(before, event, self.state, actions))  # whatever happens, it can be told
         for action in actions:
             self._do(action)
         self._decided(event, actions)
@@ -137,12 +146,14 @@ class Control(Process):
                 self._start(epoch)
             case events.JoinEpoch(epoch=epoch):
                 self._order(wire.Join(epoch))
-            case events.StopEpoch(epoch=epoch):
-                self._stop(epoch)
+            case events.StopEpoch(epoch=epoch, explain=explain):
+                self._stop(epoch, explain=explain)
             case events.Reach():
                 self._reach(action)
             case events.Broadcast(epoch=epoch, command=command):
                 self._order(wire.Order(epoch, command))
+            case events.GoOn():
+                self._go_on(action)
             case events.Serve(ready=ready):
                 self.serving = ready
             case events.Deliver() | events.Fail():
@@ -164,7 +175,7 @@ class Control(Process):
             ask = partial(self._ask, epoch, host, answers)
             self.agenda.after(2 * each.delay_s + self.rng.uniform(0.05, 0.3), self.do, ask)
 
-    def _ask(self, epoch: int, host: str, answers: set[str]) -> None:
+    def _ask(self, epoch: int, host: str, answers: set[str], waited_s: float = 0.0) -> None:
         agent = self._links[host].agent
         if epoch != self._starting:
             return
@@ -177,19 +188,35 @@ class Control(Process):
             )
             return
         agent.beat()
+        if agent.haunted and waited_s < PATIENCE_S:
+            again = partial(self._ask, epoch, host, answers, waited_s + 0.5)
+            self.agenda.after(0.5, self.do, again)
+            return
         answers.add(host)
         if len(answers) == len(self.wires):
             self._starting, self._ordered = 0, epoch
             for name, link in self._links.items():
-                link.order(wire.Start(epoch, self._own[name]))
+                link.order(wire.Start(epoch, self._own[name], self._neighbours(name)))
 
-    def _stop(self, epoch: int) -> None:
+    def _neighbours(self, host: str) -> tuple[str, ...]:
+        names = [*self.wires]
+        at = names.index(host)
+        beside = (names[at - 1], names[(at + 1) % len(names)])
+        return tuple(name for name in dict.fromkeys(beside) if name != host)
+
+    def _stop(self, epoch: int, *, explain: bool) -> None:
         self._starting = 0
-        self._order(wire.Stop(epoch))
+        self._order(wire.Stop(epoch, explain))
         if epoch > self._ordered:
             for host in self._links:
                 stopped = events.Heard(host, epoch, events.HostStopped())
                 self.agenda.after(0.0, self.do, self.hear, stopped)
+
+    def _go_on(self, order: events.GoOn) -> None:
+        self._ordered = order.epoch
+        for host, commands in order.missing.items():
+            for command in commands:
+                self._links[host].order(wire.Order(order.epoch, command))
 
     # An agent again, where one was lost.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STOP_ID = 60
 CHUNK = 4
+BEAT_S = 0.5  # of a rank that is prepared
 
 
 def text_of(request: Request) -> list[int]:
@@ -76,7 +77,8 @@ class Rank:
         if self.alive:
             assert command.number == self.received + 1, "the log has a gap"
             self.received = command.number
-            self.ring.log[command.number] = command
+            known = self.ring.log.setdefault(command.number, command)
+            assert known == command, "there are two logs"
             self.ring.wake()
 
     def exit(self, code: int) -> None:
@@ -105,14 +107,23 @@ class Rank:
     def _prepare(self) -> None:
         if not self.moves:
             return self._later(self._prepare)
-        self.show(phase="prepared")
+        self.show(phase="prepared", waits=1)
         self.say("prepared")
+        self._beat()
         return None
+
+    def _beat(self) -> None:
+        """It waits to be told to join, and shows that it could hear it."""
+        if self.alive and self.page.phase == "prepared":
+            if self.moves:
+                self.show(beats=self.page.beats + 1)
+            self.agenda.after(BEAT_S, self._beat)
 
     def join(self) -> None:
         if not self.moves:
             return self._later(self.join)
         self.show(phase="joining")
+        self.ring.meet(self)
         self.agenda.after(self.ring.alarm_s, self._alarm)
         self.ring.arrive(self)
         return None
@@ -137,6 +148,7 @@ class Rank:
             self.agenda.after(self.ring.rng.uniform(0.1, 0.6), self._load)
             return None
         self.show(phase="ready")
+        self.ring.meet(self)
         self.say("loaded")
         self.ring.wake()
         return None
@@ -158,11 +170,22 @@ class Ring:
         self.log: dict[int, Command] = {}
         self.state = State(Limits(100, 10_000, batch=3, room_bytes=1), CHUNK, Index(0))
         self.scored: dict[str, int] = {}
+        self.exchanges = 1  # that all ranks have left: they are told to meet
         self._stepping = False
 
     def arrive(self, rank: Rank) -> None:
         self.ranks[rank.number] = rank
         self.wake()
+
+    def meet(self, rank: Rank) -> None:
+        """It comes to the next exchange, unless it has waited there before."""
+        rank.show(waits=2 * self.exchanges + 1)
+
+    def _part(self) -> None:
+        """All have been there, and go on."""
+        self.exchanges += 1
+        for rank in self.ranks.values():
+            rank.show(waits=2 * self.exchanges)
 
     def lose(self, rank: Rank) -> None:
         """Some of the others get an error in time, the rest hang."""
@@ -187,12 +210,17 @@ class Ring:
     def _step(self) -> None:
         self._stepping = False
         if not self._whole:
+            for rank in self.ranks.values():
+                if rank.moves and (not self.met or rank.page.bytes_loaded == 100):
+                    self.meet(rank)
             return
         if not self.met:
             self.met = True
+            self._part()
             for rank in self.ranks.values():
                 rank.joined()
         elif all(rank.page.bytes_loaded == 100 for rank in self.ranks.values()):
+            self._part()
             self._serve()
 
     def _serve(self) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.fleet.world import World
 
 _ECHO_S = 10.0  # so long after its end a blow may still be found
+_HARMLESS = ("reset", "stale order")  # to ranks: no other one stalls or errs for that
 _GRACE_S = BEAT_S + longest_s() + 0.5
 
 
@@ -46,6 +47,7 @@ class Cause:
     rank: int | None  # None: all of the host
     epoch: int | None  # that it hit; None: whichever ran
     until_s: float
+    plain: bool  # its mark cannot be missed
 
 
 class Rules:
@@ -55,10 +57,12 @@ class Rules:
         self.causes: list[Cause] = []
         self.verdicts: list[str] = []
         self.resumed = 0  # requests that went on in another epoch, to their end
+        self.looks = 0  # at whether a promise was kept
         self._faults = self._failures = 0
         self._began_s = 0.0  # this epoch
 
     def hold(self, kept: bool, promise: str) -> None:
+        self.looks += 1
         if not kept:
             raise Broken(f"{promise} at {self.world.agenda.now_s:.2f} s")
 
@@ -68,14 +72,21 @@ class Rules:
     # Whom to blame.
 
     def blame(
-        self, blow: Blow, host: str, *, rank: int | None = None, epoch: int | None = None
+        self,
+        blow: Blow,
+        host: str,
+        *,
+        rank: int | None = None,
+        epoch: int | None = None,
+        plain: bool = False,
     ) -> None:
         for_s = 0.0 if rank is not None else min(blow.for_s, LASTING)
-        self.causes.append(
-            Cause(blow, host, rank, epoch, self.world.agenda.now_s + for_s + _ECHO_S)
-        )
+        until_s = self.world.agenda.now_s + for_s + _ECHO_S
+        self.causes.append(Cause(blow, host, rank, epoch, until_s, plain or _is_plain(blow)))
 
-    def _active(self) -> list[Cause]:
+    def _active(self, fault: Fault) -> list[Cause]:
+        if fault.loss is Loss.QUARANTINED:
+            return self.causes  # what spoils a host outlasts epochs
         epoch = self.world.control.state.epoch
         return [
             cause
@@ -85,6 +96,8 @@ class Rules:
 
     def _names(self, fault: Fault, cause: Cause) -> bool:
         """Whether this is the one that did it."""
+        if fault.loss is Loss.LINK or cause.blow.kind == "fabric":
+            return fault.loss is Loss.LINK and cause.blow.kind == "fabric"
         host, ranks = _who(fault)
         if fault.loss is Loss.QUARANTINED:
             return host == cause.host and cause.blow.kind in ("wedge", "leak")
@@ -95,7 +108,11 @@ class Rules:
     def _is_true(self, fault: Fault) -> bool:
         """Whether this could be: a rank that hangs or errs may only have missed another one."""
         weak = fault.loss in (Loss.STALLED, Loss.EXITED)
-        return any(weak or self._names(fault, cause) for cause in self._active())
+        active = self._active(fault)
+        return any(
+            self._names(fault, cause) or (weak and cause.blow.kind not in _HARMLESS)
+            for cause in active
+        )
 
     # After every step of the coordinator.
 
@@ -116,8 +133,8 @@ class Rules:
         if fault is None:
             return
         self.verdicts.append(f"{self.world.agenda.now_s:.1f} {fault.message}")
-        active = self._active()
-        if len(active) == 1 and _is_plain(active[0].blow):
+        active = self._active(fault)
+        if len(active) == 1 and active[0].plain:
             self.hold(self._names(fault, active[0]), f"the wrong one is named: {fault.message}")
 
     # Before every start of a rank.
@@ -127,8 +144,8 @@ class Rules:
             for other in agents:
                 for rank in other.living:
                     old = rank.ring is not self.world.rings.get(epoch)
-                    # One that nothing kills is known to the agent that has started it, to no other.
-                    secret = rank.wedged_until_s > self.world.agenda.now_s and not other.alive
+                    # What a killed agent left is known to the next one there, and to no other.
+                    secret = name != agent.host and not other.alive
                     self.hold(not old or secret, f"an older rank {rank.number} lives on {name}")
 
     def fenced(self, agent: Agent) -> None:
@@ -136,6 +153,12 @@ class Rules:
         late = now_s > agent.heard_s + FENCE_S + _GRACE_S
         left = late and any(rank.wedged_until_s < now_s for rank in agent.living)
         self.hold(not left, f"ranks on {agent.host} outlive their fence")
+
+    def deserted(self) -> None:
+        """The coordinator is gone, and with it what it knew."""
+        self._faults = self._failures = 0
+        for client in self.clients.values():
+            client.ended = client.ended or "deserted"
 
     # What clients are told.
 

@@ -26,7 +26,8 @@ KINDS = {
     "stale order": (1, (0, 0)),  # an agent hears an old order again
     "sleep": (2, (0.5, 15)),  # the coordinator is stopped
     "refuse": (0.3, (0, 0)),  # a rank says that it cannot run this
-    "kill coordinator": (0.5, (0, 0)),
+    "kill coordinator": (0.5, (0.3, 8)),  # and another one is started after that time
+    "renew": (1, (0, 0)),  # another epoch is asked for
     "dismiss": (0.5, (0, 0)),
 }
 EXITS = (0, 1, 1, -6, -9, -9, -11)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dsv4_tp.core import Command
 from tests.fleet.agenda import Agenda, Process
 
-KEEPALIVE_S = 4.0
+KEEPALIVE_S = 7.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Beat:
 class Start:
     epoch: int
     ranks: tuple[int, ...]
+    peers: tuple[str, ...] = ()  # hosts whose agents are heard
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Order:
 @dataclass(frozen=True)
 class Stop:
     epoch: int
+    explain: bool = False
 
 
 class Wire:

@@ -6,7 +6,9 @@ from collections import deque
 from dsv4_tp import core
 from dsv4_tp.config import Timeouts
 from dsv4_tp.coordinator import events
+from dsv4_tp.coordinator.adoption import adopt, first_generation
 from dsv4_tp.coordinator.cluster import refused
+from dsv4_tp.launcher.takeover import standing_of
 from tests.fleet import wire
 from tests.fleet.agenda import Agenda
 from tests.fleet.agents import DEADLINES, Agent
@@ -17,7 +19,7 @@ from tests.fleet.rules import Rules
 from tests.fleet.schedule import Schedule
 
 BOUND_S = 200.0  # after the last blow, for all that may follow from it
-_FENCED_S = 40.0  # after the end of the coordinator, for all agents and ranks to be gone
+_FENCED_S = 70.0  # after the end of the coordinator, for ranks to end and memory to come back
 
 
 class World:
@@ -42,7 +44,46 @@ class World:
         for blow in schedule.blows:
             self.agenda.after(blow.at_s, Blows(self).strike, blow)
         self.agents = {name: self._agent(name) for name in names}
-        self.control = Control(
+        self.control = self._control(0)
+        self.adoptions, self.begun_anew = 0, False
+        self.agenda.after(1.0, self._ask)
+        self.agenda.after(1.0, self._patrol)
+
+    def run(self) -> int:
+        """How often a promise was looked at; raises Broken at the first that was not kept."""
+        self.agenda.run(until=self._done)
+        self.rules.at_the_end()
+        return self.rules.looks
+
+    def succeed(self) -> None:
+        """Another coordinator is started. If it cannot go on, it begins anew, in another world."""
+        if self.control.alive or self.begun_anew:
+            return
+        turn = self.control.turn + 1
+        there = {
+            name: agent
+            for name, agent in self.agents.items()
+            if agent.answers and self.wires[name].up
+        }
+        standings = {
+            name: standing_of(name, agent.stand(first_generation(turn)))
+            for name, agent in there.items()
+        }
+        whole = len(there) == len(self.agents)
+        adoption = adopt(standings, self.ranks, turn) if whole else "a host is silent"
+        if isinstance(adoption, str):
+            self.begun_anew = True
+            for agent in there.values():
+                agent.dismiss(adoption)
+            return
+        self.adoptions += 1
+        self.control = self._control(turn)
+        self.control.adopt(adoption)
+
+    # Life.
+
+    def _control(self, turn: int) -> Control:
+        return Control(
             self.agenda,
             self.rng,
             self.wires,
@@ -51,21 +92,31 @@ class World:
             new_agent=self._agent,
             told=self.rules.told,
             decided=self._decided,
+            turn=turn,
         )
-        self.agenda.after(1.0, self._ask)
-        self.agenda.after(1.0, self._patrol)
-
-    def run(self) -> None:
-        self.agenda.run(until=self._done)
-        self.rules.at_the_end()
-
-    # Life.
 
     def _agent(self, name: str) -> Agent:
-        agent = Agent(self.agenda, name, self._ring, self.rules.spawning, self.leaks.__getitem__)
+        agent = Agent(
+            self.agenda,
+            name,
+            self._ring,
+            self.rules.spawning,
+            leaked=self.leaks.__getitem__,
+            haunted=self._haunted,
+            send=self._pulse,
+        )
         left = (one for one in self.every_agent[name] if one.alive or one.living)
         self.every_agent[name] = [*left, agent]
         return agent
+
+    def _haunted(self, host: str) -> bool:
+        return any(not agent.alive and agent.living for agent in self.every_agent[host])
+
+    def _pulse(self, sender: Agent, host: str) -> None:
+        """On the way that ranks use, which is none of the coordinator's."""
+        if not self.fabric_cuts:
+            agent = self.every_agent[host][-1]
+            agent.do(agent.pulsed, sender.host, sender.state.epoch)
 
     def _ring(self, epoch: int) -> Ring:
         if epoch not in self.rings:

@@ -187,6 +187,19 @@ def test_errors_of_the_library_are_short_and_plain():
     assert len(str(rules.refusal("And (" * 9000))) < 600
 
 
+def test_what_comes_before_a_token_is_free_and_does_not_end(vocabulary: Vocabulary):
+    """As a text that thinks before it answers."""
+    thought, after = ids_of("so } it is [1 "), ids_of("</think>")[0]
+    bare, guide = (Guide(vocabulary, SCHEMA, [END], after=token) for token in (None, after))
+    for count in range(len(thought) + 1):
+        assert {*range(ROWS)} - {*allowed(guide, thought[:count])} == {END}
+    told = walk(bare, random.Random(1))
+    for count in range(len(told)):
+        assert guide.allowed((*thought, after, *told[:count])) == bare.allowed(told[:count])
+    assert {*range(ROWS)} - {*allowed(guide, thought)} == {END}, "asked again"
+    assert guide.allowed((*thought, after, after)) is None  # within the text it is no sign
+
+
 def test_a_guide_that_failed_can_be_asked_again(vocabulary: Vocabulary, monkeypatch):
     pattern = json.dumps({"type": "string", "pattern": "^(a|b)*a(a|b){18}$"})
     monkeypatch.setattr("dsv4_tp.guides.guide.LIMITS", rules.LLParserLimits(max_lexer_states=300))

@@ -1,15 +1,25 @@
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from dsv4_tp import __version__
 from dsv4_tp.config import ClusterConfig, Host, ModelConfig, Rank
-from dsv4_tp.core import DType, ExpertSplit
-from dsv4_tp.errors import PreflightError
+from dsv4_tp.core import Backend, DType, ExpertSplit
+from dsv4_tp.errors import PreflightError, QuarantineError
+from dsv4_tp.launcher import agents
 from dsv4_tp.launcher.agents import Agent, command_line
-from dsv4_tp.launcher.preflight import check_hosts, data_ips, dtype_of
+from dsv4_tp.launcher.preflight import (
+    check_hosts,
+    check_quarantine,
+    data_ips,
+    dtype_of,
+    inspect_hosts,
+    with_backend,
+)
 from dsv4_tp.plan import Plan, RankBytes
 from dsv4_tp.v1.agent_pb2 import FileDigest, InspectResponse
+from tests.macs.recorded import said_by
 from tests.specs import TINY
 
 
@@ -55,6 +65,14 @@ def replan(weights):
 
 def agent(host, *, data_ip, launcher_ip=None):
     return Agent(host, "x:1", data_ip, launcher_ip, "token", None)
+
+
+def test_a_host_that_an_earlier_launch_found_spoilt_is_refused():
+    check_quarantine({"mac-a": fact(), "mac-b": fact()})
+    spoilt = "pid 77 of rank 1 outlived SIGKILL; reboot it"
+    with pytest.raises(QuarantineError, match=f"^mac-b: {spoilt}$") as refused:
+        check_quarantine({"mac-a": fact(), "mac-b": fact(quarantine=spoilt)})
+    assert refused.value.exit_code == 7
 
 
 def test_fit_hosts_pass():
@@ -128,3 +146,51 @@ def test_the_command_of_a_remote_agent_is_quoted_and_never_asks():
 def test_an_agent_on_this_machine_is_a_plain_process_on_loopback():
     expected = ["python3", "-m", "dsv4_tp", "agent", "--port=0", "--bind=127.0.0.1"]
     assert command_line(HERE) == expected
+
+
+MACS = {name: fact(tools=said_by(name)) for name in ("mac-a", "mac-b")}
+OTHERS = {name: fact() for name in ("mac-a", "mac-b")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "settled"),
+    [
+        (Backend.RING, MACS, Backend.RING),
+        (Backend.AUTO, MACS, Backend.JACCL),
+        (Backend.JACCL_RING, MACS, Backend.JACCL_RING),
+    ],
+)
+def test_what_joins_the_ranks_is_settled_by_their_cables(asked, facts, settled):
+    def tell(line: str) -> None:
+        raise AssertionError(line)
+
+    assert with_backend(config(A, B, backend=asked), facts, tell).backend is settled
+
+
+def test_left_open_it_is_the_ring_without_cables_and_says_why():
+    told = []
+    assert with_backend(config(A, B, backend=Backend.AUTO), OTHERS, told.append).backend == "ring"
+    assert "backend: ring, over TCP: mac-a is no Mac, so it has no RDMA" in told[0]
+    with pytest.raises(PreflightError, match="mac-a is no Mac, so it has no RDMA over Thunderbolt"):
+        with_backend(config(A, B, backend=Backend.JACCL), OTHERS, told.append)
+    assert len(told) == 1
+
+
+def test_agents_are_spoken_to_while_their_cables_are_looked_at(monkeypatch):
+    spoken = {"mac-a": asyncio.Event(), "mac-b": asyncio.Event()}
+
+    async def inspect(agent, request):
+        if not request.cables:
+            spoken[agent.host.name].set()
+            return InspectResponse()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(each.wait() for each in spoken.values()))
+        return fact(device=agent.host.name)
+
+    monkeypatch.setattr(agents.Agent, "inspect", inspect)
+    both = [Agent(each, "", None, None, None, None) for each in (A, B)]
+    asked = inspect_hosts(both, config(A, B, backend=Backend.AUTO), data_ips(both))
+    assert {name: each.device for name, each in asyncio.run(asked).items()} == {
+        "mac-a": "mac-a",
+        "mac-b": "mac-b",
+    }

@@ -78,7 +78,7 @@ def verify(copies, tell=lambda _: None, pythons=(sys.executable, sys.executable)
     config = ClusterConfig(tuple(hosts), tuple(map(Rank, hosts)), ModelConfig("/m"))
 
     async def life():
-        agents = await start_agents(hosts, new_authority("test"))
+        agents = await start_agents(hosts, new_authority("test"), start_s=60)
         try:
             await verify_hosts(agents, config, PARTS, tell)
         finally:
@@ -217,6 +217,7 @@ sys.exit(run(sys.argv[3:]))
 """
 
 
+@pytest.mark.slow
 def test_agents_live_while_one_of_them_reads_for_long(copies, monkeypatch, tmp_path):
     monkeypatch.setattr(agents_module, "_ALIVE_S", 0.3)
     python = tmp_path / "python"

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsv4_tp import core
-from dsv4_tp.asks import Ask
-from dsv4_tp.errors import PreflightError
+from dsv4_tp.asks import Ask, Conversation, Message, ToolCall
+from dsv4_tp.errors import PreflightError, RequestError
 from dsv4_tp.rpc import convert, convert_events
 from dsv4_tp.rpc.convert_asks import ask_from_proto, ask_to_proto
+from dsv4_tp.rpc.progress import PHASES
 from dsv4_tp.v1 import types_pb2 as pb
 
 ids = st.integers(0, 2**31)
@@ -25,8 +26,9 @@ samplings = st.builds(
     *(numbers, numbers, numbers, numbers, likely, st.none() | ids),
 )
 rows = st.lists(ids, max_size=4).map(tuple)
+maybe = st.none() | ids
 requests = st.builds(
-    core.Request, st.text(), rows, ids, samplings, rows, st.none() | ids, st.text(), rows
+    core.Request, st.text(), rows, ids, samplings, rows, maybe, st.text(), rows, maybe
 )
 scores = st.builds(
     core.ScoreRequest, st.text(), st.lists(rows, max_size=3).map(tuple), ids, st.booleans()
@@ -36,6 +38,11 @@ actions = (
     | st.builds(core.Cancel, st.text())
     | st.just(core.Drain())
 )
+words = st.text(max_size=9)
+calls = st.lists(st.builds(ToolCall, words, words, words), max_size=2).map(tuple)
+tools = st.lists(words, max_size=2).map(tuple)
+messages = st.builds(Message, words, words, words, calls, words, tools, words, words, st.booleans())
+talks = st.builds(Conversation, st.lists(messages, max_size=3).map(tuple), st.booleans(), words)
 commands = st.builds(core.Command, st.integers(1, 2**60), actions)
 tokens = st.builds(core.TokenEvent, st.text(), ids, ids, st.none() | numbers, likely)
 finishes = st.builds(
@@ -62,10 +69,7 @@ pieces = st.builds(
 )
 works = st.builds(core.Work, counts, counts, counts, counts, counts, numbers)
 steps = st.builds(core.StepEvent, st.sampled_from(["prefill", "decode"]), works, ids)
-phases = ("starting", "prepared", "joining", "loading", "ready", "prefill", "decode", "leaving")
-reports = st.builds(
-    core.RankReport, ids, st.sampled_from(phases), counts, counts, counts, counts, counts, counts
-)
+reports = st.builds(core.RankReport, ids, st.sampled_from(PHASES), *[counts] * 6, beats=counts)
 
 
 @given(parts)
@@ -113,3 +117,13 @@ def test_a_message_of_another_version_is_refused(read):
 def test_asks_come_back(ask: Ask):
     """With what is zero, and without what is not said."""
     assert ask_from_proto(ask_to_proto(ask)) == ask
+
+
+@given(talks)
+def test_conversations_come_back(talk: Conversation):
+    assert ask_from_proto(ask_to_proto(Ask(talk))).prompt == talk
+
+
+def test_a_conversation_that_cannot_be_sent_is_refused():
+    with pytest.raises(RequestError, match=r"prompt is .* which cannot be sent"):
+        ask_to_proto(Ask(Conversation((Message("user", 5),))))

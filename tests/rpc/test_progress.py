@@ -24,6 +24,8 @@ def test_another_process_reads_every_counter(tmp_path):
     page.prefilled(6)
     page.decoded()
     page.memory(1 << 40, 1 << 41)
+    page.beat()
+    page.turned()
     read = subprocess.run(
         [sys.executable, "-c", _READ, path], capture_output=True, text=True, timeout=30, check=True
     )
@@ -37,6 +39,8 @@ def test_another_process_reads_every_counter(tmp_path):
         active_bytes=1 << 40,
         peak_bytes=1 << 41,
         pid=77,
+        beats=1,
+        waits=1,
     )
     assert read.stdout.strip() == repr(expected)
 

@@ -3,11 +3,14 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from threading import Event
 
+import psutil
 import pytest
 
 from dsv4_tp.errors import PreflightError
+from dsv4_tp.rpc.lives import is_alive
 from dsv4_tp.rpc.registry import registered, running
 
 
@@ -46,6 +49,24 @@ def test_the_file_of_a_dead_cluster_counts_as_none(tmp_path, change):
     assert running(tmp_path) == ()
     with registered(tmp_path, name="big", address="b:2") as entry:
         assert running(tmp_path) == (entry,)
+
+
+def test_a_name_is_held_by_who_lives_whatever_its_number_and_the_clock_say(tmp_path):
+    """As another machine sees the state directory that it shares with this one."""
+    file = tmp_path / "big.json"
+    with registered(tmp_path, name="big", address="a:1") as entry:
+        file.write_text(json.dumps(asdict(entry) | {"pid": 2**22 + 1}))
+        with (
+            pytest.raises(PreflightError, match="is running"),
+            registered(tmp_path, name="big", address="b:2"),
+        ):
+            pass
+
+
+def test_a_clock_that_was_set_ends_no_process():
+    started_s = psutil.Process().create_time()
+    assert is_alive(os.getpid(), started_s + 5)
+    assert not is_alive(os.getpid(), started_s + 60)
 
 
 def test_other_files_are_not_clusters(tmp_path):

@@ -162,6 +162,7 @@ def test_a_rank_prepares_and_meets_nobody_before_it_is_told_to(start_ranks, tmp_
         time.sleep(1.5)  # more than it would have to join
         assert rank.process.poll() is None
         assert rank.report().phase == "prepared"
+        assert rank.report().beats > 0, "its agent takes it for stuck"
 
 
 def test_sigterm_ends_a_rank_that_hangs(start_ranks):
