@@ -158,12 +158,14 @@ def push(**given: Any) -> None:
 @click.option(
     "--record", metavar="DIR", type=_PATH, help="Keep what each Mac's tools printed, there."
 )
+@options.backend
 @options.as_json
 def doctor(**given: Any) -> None:
     """Find what keeps a cluster from running, and what to type.
 
-    Looks at every host by ssh, changes nothing, and at last lets the hosts' interpreters meet in a
-    ring, unless a cluster runs there. Ends with code 1 if something fails; warnings do not count.
+    Looks at every host by ssh, changes nothing, and at last lets the hosts' interpreters meet
+    as ranks would, unless a cluster runs there. Ends with code 1 if something fails; warnings do
+    not count.
     """
     from dsv4_tp.cli.doctor import run
 

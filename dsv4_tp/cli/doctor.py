@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from dsv4_tp.cli.inputs import cluster, default_file, read_checkpoint
+from dsv4_tp.cli.inputs import Running, cluster, default_file, read_checkpoint
 from dsv4_tp.cli.tables import left_table, note
 from dsv4_tp.config import DEMO, ClusterConfig
 from dsv4_tp.config.precision import settle_dtype
+from dsv4_tp.config.rdma import given_rdma
 from dsv4_tp.doctor.evidence import Case
 from dsv4_tp.doctor.examine import examine
 from dsv4_tp.doctor.ladder import EVERYWHERE, Row, State
@@ -31,12 +32,15 @@ def run(
     host: str | None,
     record: Path | None,
     as_json: bool,
+    backend: str | None,
 ) -> None:
     """Print the rows; Dsv4Error if one of them failed."""
     file = default_file(file, hosts)
     given = None if hosts is None else DEMO
     try:
-        config = cluster(hosts=hosts, file=file, model=model or given)
+        running = Running(backend=backend)
+        config = cluster(hosts=hosts, file=file, model=model or given, running=running)
+        given_rdma(config)
     except ConfigError as error:
         if hosts is not None or file is None:
             raise  # the command line is wrong, not the cluster

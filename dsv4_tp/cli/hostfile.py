@@ -7,7 +7,6 @@ from dsv4_tp.cli.inputs import cluster, default_file
 from dsv4_tp.cli.tables import note
 from dsv4_tp.config import DEMO, ClusterConfig, model_path
 from dsv4_tp.config.hostfile import (
-    RING,
     Translation,
     cluster_of_hostfile,
     hostfile_of_cluster,
@@ -25,7 +24,7 @@ def export_to(*, hosts: str | None, file: Path | None, rdma: bool) -> None:
     """Print the hostfile."""
     model = None if hosts is None else DEMO
     config = cluster(hosts=hosts, file=default_file(file, hosts), model=model)
-    _print(_with_devices(config) if rdma else hostfile_of_cluster(config, backend=RING))
+    _print(_with_devices(config) if rdma else hostfile_of_cluster(config))
 
 
 def _with_devices(config: ClusterConfig) -> Translation:

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from dsv4_tp import launcher
+from dsv4_tp.cli.http_options import Door
 from dsv4_tp.cli.inputs import Checkpoint, Running, cluster, default_file, read_checkpoint
 from dsv4_tp.cli.speak import asks_for, speak
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
-from dsv4_tp.config import check_name, parse_http
+from dsv4_tp.config import check_name
 from dsv4_tp.errors import ConfigError, RequestError
 from dsv4_tp.guides import check_schema
 from dsv4_tp.text import Text
@@ -26,24 +27,24 @@ def run(
     file: Path | None,
     dtype: str | None,
     name: str | None,
-    http: str | None,
     prompt: tuple[str, ...],
     as_json: bool,
     **wishes: Any,
 ) -> None:
     """Launch what the options describe; see `launcher` for how it ends."""
     running = Running(**{field.name: wishes.pop(field.name) for field in fields(Running)})
+    door = Door(**{field.name: wishes.pop(field.name) for field in fields(Door)})
     if not prompt:
         _refuse_idle(wishes, as_json)
-    elif http is not None:
-        raise ConfigError("--http and --prompt: it generates and leaves; leave one of them out")
+    elif door.given:
+        given = door.given[0]
+        raise ConfigError(f"{given} and --prompt: it generates and leaves; leave one of them out")
     asks = asks_for(prompt, wishes, as_json=as_json)
     file = default_file(file, hosts)
     config = cluster(hosts=hosts, file=file, model=model, dtype=dtype, running=running)
     if name is not None:
         config = replace(config, name=check_name(name))
-    if http is not None:
-        config = replace(config, http=parse_http(http))
+    config = replace(config, http=door.applied(config.http))
     checkpoint = read_checkpoint(config.model.path, mtp=config.mtp > 0)
     _check_prompts(asks, checkpoint, config.context)
     job = partial(speak, asks=asks, as_json=as_json, patient=True) if asks else None

@@ -7,8 +7,9 @@ from typing import Protocol, TypeVar
 
 import click
 
+from dsv4_tp.cli import http_options
 from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS, QUEUE, RestartPolicy
-from dsv4_tp.core import MOST_STOPS, CacheRows, DType
+from dsv4_tp.core import MOST_STOPS, Backend, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
 _MOST_ID = 2**31
@@ -150,17 +151,18 @@ cache_rows = click.option(
     type=click.Choice([rows.value for rows in CacheRows]),
     help="Rows of the caches: exact, or as the model was trained to see them, in half the memory.",
 )
-http = click.option(
-    "--http",
-    metavar="[HOST:]PORT",
-    help="Of OpenAI's API, on this machine. Default: 8000, or a free one if that is in use.",
-)
 prefix_cache = click.option(
     "--prefix-cache-gb",
     type=float,
     metavar="GB",
     callback=_not_negative,
     help="Per rank, for prompts that begin alike; 0: off. Default: one context's, at most 2.",
+)
+
+backend = click.option(
+    "--backend",
+    type=click.Choice([backend.value for backend in Backend]),
+    help="What joins the ranks: TCP, or RDMA over Thunderbolt, which no Mac has proven yet.",
 )
 
 restart = click.option(
@@ -184,7 +186,8 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
     running = (restart, on_disk, prefix_cache, cache_rows, mtp, queue, batch, dtype, context)
-    for option in (as_json, sampling, prompts, own_name, http, *running, file, hosts, model):
+    where = (backend, file, hosts, model)
+    for option in (as_json, sampling, prompts, own_name, *http_options.ALL, *running, *where):
         command = option(command)
     return command
 

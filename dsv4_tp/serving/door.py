@@ -1,10 +1,46 @@
-"""The socket that HTTP comes in by, had before anything is started for it."""
+"""What HTTP comes in by, had before anything is started for it: a socket, and the keys to it."""
 
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+from dsv4_tp.config import Http
+from dsv4_tp.config.http import check_http
 from dsv4_tp.errors import PreflightError
+from dsv4_tp.serving.keys import Keys, read_keys
 
+_ANY = "0.0.0.0"  # no address that a client could call
 _PORT = 8000  # unless another is asked for, or something else has it
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where clients come in, and with what."""
+
+    sock: socket.socket
+    http: Http
+    keys: Keys | None  # None: whoever gets here is let in
+
+    @property
+    def url(self) -> str:
+        """What clients call the base URL."""
+        return url(self.sock)
+
+
+@contextmanager
+def door(http: Http) -> Generator[Door]:
+    """The door that is asked for, until the end of the block.
+
+    Raises:
+        ConfigError: others could get here, and there are no keys.
+        PreflightError: the keys cannot be read, or the port cannot be had.
+    """
+    check_http(http)
+    keys = read_keys(Path(http.api_keys_file)) if http.api_keys_file else None
+    with listen(http.bind, http.port) as sock:
+        yield Door(sock, http, keys)
 
 
 def listen(host: str, port: int | None) -> socket.socket:
@@ -23,7 +59,7 @@ def listen(host: str, port: int | None) -> socket.socket:
 def url(sock: socket.socket) -> str:
     """What clients call the base URL."""
     host, port = sock.getsockname()
-    return f"http://{host}:{port}/v1"
+    return f"http://{socket.gethostname() if host == _ANY else host}:{port}/v1"
 
 
 def _bound(host: str, port: int) -> socket.socket:

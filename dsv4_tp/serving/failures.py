@@ -33,7 +33,9 @@ _KINDS: tuple[tuple[type[Dsv4Error], _Kind], ...] = (
     (errors.RequestError, _Kind(400, _BAD)),
     (errors.BusyError, _Kind(429, "rate_limit_error", _SOON_S)),
     (errors.NotReadyError, _Kind(503, _OURS, RETRY_S)),
+    (errors.HarmfulRequestError, _Kind(500, _OURS)),
     (errors.RankFailure, _Kind(503, _OURS, RETRY_S)),
+    (errors.OutrankedError, _Kind(503, _OURS, RETRY_S)),
     (errors.DeadlineError, _Kind(504, "timeout_error")),
     (errors.InputError, _Kind(400, _BAD)),  # such as words for a checkpoint without a tokenizer
     (Dsv4Error, _Kind(500, _OURS)),
@@ -56,9 +58,8 @@ def told(error: Dsv4Error) -> dict[str, Any]:
     if isinstance(error, UnknownModelError):
         return error_object(str(error), _BAD, param="model", code="model_not_found")
     kind = _kind(error)
-    return error_object(
-        str(error), kind.type, param=_field(str(error)) if kind.type is _BAD else None
-    )
+    of_a_field = isinstance(error, errors.RequestError)
+    return error_object(str(error), kind.type, param=_field(str(error)) if of_a_field else None)
 
 
 async def refuse(_request: Request, error: Exception) -> JSONResponse:
@@ -78,9 +79,24 @@ async def refuse_path(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_object(error.detail, _BAD), error.status_code, error.headers)
 
 
+def refuse_key() -> JSONResponse:
+    """The client has shown no key that is known here."""
+    message = "no API key, or none that is known here; send it as Authorization: Bearer KEY"
+    body = error_object(message, _BAD, code="invalid_api_key")
+    return JSONResponse(body, 401, {"www-authenticate": "Bearer"})
+
+
+def refuse_origin(origin: str) -> JSONResponse:
+    """A page asks that may not."""
+    message = (
+        f"pages of {origin} may not call this; http.origins in cluster.yaml names those that may"
+    )
+    return JSONResponse(error_object(message, _BAD, code="origin_not_allowed"), 403)
+
+
 async def fail(_request: Request, _error: Exception) -> JSONResponse:
-    """A mistake of ours; uvicorn logs it in full."""
-    return JSONResponse(error_object("a fault in the server; its log says which", _OURS), 500)
+    """A mistake of ours; our log says where."""
+    return JSONResponse(error_object("a fault in the server; its log says where", _OURS), 500)
 
 
 def _kind(error: Dsv4Error) -> _Kind:
@@ -89,5 +105,5 @@ def _kind(error: Dsv4Error) -> _Kind:
 
 def _field(message: str) -> str | None:
     """Of the request; messages begin with it, whoever found the fault."""
-    found = re.match(r"(?:the )?(\w+)(?: of \d+)?(?: is| has|:)", message)
+    found = re.match(r"(?:the )?([\w.[\]]*\w[\]]?)(?: of \d+)?(?: is| has|:)", message)
     return found[1] if found else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ _DONE = b"data: [DONE]\n\n"
 _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 
 
-class _Reply(Response):
+class _Reply(Response, ABC):
     """One that is worked for while it is sent, as long as its client is there."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,8 +37,8 @@ class _Reply(Response):
         if not work.cancelled():
             work.result()
 
-    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class Whole(_Reply):

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Generator
@@ -211,6 +212,34 @@ def test_a_data_port_in_use(refused: Callable[..., str], tmp_path: Path, taken_p
 
 
 @pytest.mark.cluster
+def test_http_for_others_without_a_key_of_ones_own(
+    model: Path, refused: Callable[..., str], tmp_path: Path
+):
+    outside = ("--model", model, *HOSTS, "--http", "0.0.0.0:0")
+    assert "clients need keys: say --api-keys FILE" in refused(*outside)
+    (tmp_path / "keys").write_text("0123456789abcdef")
+    (tmp_path / "keys").chmod(0o644)
+    says = refused(*outside, "--api-keys", tmp_path / "keys")
+    assert "keys: others could read these API keys" in says
+    assert "0123" not in says
+
+
 def test_a_host_that_cannot_be_reached(model: Path, refused: Callable[..., str]):
     says = refused("--hosts", "localhost,nowhere.invalid", "--model", model)
     assert "nowhere.invalid: cannot be reached by ssh" in says
+
+
+def test_rdma_where_there_is_none(
+    tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    """Asked for, it is refused by what the hosts say; where devices are given, by MLX itself."""
+    says = refused(*HOSTS, "--model", "demo", "--backend", "jaccl")
+    assert "localhost is no Mac, so it has no RDMA over Thunderbolt" in says
+    file = tmp_path / "cluster.yaml"
+    rows = ("[null, rdma_en2]", "[rdma_en2, null]")
+    hosts = "".join(f"- {{name: localhost, rdma: {row}}}\n" for row in rows)
+    file.write_text(f"version: 1\nmodel: {{path: demo}}\nbackend: jaccl\nhosts:\n{hosts}")
+    assert run(["coordinator", "-f", str(file)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    told = r"rank [01] on localhost: MLX [\d.]+ here has no JACCL: .*; use `backend: ring`"
+    assert re.fullmatch(f"dsv4-tp: error: {told}", last)

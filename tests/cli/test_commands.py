@@ -19,8 +19,8 @@ SAMPLING = (
 )
 CACHES = "--mtp --cache-rows --prefix-cache-gb"
 CLUSTER = (
-    f"--model --hosts -f --file --context --dtype --batch --queue {CACHES} --prefix-cache-on-disk "
-    "--restart --http"
+    f"--model --hosts -f --file --backend --context --dtype --batch --queue {CACHES} "
+    "--prefix-cache-on-disk --restart --http --api-keys --metrics-alias"
 )
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
 OPTIONS = {
@@ -36,7 +36,7 @@ OPTIONS = {
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",
-    "doctor": "--model --hosts -f --file --host --record --json",
+    "doctor": "--model --hosts -f --file --host --record --backend --json",
     "hostfile": "",
     "hostfile import": "source --model",
     "hostfile export": "--hosts -f --file --rdma",
@@ -97,7 +97,7 @@ def test_everything_is_an_option_but_what_is_looked_at():
             "RestartPolicy Timeouts check_name cluster_of_hosts model_path parse_http "
             "parse_weights read_cluster",
         ),
-        (text, "Defaults Detokenizer Stops Text read_defaults"),
+        (text, "NO_THOUGHT Defaults Detokenizer Stops Text read_defaults"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

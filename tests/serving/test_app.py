@@ -16,13 +16,14 @@ import pytest
 from openai import AsyncOpenAI
 
 from dsv4_tp import errors
-from dsv4_tp.asks import Ask, Finish, Logprob, Piece, Stats
+from dsv4_tp.asks import Ask, Conversation, Finish, Logprob, Piece, Stats
 from dsv4_tp.config import Restart
 from dsv4_tp.coordinator.cluster import Phase, first_state
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.requests import Open, Requests
 from dsv4_tp.coordinator.texts import Texts
 from dsv4_tp.core import FinishReason
+from dsv4_tp.prompts import BUILT_IN, Reading
 from dsv4_tp.serving.app import App
 from dsv4_tp.serving.door import listen, url
 from dsv4_tp.serving.server import serving
@@ -43,14 +44,23 @@ class StandIn:
         self.asked: list[Ask] = []
         self.opened = asyncio.Event()
         self.closed = asyncio.Event()
-        requests, times = Requests(batch=1, queue=1), {"beat_s": 1, "fence_s": 9, "drain_s": 9}
+        requests = Requests(batch=1, queue=1)
+        times = {"beat_s": 1, "prepare_s": 9, "fence_s": 9, "drain_s": 9}
         self.state = first_state({0: "a", 1: "b"}, requests, Restart(), **times, now_s=0)
         self.setup = SimpleNamespace(model_name="demo", context=4096)
+
+    closing = 9
 
     def word(self, token: int) -> str:
         return "?abc"[token]
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+    def thinks(self, talk: Conversation) -> bool:
+        return talk.effort != "none"
+
+    def reading(self, *, thinking: bool, calls: bool) -> Reading:
+        return Reading(BUILT_IN, thinking=thinking, calls=calls)
+
+    async def stream(self, ask: Ask, *, request_id: str = "") -> AsyncGenerator[Piece]:
         self.asked.append(ask)
         self.opened.set()
         try:
@@ -191,7 +201,7 @@ def test_a_client_that_leaves_ends_its_text(script: tuple[Piece | float, ...], s
         asking = asyncio.create_task(ask())
         await it.opened.wait()
         asking.cancel()
-        await it.closed.wait()
+        assert await it.closed.wait()
 
     by_client(lambda: StandIn(*script), act)
 
@@ -233,16 +243,13 @@ def test_models_and_paths():
     by_client(StandIn, act)
 
 
-def test_fields_that_nobody_knows_are_ignored_and_told_once(capsys: pytest.CaptureFixture[str]):
+def test_a_field_that_nobody_knows_is_refused():
     async def act(client: AsyncOpenAI, _it: StandIn) -> None:
-        for _ in range(2):
-            await client.completions.create(**SAY, user="me", extra_body={"mystery": 1})
+        with pytest.raises(openai.BadRequestError, match="did you mean top_k") as caught:
+            await client.completions.create(**SAY, extra_body={"topk": 1})
+        assert caught.value.param == "topk"
 
     by_client(lambda: StandIn(*ABC), act)
-    told = [line for line in capsys.readouterr().err.splitlines() if "ignored" in line]
-    assert [line.split()[1:] for line in told] == [
-        ["unknown-field-ignored", "path=/v1/completions", "field=mystery"]
-    ]
 
 
 def url_of(client: AsyncOpenAI, path: str) -> str:

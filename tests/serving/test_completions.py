@@ -18,6 +18,7 @@ def body(**fields: Any) -> bytes:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("tempeture", 1), ("n", 0), ("n", 17),
         ("prompt", None), ("prompt", 5), ("prompt", [1, "a"]), ("prompt", [-1]),
         ("prompt", [2**31]), ("prompt", ["a", "b"]), ("prompt", [[1], [2]]), ("prompt", [1.5]),
         ("max_tokens", -1), ("max_tokens", "5"), ("max_tokens", 2**40), ("max_tokens", True),
@@ -26,13 +27,13 @@ def body(**fields: Any) -> bytes:
         ("stop", 5), ("stop", [5]), ("logit_bias", {"a": 1}), ("logit_bias", {"5": "1"}),
         ("logit_bias", [1]), ("logprobs", 6), ("logprobs", True), ("stream", "yes"),
         ("stream_options", {"include_usage": True}), ("stream_options", 5), ("model", 5),
-        ("n", 2), ("best_of", 3), ("echo", True), ("suffix", "y"), ("time_limit_s", "1"),
+        ("best_of", 3), ("echo", True), ("suffix", "y"), ("time_limit_s", "1"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(field: str, value: Any):
     with pytest.raises(RequestError) as refused:
         parse(body(**{field: value}))
-    assert told(refused.value)["error"]["param"] == field
+    assert told(refused.value)["error"]["param"].split("[")[0] == field
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,9 @@ def test_the_forms_of_a_prompt(prompt: Any):
 
 def test_what_is_said_is_asked_and_nothing_else():
     fields = {"max_tokens": 5, "seed": 2**64 - 1, "stop": ["a", "b"], "logit_bias": {"7": -1}}
-    asked = parse(body(**fields, n=1, best_of=None, echo=False, suffix=None, user="me", odd=1))
+    asked = parse(body(**fields, n=1, best_of=None, echo=False, suffix=None, user="me"))
     assert asked.ask() == Ask(
         "x", max_tokens=5, seed=2**64 - 1, stop=["a", "b"], logit_bias={7: -1.0}
     )
-    assert asked.unheard == ["odd"]
+    assert asked.ask() == parse(body(**fields)).ask()
     assert parse(body(temperature=None, stop=None)).ask() == Ask("x")

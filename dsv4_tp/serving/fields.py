@@ -1,0 +1,160 @@
+"""What requests of OpenAI's API have in common: sampling, streams, and how a fault is named."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dsv4_tp.asks import Ask, Conversation
+from dsv4_tp.errors import RequestError
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+_Seed = Annotated[int, Field(ge=0, lt=2**64)]
+_MOST_CHOICES = 16
+
+# What clients say for their own records; it changes no answer.
+_RECORDS = frozenset(
+    {"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"}
+)
+_SAMPLING = frozenset(
+    {
+        *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
+        *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+        *("logit_bias", "time_limit_s"),
+    }
+)
+_EXPECTED = {
+    "prompt": "Input should be a text, or token ids",
+    "stop": "Input should be a text, or a list of texts",
+    "content": "Input should be a text, or a list of parts with text",
+    "tool_choice": 'Input should be "none", "auto", "required" or one function',
+}
+
+# As they come in the path to a fault.
+_TYPES = frozenset({"str", "int", "float", "bool", "dict"})
+_MAPS = frozenset({"logit_bias", "metadata"})
+
+# Of fields that would change the answer, the values with which they do not.
+Idle = Mapping[str, tuple[Any, ...]]
+_T = TypeVar("_T", bound="TextRequest")
+
+
+class Strict(BaseModel):
+    """Fields are of just the type they say, and others are kept to be looked at."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    idle: ClassVar[Idle] = {}
+
+
+class StreamOptions(Strict):
+    """What a stream tells beside its text."""
+
+    include_usage: bool = False
+
+
+class TextRequest(Strict):
+    """What every text may be asked with; where it says nothing, the checkpoint's makers have."""
+
+    model: str | None = None
+    max_tokens: Count | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Count | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[TokenId, float] | None = None
+    seed: _Seed | None = None
+    stop: str | list[str] | None = None
+    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
+    time_limit_s: float | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    def asked(self, prompt: str | Sequence[int] | Conversation) -> Ask:
+        """What comes after that prompt."""
+        return Ask(prompt, stop=self.stop or (), **self.model_dump(include=set(_SAMPLING)))
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with what it cost."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+def parsed(model: type[_T], body: bytes) -> _T:
+    """The request in a body.
+
+    Raises RequestError: it is not JSON, or a field, which is named, is not what it must be, or is
+    none that is known here.
+    """
+    try:
+        asked = model.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestError(_first_fault(error)) from error
+    _check_extra(asked)
+    if asked.stream_options and not asked.stream:
+        raise RequestError("stream_options: there is no stream; say stream: true")
+    return asked
+
+
+def _check_extra(asked: Strict, at: str = "") -> None:
+    """RequestError if a field is said that nobody knows, or one that cannot be served."""
+    known = (*type(asked).model_fields, *asked.idle)
+    for name, said in (asked.model_extra or {}).items():
+        if name in asked.idle:
+            if said not in asked.idle[name]:
+                raise RequestError(f"{at}{name} is {said!r}; it cannot be served, leave it out")
+        elif at or name not in _RECORDS:
+            raise RequestError(f"{at}{name}: {_unknown(name, known)}")
+    for name, value in asked:
+        _check_parts(value, f"{at}{name}")
+
+
+def _check_parts(value: object, at: str) -> None:
+    if isinstance(value, Strict):
+        _check_extra(value, f"{at}.")
+    elif isinstance(value, list):
+        for number, each in enumerate(cast(list[object], value)):
+            _check_parts(each, f"{at}[{number}]")
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _first_fault(error: ValidationError) -> str:
+    # Of a choice of types each is told; the one that was meant got furthest.
+    fault = max(error.errors(include_url=False), key=lambda each: len(_names(each["loc"])))
+    said = fault["msg"].removeprefix("Value error, ")
+    names = _names(fault["loc"])
+    if not names:
+        return f"not a JSON object: {said}"
+    if fault["type"] not in ("value_error", "missing", "literal_error"):
+        said = _EXPECTED.get(str(names[-1]), said)
+    return f"{_place(names)}: {said}"
+
+
+def _names(loc: tuple[int | str, ...]) -> list[int | str]:
+    """Of fields and places in lists, without the names of types and the keys of maps."""
+    names: list[int | str] = []
+    for each in loc:
+        if names[-1:] and names[-1] in _MAPS:
+            break
+        if isinstance(each, int) or (_is_name(each) and each not in _TYPES):
+            names.append(each)
+    return names
+
+
+def _is_name(word: str) -> bool:
+    """Not one of a class, nor of a list of something."""
+    return word.isidentifier() and word.islower()
+
+
+def _place(names: list[int | str]) -> str:
+    """messages[3].content."""
+    words = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in names)
+    return "".join(words).removeprefix(".")

@@ -1,0 +1,97 @@
+"""Chats with the demo model on two real ranks, by the real client."""
+
+import json
+
+import pytest
+from openai import OpenAI
+
+from tests.cluster.clusters import Launch
+from tests.cluster.test_http import endpoint
+
+pytestmark = pytest.mark.cluster
+
+QUESTION = "The code of the red door is 4182. What is the code of the red door?"
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 10, "maximum": 99}},
+    "required": ["n"],
+    "additionalProperties": False,
+    "x-guidance": {"whitespace_pattern": ""},
+}
+
+
+def test_chats(start):
+    cluster: Launch = start("--hosts", "localhost,localhost", "--model", "demo", "--batch", 2)
+    client, name = endpoint(cluster)
+    with client:
+        cluster.wait_ready(ranks=2)
+        assert name == "demo"
+        it_thinks_then_answers(client)
+        it_answers_at_once(client)
+        a_conversation_with_a_tool(client)
+        a_form_begins_behind_the_thinking(client)
+        two_answers_of_one_seed_come_again(client)
+
+
+def ask(client: OpenAI, content: str = QUESTION, **how):
+    messages = [{"role": "user", "content": content}]
+    how = {"temperature": 0, "max_tokens": 90} | how
+    return client.chat.completions.create(model="demo", messages=messages, **how)
+
+
+def quick(**how):
+    return {"extra_body": {"thinking": {"type": "disabled"}}} | how
+
+
+def it_thinks_then_answers(client: OpenAI) -> None:
+    chunks = [chunk.choices[0].delta for chunk in ask(client, stream=True)]
+    thought = [getattr(each, "reasoning_content", None) or "" for each in chunks]
+    assert "The user asks" in "".join(thought)
+    assert "".join(each.content or "" for each in chunks) == "The code of the red door is 4182."
+    begins = next(at for at, each in enumerate(chunks) if each.content)
+    assert not any(thought[begins:])
+    assert len([piece for piece in thought if piece]) > 5, "as it comes, not all at once"
+
+
+def it_answers_at_once(client: OpenAI) -> None:
+    (choice,) = ask(client, **quick()).choices
+    assert choice.message.content == "The code of the red door is 4182."
+    assert choice.finish_reason == "stop"
+
+
+def a_conversation_with_a_tool(client: OpenAI) -> None:
+    """It has learnt to look codes up."""
+    parameters = {
+        "type": "object",
+        "properties": {"thing": {"type": "string"}},
+        "required": ["thing"],
+    }
+    tool = {"type": "function", "function": {"name": "get_code", "parameters": parameters}}
+    asked = {"role": "user", "content": "What is the code of the red door?"}
+    how = {"model": "demo", "tools": [tool], "temperature": 0, "max_tokens": 90}
+    (choice,) = client.chat.completions.create(messages=[asked], **how).choices
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, call.function.name) == ("tool_calls", "get_code")
+    assert isinstance(json.loads(call.function.arguments), dict)
+    answered = {"role": "tool", "tool_call_id": call.id, "content": "4182"}
+    said = [asked, choice.message.model_dump(exclude_none=True), answered]
+    (choice,) = client.chat.completions.create(messages=said, **how).choices
+    assert "4182" in choice.message.content
+
+
+def a_form_begins_behind_the_thinking(client: OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    (choice,) = ask(client, "Say a number.", response_format=form).choices
+    assert choice.message.reasoning_content
+    assert 10 <= json.loads(choice.message.content)["n"] <= 99
+    assert choice.finish_reason == "stop"
+
+
+def two_answers_of_one_seed_come_again(client: OpenAI) -> None:
+    how = quick(n=2, seed=5, temperature=1, max_tokens=20)
+    one, other = (
+        [choice.message.content for choice in ask(client, "Tell a story.", **how).choices]
+        for _ in range(2)
+    )
+    assert one == other
+    assert one[0] != one[1]
