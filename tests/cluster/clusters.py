@@ -130,18 +130,19 @@ def decoding(cluster):
     return cluster
 
 
-def launch(*arguments, state_dir, env=None, inside=()):
+def launch(*arguments, state_dir, env=None, inside=(), stderr=subprocess.PIPE):
     """One that serves gets a port of its own, which no other launch takes when it ends."""
     http = () if {"--prompt", "--http"} & set(arguments) else ("--http", 0)
-    process = popen("launch", *arguments, *http, state_dir=state_dir, env=env, inside=inside)
+    how = {"state_dir": state_dir, "env": env, "inside": inside, "stderr": stderr}
+    process = popen("launch", *arguments, *http, **how)
     return Launch(process, state_dir, inside=inside)
 
 
-def popen(*arguments, state_dir, env=None, inside=()):
+def popen(*arguments, state_dir, env=None, inside=(), stderr=subprocess.PIPE):
     return subprocess.Popen(
         [*inside, *COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=environment(state_dir) | (env or {}),
     )

@@ -64,10 +64,10 @@ def standins(start, tmp_path, model_dir):
     )
     python.chmod(0o755)
 
-    def launch(*arguments, script=None, ports=None, restart=NEVER, **timeouts):
+    def launch(*arguments, script=None, ports=None, rdma=(), restart=NEVER, **timeouts):
         (tmp_path / "script.json").write_text(json.dumps(script or {}))
         config = write_config(
-            tmp_path, model_dir, timeouts, python=python, ports=ports, restart=restart
+            tmp_path, model_dir, timeouts, python=python, ports=ports, rdma=rdma, restart=restart
         )
         return start("-f", config, *arguments, env={"STANDIN": str(tmp_path / "script.json")})
 
@@ -81,12 +81,17 @@ def network(tmp_path):
         yield network
 
 
-def write_config(folder, model_dir, timeouts, *, restart, python=sys.executable, ports=None):
+def write_config(
+    folder, model_dir, timeouts, *, restart, python=sys.executable, ports=None, rdma=()
+):
+    """Two ranks on this host; with `rdma`, the rows of their devices, joined by JACCL."""
     config = folder / "cluster.yaml"
+    host = {"name": "localhost", "python": str(python)}
     words = {
         "version": 1,
         "model": {"path": str(model_dir)},
-        "hosts": [{"name": "localhost", "python": str(python)}] * 2,
+        "hosts": [host | {"rdma": row} for row in rdma] or [host] * 2,
+        "backend": "jaccl" if rdma else "ring",
         "timeouts": timeouts,
         "ports": ports or {},
         "restart": restart,

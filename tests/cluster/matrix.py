@@ -1,259 +1,205 @@
 """One cell of the fault matrix: a fault in a phase, what came of it, and whether that was right."""
 
-import json
-import re
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from tests.cluster.clusters import is_alive
-from tests.cluster.harm import FAULTS, Harmed
-from tests.cluster.watching import GONE
+from tests.cluster.harm import FAULTS, reach
+from tests.cluster.judging import problems, result, strays, stuck_s, verdict_of
+from tests.cluster.watching import GONE, Wish
 
 COLUMNS = (
-    "fault",
-    "phase",
-    "outcome",
-    "detected_s",
-    "gone_s",
-    "ready_s",
-    "load_s",
-    "verdict",
-    "client",
-    "epoch",
-    "orphans",
-    "seed",
-    "slowness",
+    *("fault", "phase", "outcome", "detected_s", "asked_s", "gone_s", "ready_s", "load_s"),
+    *("stuck_s", "verdict", "client", "epoch", "same_ranks", "orphans", "victim", "slowness"),
 )
-DOING = {
-    "init": "(starting|waiting for the others to prepare|joining the other ranks)",
-    "load": "loading",
-    "prefill": "reading a prompt",
-    "decode": "decoding",
-    "idle": "(idle|taking a request)",
-    "drain": "decoding",
-}
-AGENT_LOST = "(no sign of its agent|its agent is gone)"  # the lease, or gRPC's own, is over
-CAUSE = {
-    "KILL": "killed by SIGKILL while {doing}",
-    "STOP": "stopped by a signal while {doing}",
-    "exit 1": "exited with code 1 while {doing}",
-    "exit 0": "exited with code 0 while {doing}",
-    "SEGV": "killed by SIGSEGV while {doing}",
-    "GIL held": "no progress for .* while {doing}",
-    "exception on one rank": "exited with code 1 while {doing}.*as a test has planted it",
-    "control link down": AGENT_LOST,
-    "host gone": AGENT_LOST,
-    "agent killed": "its agent is gone",
-    # Nobody looks at the way between two hosts by itself yet.
-    "data link down": "(no progress for|exited with code|killed by SIGALRM)",
-}
 HARMLESS = ("link flap", "slow link")  # shorter, or quicker, than any deadline
-IDLE_S = 3.0  # before a client asks a cluster that has shown nothing
-CLIENT_ERROR = re.compile(r"^dsv4-tp: error: .+$", re.MULTILINE)
+QUIET_S = 3.0  # after a fault that nobody has noticed
+BOUND_S = 60.0
 
 
 @dataclass
 class Course:
-    """What happened in a cell."""
+    """What happens to a cluster from a fault on."""
 
+    fault: str
+    phase: str
     harmed_s: float
     epoch: int  # that was harmed
-    pids: set[int]  # of its ranks
-    client: subprocess.Popen | None
+    pids: frozenset[int]  # of its ranks
+    said: int  # characters, by the launch before
+    wishes: list[Wish] = field(default_factory=list)
+    asked_s: float | None = None  # when somebody asked a cluster that was idle
     detected_s: float | None = None
+    mended_s: float | None = None
     gone_s: float | None = None
     ready_s: float | None = None
-    answered_s: float | None = None
-    ended_s: float | None = None
-    answer: str = "none"
-    said: str = ""  # what the launch wrote to stderr, when it ended by itself
-    problems: list[str] = field(default_factory=list)
+    code: int | None = None  # with which the launch ended by itself
+    orphans: int = 0
+    same_ranks: bool = False
+    hangs: bool = False
 
 
-def unbroken_text(folder, model_dir):
-    """The tokens that a cluster tells which nothing happens to."""
-    with Harmed(folder, model_dir, "unbroken") as cluster:
-        cluster.reach("idle")
-        out, err = cluster.ask().communicate(timeout=60 * cluster.slowness)
-        assert out, err
-        return json.loads(out)["tokens"]
+def run_cell(cluster, fault, phase, *, unbroken):
+    """Harm a cluster and see what comes of it: a line of the results.
 
-
-def run_cell(fault, phase, *, folder, model_dir, unbroken):
-    """A line of the results; `unbroken` are the tokens that the client should get."""
-    seed = f"{fault} x {phase}"
-    with Harmed(folder, model_dir, seed) as cluster:
-        client = cluster.reach(phase)
+    `unbroken` are the tokens that clients should get. A cluster that serves after that still does.
+    """
+    cluster.aim(f"{fault} x {phase}")
+    cluster.watch.forget()
+    course = begin(cluster, fault, phase, reach(cluster, phase))
+    FAULTS[fault].harm(cluster)
+    follow(cluster, course)
+    if course.code is None:
+        course.orphans = strays(cluster)
         pids = {rank.process.pid for rank in cluster.ranks().values()}
-        course = Course(time.monotonic(), cluster.watch.last.epoch or 1, pids, client)
-        FAULTS[fault].harm(cluster)
-        follow(cluster, course, FAULTS[fault].mend)
-        course.answer = answer_of(course, unbroken)
-        orphans = leave(cluster, course)
-        judge(cluster, course, fault, phase, orphans)
-        return line(cluster, course, fault, phase, orphans) | {"seed": seed}
+        course.same_ranks = pids == course.pids
+    else:
+        course.orphans = left(cluster)
+    return line(cluster, course, problems(cluster, course, unbroken))
 
 
-def follow(cluster, course, mend):
-    """Until the cluster serves again and has answered, or has ended."""
-    ends_s = time.monotonic() + 60 * cluster.slowness
-    mended = False
+def begin(cluster, fault, phase, *wishes):
+    """All that has to be known of a cluster before it is harmed."""
+    return Course(
+        fault,
+        phase,
+        time.monotonic(),
+        cluster.last.epoch or 1,
+        frozenset(rank.process.pid for rank in cluster.ranks().values()),
+        len(cluster.said),
+        [wish for wish in wishes if wish],
+    )
+
+
+def follow(cluster, course, *, mend_after_s=0.0):
+    """Until the cluster serves again and everybody has a text, or it has ended."""
+    ends_s = course.harmed_s + BOUND_S * cluster.slowness
+    mend = FAULTS[course.fault].mend
     while not _over(cluster, course):
         note(cluster, course)
-        if course.detected_s and not mended:
-            mend(cluster)
-            mended = True
-        if course.client is None and _asks(cluster, course):
-            course.client = cluster.ask()
+        if course.detected_s and not course.mended_s:
+            if time.monotonic() >= course.detected_s + mend_after_s:
+                mend(cluster)
+                course.mended_s = time.monotonic()
+        elif _is_time_to_ask(cluster, course):
+            course.asked_s = course.asked_s or time.monotonic()
+            course.wishes.append(cluster.ask())
         if time.monotonic() > ends_s:
-            course.problems.append("it hangs")
+            course.hangs = True
             break
-        time.sleep(0.05)
+        time.sleep(0.03)
     note(cluster, course)
-    if not mended:
+    if not course.mended_s:
         mend(cluster)
 
 
 def note(cluster, course):
     """Whatever has happened since."""
-    now_s = time.monotonic()
-    course.detected_s = course.detected_s or _seen_s(cluster, course, _noticed)
-    course.ready_s = course.ready_s or _seen_s(cluster, course, _healed)
+    if course.detected_s is None:
+        course.detected_s = _first_s(cluster, lambda look: _noticed(course, look), course.harmed_s)
+    if course.ready_s is None:
+        since_s = course.mended_s if course.fault == "coordinator killed" else course.harmed_s
+        if since_s is not None:
+            course.ready_s = _first_s(cluster, lambda look: _healed(course, look), since_s)
     if course.gone_s is None and not any(map(is_alive, course.pids)):
-        course.gone_s = now_s
-    if course.client and course.answered_s is None and course.client.poll() is not None:
-        course.answered_s = now_s
-    if course.ended_s is None and cluster.launch.process.poll() is not None:
-        course.ended_s = now_s
+        course.gone_s = time.monotonic()
+    if course.code is None and cluster.ended:
+        course.code = cluster.launch.process.returncode
+        if course.code and course.detected_s is None:
+            course.detected_s = time.monotonic()
 
 
-def _seen_s(cluster, course, holds):
-    """When it was seen first after the fault, if it was."""
-    look = cluster.watch.first(partial(holds, course), since_s=course.harmed_s)
+def _first_s(cluster, holds, since_s):
+    look = cluster.watch.first(holds, since_s=since_s)
     return look and look.at_s
 
 
-def _healed(course, look):
-    return look.serving and look.epoch > course.epoch
-
-
 def _noticed(course, look):
-    return look.epoch > course.epoch or look.phase in ("recovering", "failed", GONE)
+    if look.phase == GONE:  # else it has just ended, or not answered at once
+        return course.fault == "coordinator killed"
+    return look.epoch > course.epoch or look.phase in ("recovering", "failed")
+
+
+def _healed(course, look):
+    return look.ready and (look.epoch > course.epoch or course.fault == "coordinator killed")
 
 
 def _over(cluster, course):
-    answered = course.client is not None and course.answered_s is not None
-    if course.ended_s is not None:
-        return (course.client is None or answered) and course.gone_s is not None
-    return answered and (course.detected_s is None or course.ready_s is not None)
+    if any(wish.ended_s is None for wish in course.wishes):
+        return False
+    if course.code is not None:
+        return course.gone_s is not None
+    if course.phase == "drain" and course.fault != "coordinator killed":
+        return False  # it is about to end
+    since_s = course.ready_s if course.detected_s else course.harmed_s
+    quiet = course.detected_s or time.monotonic() - course.harmed_s > QUIET_S * cluster.slowness
+    return quiet and since_s is not None and _served_since(course, since_s)
 
 
-def _asks(cluster, course):
+def _served_since(course, since_s):
+    """Whether somebody got a text after that moment."""
+    return any(wish.whole and wish.ended_s > since_s for wish in course.wishes)
+
+
+def _is_time_to_ask(cluster, course):
     """Somebody who has no text yet asks when the cluster serves: again, or still."""
+    if any(wish.ended_s is None for wish in course.wishes) or not cluster.last.ready:
+        return False
     if course.detected_s:
-        return course.ready_s is not None
-    waited_s = time.monotonic() - course.harmed_s
-    return cluster.watch.last.serving and waited_s > IDLE_S * cluster.slowness
+        return course.ready_s is not None and not _served_since(course, course.ready_s)
+    quiet = time.monotonic() - course.harmed_s > QUIET_S * cluster.slowness
+    return quiet and not _served_since(course, course.harmed_s)
 
 
-def answer_of(course, unbroken):
-    """What the client has got, in words."""
-    if course.client is None:
-        return "none"
-    with suppress(subprocess.TimeoutExpired):
-        out, err = course.client.communicate(timeout=1)
-        if course.client.returncode == 0:
-            return "whole" if json.loads(out)["tokens"] == unbroken else "DIFFERENT"
-        found = CLIENT_ERROR.findall(err)
-        told = found[-1] if found and "Traceback" not in err else f"UNTYPED {err[-300:]}"
-        return f"{course.client.returncode} {told}"
-    return "HANGS"
-
-
-def leave(cluster, course):
-    """End what still runs; how many processes and ports are left after that."""
-    if course.ended_s is None:
-        cluster.popen("down").communicate(timeout=60 * cluster.slowness)
+def end(cluster):
+    """End a cluster that serves; how many processes and ports are left then, and its exit code."""
+    wish = cluster.watch.down()
     try:
-        _, _, course.said = cluster.launch.finish(timeout_s=80)
+        code = cluster.launch.process.wait(timeout=80 * cluster.slowness)
     except subprocess.TimeoutExpired:
-        course.problems.append("down does not end it")
+        code = f"down does not end it ({wish.error})"
+    return left(cluster), code
+
+
+def left(cluster):
+    """How many processes and ports are left of a cluster that has ended, after some time."""
     ends_s = time.monotonic() + 5 * cluster.slowness
-    while left := _left(cluster.network):
+    while found := [*cluster.processes(), *_ports(cluster)]:
         if time.monotonic() > ends_s:
             break
         time.sleep(0.1)
-    return len(left)
+    return len(found)
 
 
-def _left(network):
-    return [x for host in network.hosts for x in (*network.processes(host), *network.ports(host))]
+def _ports(cluster):
+    return [port for host in cluster.network.hosts for port in cluster.network.ports(host)]
 
 
-def verdict_of(cluster, course):
-    """What the cluster said of the fault: in its status, or when it ended."""
-    told = [look.failure for look in cluster.watch.looks if look.failure]
-    errors = [line for line in course.said.splitlines() if "error: " in line]
-    return next(iter((*told, *errors)), "")
-
-
-def judge(cluster, course, fault, phase, orphans):
-    """All that was not as promised."""
-    verdict = f"{verdict_of(cluster, course)} {course.said}"
-    if cause := CAUSE.get(fault):
-        whom = "" if fault == "data link down" else f"ranks? {cluster.victim} on {cluster.host}: "
-        pattern = whom + cause.format(doing=DOING[phase])
-        course.problems += [] if re.search(pattern, verdict, re.DOTALL) else ["verdict"]
-    course.problems += ["orphans"] if orphans else []
-    if course.detected_s and course.gone_s is None:
-        course.problems.append("ranks left")
-    if any(word in course.answer for word in ("DIFFERENT", "UNTYPED", "HANGS")):
-        course.problems.append("client")
-    if fault in HARMLESS and course.detected_s and phase != "drain":
-        course.problems.append("false alarm")
-    lies = _lies(cluster, course)
-    course.problems += lies
-
-
-def _lies(cluster, course):
-    """Where readiness was not what a client met."""
-    failed = course.answered_s is not None and course.answer != "whole"
-    early = failed and (course.detected_s is None or course.detected_s > course.answered_s)
-    detected_s = course.detected_s or float("inf")
-    stale = cluster.watch.first(
-        lambda look: look.serving and look.epoch == course.epoch, since_s=detected_s + 0.2
-    )
-    return [*(["an error before not ready"] if early else []), *(["ready late"] if stale else [])]
+def line(cluster, course, wrong):
+    """As COLUMNS has it; seconds since the fault."""
+    began = cluster.watch.first(lambda look: look.phase != GONE)
+    first = cluster.watch.first(lambda look: look.ready)
+    loads = began and first and began.at_s < first.at_s and began.epoch <= 1 == first.epoch
+    return {
+        "fault": course.fault,
+        "phase": course.phase,
+        "outcome": f"WRONG: {'; '.join(wrong)}" if wrong else result(course),
+        "detected_s": _seconds(course, course.detected_s),
+        "asked_s": _seconds(course, course.asked_s),
+        "gone_s": _seconds(course, course.gone_s) if course.detected_s else "",
+        "ready_s": _seconds(course, course.ready_s),
+        "load_s": f"{first.at_s - began.at_s:.2f}" if loads else "",
+        "stuck_s": f"{stuck_s(cluster, course):.2f}",
+        "verdict": verdict_of(cluster, course),
+        "client": " | ".join(wish.error or "whole" for wish in course.wishes),
+        "epoch": max((look.epoch for look in cluster.watch.looks), default=0),
+        "same_ranks": "yes" if course.same_ranks else "no",
+        "orphans": course.orphans,
+        "victim": cluster.victim,
+        "slowness": cluster.slowness,
+    }
 
 
 def _seconds(course, at_s):
     return "" if at_s is None else f"{at_s - course.harmed_s:.2f}"
-
-
-def line(cluster, course, fault, phase, orphans):
-    """As COLUMNS has it; seconds since the fault."""
-    began = cluster.watch.first(lambda look: look.epoch > 0)
-    first = cluster.watch.first(lambda look: look.serving and look.epoch == began.epoch)
-    if course.ready_s is not None:
-        result = "healed"
-    elif course.ended_s is not None:
-        result = "ended" if course.detected_s else "drained"
-    else:
-        result = "unharmed"
-    return {
-        "fault": fault,
-        "phase": phase,
-        "outcome": f"WRONG: {', '.join(course.problems)}" if course.problems else result,
-        "detected_s": _seconds(course, course.detected_s),
-        "gone_s": _seconds(course, course.gone_s) if course.detected_s else "",
-        "ready_s": _seconds(course, course.ready_s),
-        "load_s": f"{first.at_s - began.at_s:.2f}" if first else "",
-        "verdict": verdict_of(cluster, course),
-        "client": course.answer,
-        "epoch": cluster.watch.last.epoch or max(look.epoch for look in cluster.watch.looks),
-        "orphans": orphans,
-        "slowness": f"{cluster.slowness:.1f}",
-    }

@@ -38,10 +38,14 @@ SetEnv DSV4TP_STATE_DIR={folder}/state-{host}
 
 
 class Network:
-    """Hosts by name, e.g. hostA, and a place for the launch, which is none of them."""
+    """Hosts by name, e.g. hostA, and a place for the launch, which is none of them.
 
-    def __init__(self, folder, *hosts):
+    With `fabric` the hosts have a second network for their ranks, at eth1.
+    """
+
+    def __init__(self, folder, *hosts, fabric=False):
         self.folder = folder
+        self.ways = ("eth0", "eth1") if fabric else ("eth0",)
         self.prefix = f"dsv{os.getpid()}"
         self.hosts = hosts
         self.places = ["launch", *hosts]
@@ -76,8 +80,9 @@ class Network:
     def name(self, host):
         return f"{self.prefix}{host}"
 
-    def address(self, host):
-        return f"10.77.0.{self.places.index(host) + 1}"
+    def address(self, host, way="eth0"):
+        net = 77 + self.ways.index(way)
+        return f"10.{net}.0.{self.places.index(host) + 1}"
 
     def invite(self, stranger):
         """One more machine on the same network, which is no host of the cluster."""
@@ -87,33 +92,40 @@ class Network:
     def inside(self, host, *command):
         return ["ip", "netns", "exec", self.name(host), *map(str, command)]
 
-    def cut(self, host):
+    def cut(self, host, way="eth0"):
         """The host's cable is pulled: silence, no FIN and no RST."""
-        run("ip", "-n", self.name(host), "link", "set", "eth0", "down")
+        run("ip", "-n", self.name(host), "link", "set", way, "down")
 
-    def join(self, host):
+    def join(self, host, way="eth0"):
         """The cable is plugged in again."""
-        run("ip", "-n", self.name(host), "link", "set", "eth0", "up")
+        run("ip", "-n", self.name(host), "link", "set", way, "up")
 
-    def part(self, one, other):
-        """What these two send each other is lost, silently; both still reach everybody else."""
-        for here, there in ((one, other), (other, one)):
-            nobody = ["lladdr", "02:00:00:00:00:01", "nud", "permanent", "dev", "eth0"]
-            run("ip", "-n", self.name(here), "neigh", "replace", self.address(there), *nobody)
+    def unplug(self, host):
+        """All cables of the host are pulled."""
+        for way in self.ways:
+            self.cut(host, way)
 
-    def mend(self, one, other):
-        """The end of `part`."""
-        for here, there in ((one, other), (other, one)):
-            run("ip", "-n", self.name(here), "neigh", "del", self.address(there), "dev", "eth0")
+    def plug(self, host):
+        """All cables are plugged in again."""
+        for way in self.ways:
+            self.join(host, way)
 
     def slow(self, host, rate):
-        """All that the host sends takes its time, e.g. at "1mbit"; None: as before."""
-        shape = ["tc", "-n", self.name(host), "qdisc"]
-        if rate is None:
-            run(*shape, "del", "dev", "eth0", "root")
-        else:
-            bucket = ["rate", rate, "burst", "4kb", "latency", "2s"]
-            run(*shape, "add", "dev", "eth0", "root", "tbf", *bucket)
+        """All that the host sends takes its time, e.g. at "1mbit"."""
+        bucket = ["rate", rate, "burst", "4kb", "latency", "2s"]
+        for way in self.ways:
+            shape = ["tc", "-n", self.name(host), "qdisc", "replace", "dev", way]
+            run(*shape, "root", "tbf", *bucket)
+
+    def restore(self):
+        """Cables, rates and power are as at first; what runs on hosts is left alone."""
+        for host in self.hosts:
+            if self.daemons[host].poll() is not None:
+                self.boot(host)
+            self.plug(host)
+            for way in self.ways:
+                plain = ["tc", "-n", self.name(host), "qdisc", "del", "dev", way, "root"]
+                subprocess.run(plain, capture_output=True, check=False)  # there may be none
 
     def disk_of(self, host):
         """The host's disk as it is seen from here."""
@@ -122,7 +134,7 @@ class Network:
 
     def kill(self, host):
         """The host is powered off: every process is gone, and the cable with it."""
-        self.cut(host)
+        self.unplug(host)
         commands = [process.cmdline() for process in self.processes(host)]
         pages = [Path(words[-1]) for words in commands if "--progress" in words]
         self.daemons[host].kill()
@@ -133,20 +145,20 @@ class Network:
     def boot(self, host):
         """The host has power again, after `kill`."""
         self.daemons[host].wait()
-        self.join(host)
+        self.plug(host)
         self._sshd(host)
 
-    def processes(self, host):
-        """All processes in the host's namespace but those that make the host."""
-        place = Path(f"/run/netns/{self.name(host)}")
-        if not place.exists():
-            return []
-        found = [p for p in psutil.process_iter() if _net(p) == place.stat().st_ino]
-        return [process for process in found if _lives(process)]
+    def processes(self, *hosts):
+        """All processes in the namespaces of these but those that make them."""
+        files = [Path(f"/run/netns/{self.name(host)}") for host in hosts]
+        places = {file.stat().st_ino for file in files if file.exists()}
+        pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+        found = [_process(pid) for pid in pids if _net(pid) in places]
+        return [process for process in found if process and _lives(process)]
 
     def workers(self):
         """The processes of the ranks, on all hosts."""
-        found = (process for host in self.hosts for process in self.processes(host))
+        found = self.processes(*self.hosts)
         return [process for process in found if "--progress" in _words(process)]
 
     def ports(self, host):
@@ -173,17 +185,22 @@ class Network:
         name = self.name(host)
         run("ip", "netns", "add", name)
         run("ip", "-n", name, "link", "set", "lo", "up")
+        for way in self.ways:
+            self._plug(host, way)
+        self._etc(host, Path("/etc/netns") / name)
+
+    def _plug(self, host, way):
+        name = self.name(host)
         if host == "launch":
             # The bridge lives beside the launch, so that nothing of ours is in the real network.
-            run("ip", "-n", name, "link", "add", "eth0", "type", "bridge")
+            run("ip", "-n", name, "link", "add", way, "type", "bridge")
         else:
-            end = f"to{host}"
-            pair = ["link", "add", end, "type", "veth", "peer", "name", "eth0", "netns", name]
+            end = f"{way}{host}"
+            pair = ["link", "add", end, "type", "veth", "peer", "name", way, "netns", name]
             run("ip", "-n", self.name("launch"), *pair)
-            run("ip", "-n", self.name("launch"), "link", "set", end, "master", "eth0", "up")
-        run("ip", "-n", name, "addr", "add", f"{self.address(host)}/24", "dev", "eth0")
-        run("ip", "-n", name, "link", "set", "eth0", "up")
-        self._etc(host, Path("/etc/netns") / name)
+            run("ip", "-n", self.name("launch"), "link", "set", end, "master", way, "up")
+        run("ip", "-n", name, "addr", "add", f"{self.address(host, way)}/24", "dev", way)
+        run("ip", "-n", name, "link", "set", way, "up")
 
     def _etc(self, host, etc):
         (etc / "ssh").mkdir(parents=True)
@@ -259,8 +276,14 @@ def _words(process):
         return []
 
 
-def _net(process):
+def _net(pid):
     try:
-        return Path(f"/proc/{process.pid}/ns/net").stat().st_ino
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
     except OSError:
         return None
+
+
+def _process(pid):
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid)
+    return None

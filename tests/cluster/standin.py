@@ -9,6 +9,7 @@ goes wrong with it is read from the JSON file that STANDIN names: by rank, e.g.
     {"1": {"dtype": "bfloat16"}}    holds another dtype than the others
     {"1": {"stubborn": true}}       ignores SIGTERM
     {"1": {"wedge": "decode"}}      holds the lock of its interpreter in that phase
+    {"1": {"longest": 20}}          leaves with code 3 when it is fed more tokens than that
     {"all": {"token_s": 0.01}}      for every rank
     {"1": {"exit": "decode", "epochs": 1}}      so in the first epoch only
 """
@@ -58,7 +59,9 @@ class StandIn(WorkerServiceServicer):
         facts = {"dtype": self.script.get("dtype", "float32")}
         await self.enter("prepared")
         yield worker_pb2.RunResponse(prepared=worker_pb2.Prepared(facts=facts))
+        beating = asyncio.create_task(self.beat())
         assert (await anext(requests)).HasField("join")
+        beating.cancel()
         await self.enter("joining")
         yield worker_pb2.RunResponse(joined=worker_pb2.Joined())
         await self.enter("loading")
@@ -74,6 +77,11 @@ class StandIn(WorkerServiceServicer):
         async for event in self.serve(requests):
             yield worker_pb2.RunResponse(event=event)
         await self.enter("leaving")
+
+    async def beat(self):
+        while True:
+            await asyncio.sleep(0.5)
+            self.page.beat()
 
     async def serve(self, requests):
         jobs = asyncio.Queue()
@@ -96,6 +104,8 @@ class StandIn(WorkerServiceServicer):
 
     async def work(self, job):
         await self.enter("prefill")
+        if len(job.prompt) > self.script.get("longest", 1000):
+            self.fall()
         self.page.prefilled(len(job.prompt))
         await self.enter("decode")
         reason = types_pb2.FINISH_REASON_LENGTH
@@ -117,12 +127,15 @@ class StandIn(WorkerServiceServicer):
     async def enter(self, phase):
         self.page.phase(phase)
         if self.script.get("exit") == phase:
-            print("Oops: as the script says", file=sys.stderr, flush=True)
-            os._exit(3)
+            self.fall()
         while self.script.get("wedge") == phase:
             ctypes.PyDLL(None).sleep(600)
         if self.script.get("hang") == phase:
             await asyncio.Event().wait()
+
+    def fall(self):
+        print("Oops: as the script says", file=sys.stderr, flush=True)
+        os._exit(3)
 
 
 def read_script():

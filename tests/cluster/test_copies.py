@@ -62,9 +62,10 @@ def test_copies_are_read_once(network, launch, copies):
     # What an agent reads besides, its own program above all, is the same each time.
     weights = sum(file.stat().st_size for file in copies["hostA"].glob("*.safetensors"))
     for first, second in zip(*read, strict=True):
-        assert first - second == pytest.approx(weights, rel=0.1)
+        assert first - second == pytest.approx(weights, rel=0.5)  # not twice
 
 
+@pytest.mark.slow
 def test_a_copy_with_another_byte_is_named_before_any_rank_starts(network, launch, copies):
     once = ("--prompt", "Hello", "--max-tokens", 2)
     code, _, err = launch(*once).finish(timeout_s=120)

@@ -18,6 +18,7 @@ def test_a_killed_rank(ranks):
     assert "rank 1 on localhost: killed by SIGKILL while decoding" in err
 
 
+@pytest.mark.slow
 def test_a_stopped_rank(ranks):
     cluster = decoding(ranks(*FOREVER, step_s=8))
     cluster.kill(cluster.workers()[1], signal.SIGSTOP)

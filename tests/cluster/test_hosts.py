@@ -103,6 +103,7 @@ def test_a_killed_coordinator_is_fenced_on_every_host(network, launch):
     assert cluster.finish()[0] == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_rank_on_another_host_is_named(network, launch):
     cluster = decoding(launch(*FOREVER))
     assert "ssh" not in [process.name() for process in cluster.tree()]
@@ -114,6 +115,7 @@ def test_a_killed_rank_on_another_host_is_named(network, launch):
     assert "rank 1 on hostB: killed by SIGKILL while decoding" in err
 
 
+@pytest.mark.slow
 def test_a_cut_link_is_noticed_on_both_sides(network, launch):
     cluster = decoding(launch(*FOREVER, fence_s=3.0))
     network.cut("hostB")
@@ -142,6 +144,7 @@ def test_a_cluster_is_back_when_its_link_is(network, launch, away_s):
     network.wait_empty("hostA", "hostB")
 
 
+@pytest.mark.slow
 def test_a_host_without_power_is_named(network, launch):
     cluster = decoding(launch(*FOREVER))
     network.kill("hostB")

@@ -103,7 +103,7 @@ def who_leaves_has_left(cluster: Launch, client: OpenAI, name: str) -> None:
 
 def a_stream_outlives_a_rank(cluster: Launch, client: OpenAI, name: str) -> None:
     """It waits, and readiness says so meanwhile."""
-    longer = LONG | {"max_tokens": 12}
+    longer = LONG | {"max_tokens": 40}
     unbroken = client.completions.create(model=name, **longer).choices[0].text
     stream = client.completions.create(model=name, **longer, stream=True)
     told = [next(stream).choices[0].text for _ in range(3)]
@@ -111,7 +111,7 @@ def a_stream_outlives_a_rank(cluster: Launch, client: OpenAI, name: str) -> None
     cluster.wait_for(lambda: health(client)[0] == 503, what="no readiness")
     told += [chunk.choices[0].text for chunk in stream]
     assert "".join(told) == unbroken
-    assert health(client)[:2] == (200, "ready")
+    cluster.wait_for(lambda: health(client)[:2] == (200, "ready"), what="readiness again")
     cluster.look()
 
 

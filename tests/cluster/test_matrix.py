@@ -2,32 +2,69 @@
 
 import pytest
 
-from tests.cluster.matrix import run_cell, unbroken_text
+from tests.cluster.field import Field
+from tests.cluster.matrix import end, run_cell
 from tests.cluster.netns import usable
 
 pytestmark = [
     pytest.mark.hosts,
-    pytest.mark.slow,
     pytest.mark.skipif(not usable(), reason="needs root, network namespaces and sshd"),
+]
+# On one cluster, if all goes well; the last one ends it.
+CELLS = [
+    ("data link down", "decode", "healed"),
+    ("host gone", "prefill", "healed"),
+    ("GIL held", "decode", "healed"),
+    ("agent killed", "idle", "healed"),
+    ("control link down", "idle", "healed"),
+    ("STOP", "prefill", "healed"),
+    ("exception on one rank", "init", "healed"),
+    ("KILL", "load", "healed"),
+    ("coordinator killed", "decode", "adopted"),
+    ("KILL", "drain", "ended"),
 ]
 
 
+class Stage:
+    """The field, the cluster that stands on it, and the text that all clients should get."""
+
+    def __init__(self, field):
+        self.field = field
+        self.cluster = None
+        self.fit = False  # it serves, and has told a text
+        self.unbroken = None
+
+    def serving(self):
+        """A cluster that serves, and has told a text."""
+        if not self.fit or self.cluster.ended:
+            self.clear()
+            self.cluster = self.field.cluster().__enter__()
+            self.unbroken = self.cluster.text().tokens
+        self.fit = False
+        return self.cluster
+
+    def clear(self):
+        """End the cluster; of one that was fit, nothing may be left."""
+        cluster, self.cluster = self.cluster, None
+        if cluster is None:
+            return
+        try:
+            assert not self.fit or cluster.ended or end(cluster) == (0, 0)
+        finally:
+            cluster.__exit__()
+
+
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, model_dir):
-    return unbroken_text(tmp_path_factory.mktemp("unbroken") / "cluster", model_dir)
+def stage(tmp_path_factory, model_dir):
+    with Field(tmp_path_factory.mktemp("matrix") / "field", model_dir) as field:
+        stage = Stage(field)
+        yield stage
+        stage.clear()
 
 
-@pytest.mark.parametrize(
-    ("fault", "phase"),
-    [
-        ("exit 0", "init"),
-        ("exception on one rank", "load"),
-        ("STOP", "load"),
-        ("host gone", "decode"),
-        ("agent killed", "decode"),
-    ],
-)
-def test_a_fault_is_named_and_healed(fault, phase, unbroken, model_dir, tmp_path):
-    folder = tmp_path / "cell"
-    line = run_cell(fault, phase, folder=folder, model_dir=model_dir, unbroken=unbroken)
-    assert (line["outcome"], line["client"], line["orphans"]) == ("healed", "whole", 0), line
+@pytest.mark.parametrize(("fault", "phase", "outcome"), CELLS)
+def test_a_fault_is_named_and_healed(fault, phase, outcome, stage):
+    cluster = stage.serving()
+    line = run_cell(cluster, fault, phase, unbroken=stage.unbroken)
+    assert line["outcome"] == outcome, f"{line}\n{cluster.story}"
+    stage.fit = True

@@ -35,7 +35,8 @@ def cached(answers: list[dict]) -> list[int]:
     return [answer["stats"]["cached_tokens"] for answer in answers]
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_a_prompt_is_fed_once_over_launches(ranks: int, tmp_path: Path):
     cold, _ = ask(ranks, tmp_path, "--prefix-cache-gb", 0, KEPT)
     assert cached(cold) == [0, 0]

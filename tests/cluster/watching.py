@@ -1,49 +1,54 @@
-"""Looks at a cluster ten times a second, as a load balancer and an operator do.
+"""What somebody outside sees of a cluster, and has of it: looks, and texts. See `onlooker`."""
 
-    python -m tests.cluster.watching STATE_DIR
-
-prints one line of JSON for each look, until it is ended. Run beside the launch, for the cluster is
-found there only; `Watch` does so.
-"""
-
-import asyncio
 import json
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from threading import Thread
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from dsv4_tp.client import AsyncClient
-from dsv4_tp.errors import Dsv4Error
-
-PERIOD_S = 0.1
-ANSWER_S = 2.0
 GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen at `at_s`, by the clock that all processes of a machine share."""
+    """What was seen in a moment that began at `at_s`, by the clock that all processes share."""
 
     at_s: float
-    serving: bool
+    ready: bool = False  # as HTTP says it
+    serving: bool = False  # as grpc.health.v1 does
     phase: str = GONE  # or the cluster's
     epoch: int = 0
     failure: str = ""
+    running: int = 0  # requests
+    done: int = 0  # by the ranks' counters: more is progress
+
+
+@dataclass
+class Wish:
+    """A text that somebody waits for, or a command."""
+
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    pieces: int = 0
+    ended_s: float | None = None
+    error: str | None = None  # "TYPE: message"; empty: all is well
+
+    @property
+    def whole(self):
+        return self.error == ""
 
 
 class Watch:
-    """All looks at a cluster while the block lasts."""
+    """All looks at the clusters under some folders, one after the other, while the block lasts."""
 
-    def __init__(self, state_dir, *, inside=()):
-        command = [*inside, sys.executable, "-m", "tests.cluster.watching", str(state_dir)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *, inside=()):
+        command = [*inside, sys.executable, "-m", "tests.cluster.onlooker"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.folder = None
         self.looks = []
+        self.wishes = {}
         self.thread = Thread(target=self._read)
 
     def __enter__(self):
@@ -51,54 +56,64 @@ class Watch:
         return self
 
     def __exit__(self, *_):
+        self.process.stdin.close()
         self.process.kill()
         self.process.wait()
         self.thread.join()
         self.process.stdout.close()
 
+    def at(self, state_dir):
+        """Look at the cluster of this state directory from now on."""
+        if self.folder != str(state_dir):
+            self.folder, self.looks = str(state_dir), []
+        self._order(at=self.folder)
+
+    def ask(self, by="grpc", **words):
+        """A text by `grpc` or `http`, for words as `Ask` has them."""
+        return self._wish("ask", by=by, words=words)
+
+    def down(self):
+        return self._wish("down")
+
+    def restart(self):
+        return self._wish("restart")
+
+    def forget(self):
+        """The looks so far; a long run has many."""
+        self.looks = self.looks[-1:]
+
+    def since(self, at_s):
+        return [look for look in [*self.looks] if look.at_s >= at_s]
+
     def first(self, holds, *, since_s=0.0):
         """The first look that `holds`, if there is one."""
-        later = (look for look in [*self.looks] if look.at_s >= since_s)
-        return next((look for look in later if holds(look)), None)
+        return next(filter(holds, self.since(since_s)), None)
 
     @property
     def last(self):
-        return self.looks[-1] if self.looks else Look(0.0, serving=False)
+        return self.looks[-1] if self.looks else Look(0.0)
+
+    def _wish(self, kind, **words):
+        number = len(self.wishes)
+        self.wishes[number] = wish = Wish()
+        self._order(**{kind: number}, **words)
+        return wish
+
+    def _order(self, **words):
+        self.process.stdin.write(f"{json.dumps(words)}\n")
+        self.process.stdin.flush()
 
     def _read(self):
         for line in self.process.stdout:
-            self.looks.append(Look(**json.loads(line)))
-
-
-async def look_on(address):
-    async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        while True:
-            began_s = time.monotonic()
-            print(json.dumps({"at_s": began_s, **await look(client, health)}), flush=True)
-            await asyncio.sleep(max(0.0, began_s + PERIOD_S - time.monotonic()))
-
-
-def found(state_dir):
-    """The address of the cluster, as soon as there is one."""
-    while not (files := list(state_dir.glob("*.json"))):
-        time.sleep(PERIOD_S)
-    return json.loads(files[0].read_text())["address"]
-
-
-async def look(client, health):
-    try:
-        said = await health.Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
-        status = await asyncio.wait_for(client.status(), ANSWER_S)
-    except (grpc.aio.AioRpcError, Dsv4Error, TimeoutError):
-        return {"serving": False}
-    return {
-        "serving": said.status == health_pb2.HealthCheckResponse.SERVING,
-        "phase": status.phase,
-        "epoch": status.epoch,
-        "failure": status.failure,
-    }
-
-
-if __name__ == "__main__":
-    asyncio.run(look_on(found(Path(sys.argv[1]))))
+            words = json.loads(line)
+            if "look" in words:
+                if words["of"] == self.folder:  # not of the one before, at which it still looked
+                    self.looks.append(Look(**words["look"]))
+            elif "piece" in words:
+                wish = self.wishes[words["piece"]]
+                wish.tokens += words["tokens"]
+                wish.text += words["text"]
+                wish.pieces += 1
+            else:
+                wish = self.wishes[words["end"]]
+                wish.error, wish.ended_s = words["error"], words["at_s"]

@@ -1,22 +1,31 @@
 """Found by an interpreter that has this folder in PYTHONPATH: lets a test harm a rank from inside.
 
 The real worker runs as it is, only slower, so that a test can hit each of its phases. SIGUSR1 makes
-its main thread do what the file `order` in the folder HARM says, wherever it is.
+its main thread do what the file `order` in the folder HARM says, wherever it is. A file `pauses`
+there holds other pauses than these, as JSON.
 """
 
 import ctypes
+import json
 import os
+import random
 import signal
 import sys
 import time
 from pathlib import Path
 
-# After each sign of progress, and before a phase.
-PAUSES_S = {"loaded": 0.05, "prefilled": 0.05, "decoded": 0.03, "prepared": 0.5, "joining": 0.5}
+# The least and the most seconds after each sign of progress, and before a phase.
+PAUSES_S = {
+    "loaded": (0.05, 0.05),
+    "prefilled": (0.1, 0.1),
+    "decoded": (0.03, 0.03),
+    "prepared": (0.5, 0.5),
+    "joining": (0.5, 0.5),
+}
 
 
 def obey(*_):
-    order, *value = (Path(os.environ["HARM"]) / "order").read_text().split()
+    order, *value = (folder() / "order").read_text().split()
     if order == "exit":
         os._exit(int(value[0]))
     if order == "segv":
@@ -27,19 +36,27 @@ def obey(*_):
     raise RuntimeError("as a test has planted it")
 
 
-def slower(page, name):
+def slower(page, name, pauses_s):
     plain = getattr(page, name)
 
     def reported(*arguments):
         plain(*arguments)
-        time.sleep(PAUSES_S.get(arguments[1] if name == "phase" else name, 0))
+        place = arguments[1] if name == "phase" else name
+        if place in pauses_s:
+            time.sleep(random.uniform(*pauses_s[place]))
 
     setattr(page, name, reported)
+
+
+def folder():
+    return Path(os.environ["HARM"])
 
 
 if "worker" in sys.orig_argv:
     from dsv4_tp.rpc.progress import ProgressPage
 
+    file = folder() / "pauses"
+    chosen = json.loads(file.read_text()) if file.exists() else PAUSES_S
     for each in ("phase", "loaded", "prefilled", "decoded"):
-        slower(ProgressPage, each)
+        slower(ProgressPage, each, chosen)
     signal.signal(signal.SIGUSR1, obey)
