@@ -12,6 +12,7 @@ from dsv4_tp.plan import cache_bytes
 from tests.specs import FLASH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["flash", "pro"])
 def test_a_token_costs_what_the_theory_says(model: str):
     size = sizes.size_of(model, large=32 << 10, most=32 << 10)
@@ -25,6 +26,7 @@ def test_a_filled_memory_is_what_the_planner_counts():
     assert sum(held[ratio] for ratio in ratios) == cache_bytes(FLASH, 3000, DType.BFLOAT16)
 
 
+@pytest.mark.slow
 def test_a_step_has_the_same_graph_at_every_context():
     for ratio in (0, 128):
         steps = decode.decodes("flash", ratio, (512, 2048))

@@ -18,12 +18,12 @@ from tests.engine.drive import greedy_text
 from tests.engine.ring import run_ranks
 
 PROMPTS = Path(__file__).parents[2] / "examples" / "demo_model" / "prompts"
-CHUNKS = (1, 3, 64, 127, 128, 129)
+CHUNKS = (3, 64, 127, 128, 129)
 RING_CHUNKS = (3, 127, 128)
 ONE_SHOT = 1000
 FOUND = "4182"  # stated 300 tokens before it is asked for
 LENGTHS = (1, 5, 40, 127, 128, 200, 301, 449)
-TOKENS, STEPS = 16, 20
+TOKENS, STEPS = 16, 10
 # Linux' CPU backend multiplies a row with others as it does alone.
 FAR = 0 if sys.platform == "linux" else 1e-5
 
@@ -53,12 +53,14 @@ def answered(model: Model) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), *CHUNKS])
 def test_it_finds_the_same_in_chunks(model: Model, answered: list[int], chunk: int):
     assert greedy_text(model, QUESTION, TOKENS, prefill_chunk=chunk) == answered
 
 
-@pytest.mark.parametrize("chunk", CHUNKS[:3])
+@pytest.mark.parametrize(
+    "chunk", [*(pytest.param(few, marks=pytest.mark.slow) for few in (1, 3)), 64]
+)
 def test_it_goes_on_with_the_same_story(model: Model, chunk: int):
     """Past the end of its window, and a row of 128 tokens."""
     written = greedy_text(model, STORY, 140, prefill_chunk=ONE_SHOT)
@@ -79,6 +81,7 @@ def test_chunks_that_forget_open_windows_find_nothing(
     assert greedy_text(model, QUESTION, TOKENS, prefill_chunk=3) != answered
 
 
+@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_ranks_find_the_same_in_chunks(tmp_path: Path, answered: list[int]):
     how = {"prompt": QUESTION, "count": TOKENS, "chunks": RING_CHUNKS}
@@ -96,6 +99,7 @@ def feed(model: Model, ids: list[list[int]], cache: Cache) -> np.ndarray:
     return np.array(logits)
 
 
+@pytest.mark.slow
 def test_each_of_eight_prompts_goes_on_as_it_does_alone(model: Model):
     caches = [model.make_cache() for _ in LENGTHS]
     prompts = [list(QUESTION[-length:]) for length in LENGTHS]

@@ -78,11 +78,12 @@ def play(
     prefill_chunk: int = 16,
     context: int | None = None,
     batch: int = 1,
+    record: Record | None = None,
     **rest: object,
 ) -> tuple[list[Event], Record]:
     """The events and the progress of one engine that runs the script to its end."""
     events: list[Event] = []
-    record = Record()
+    record = record or Record()
 
     def emit(event: Event) -> None:
         (record.steps if isinstance(event, StepEvent) else events).append(event)

@@ -1,9 +1,11 @@
 """What the ranks of a test ring do: `python -m tests.engine.jobs JOB RANK OUT ADDRESSES PARAMS`."""
 
 import json
+import os
 import random
 import sys
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 
 import mlx.core as mx
@@ -21,6 +23,7 @@ from dsv4_tp.core import (
     TokenEvent,
 )
 from dsv4_tp.engine import Collectives, Pace, Team, join
+from dsv4_tp.errors import RankFailure
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
@@ -111,8 +114,10 @@ def measure(
     loaded = load_rank(ROOT / folder, parts[collectives.rank], dtype=DType.FLOAT32, all_sum=all_sum)
     team = Team(collectives, tuple(part.vocab for part in parts))
     collectives.ledger.calls.clear()
-    measured = measurements(loaded.model, team, steps)
-    np.savez(out / f"{collectives.rank}.npz", **measured, packets=packets(collectives))
+    turns = count()
+    collectives.on_turn = lambda: next(turns)
+    measured = measurements(loaded.model, team, steps) | {"packets": packets(collectives)}
+    np.savez(out / f"{collectives.rank}.npz", **measured, waits=next(turns))
 
 
 def packets(collectives: Collectives) -> np.ndarray:
@@ -282,6 +287,19 @@ def forced_logits(model: Model, team: Team, ids: np.ndarray) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def bereft(collectives: Collectives, out: Path) -> None:
+    """Rank 1 is gone after a while; the others say of what they fail."""
+    for _ in range(20):
+        collectives.agree(1)
+    if collectives.group.rank == 1:
+        os._exit(0)
+    try:
+        while True:
+            collectives.agree(1)
+    except RankFailure as error:
+        (out / f"{collectives.group.rank}.txt").write_text(str(error))
+
+
 def nothing(collectives: Collectives, out: Path) -> None:
     """Only meets the others."""
 
@@ -294,6 +312,7 @@ JOBS: dict[str, Callable[..., None]] = {
     "many": many,
     "faulty": faulty,
     "guided": guided,
+    "bereft": bereft,
     "nothing": nothing,
 }
 

@@ -10,13 +10,14 @@ import pytest
 from dsv4_tp import demo
 from dsv4_tp.core import DType, FinishReason, Sampling
 from dsv4_tp.engine import Collectives, Pace
+from dsv4_tp.engine.guided import compiled
 from dsv4_tp.engine.masks import packed
 from dsv4_tp.errors import RequestError
 from dsv4_tp.model import Model
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.text import Text
 from dsv4_tp.worker.guides import Guides
-from tests.engine.drive import answer, finish, request, tokens
+from tests.engine.drive import Record, Script, answer, finish, log, play, request, tokens
 from tests.engine.jobs import SCHEMA, guided_requests
 from tests.engine.ring import run_ranks
 from tests.model.tiny import randomise, tiny_model, tiny_spec
@@ -65,6 +66,37 @@ def test_only_what_is_allowed_is_chosen(model: Model, setting: Sampling):
     assert finish(events, "a").reason is FinishReason.STOP
     assert guide.asked == [tuple(text[:n]) for n in range(5)]
     assert tokens(events, "free") == tokens(answer(model, both[1]), "free")
+
+
+def test_a_schema_is_compiled_in_a_phase_of_its_own(model: Model):
+    phases: list[list[str]] = []
+    record = Record()
+
+    def make(_: object) -> Said:
+        phases.append([*record.phases])
+        return Said(lambda made: packed([40] if len(made) < 2 else [STOP]))
+
+    script = Script(log(held("a"), request("free", PROMPT, 9)))
+    play(model, script, record=record, batch=2, prefill_chunk=4, guide_for=make)
+    assert [seen[-2:] for seen in phases] == [["prefill", "compiling"]]
+    assert record.phases[:5] == ["ready", "prefill", "compiling", "prefill", "decode"]
+
+
+def test_no_rank_goes_on_before_all_have_compiled():
+    done: list[object] = []
+
+    class Others(Collectives):
+        def agree(self, number: int) -> int:
+            done.append("all")
+            return number
+
+    class Page(Record):
+        def phase(self, phase: str) -> None:
+            done.append(phase)
+
+    for one in (held("a"), request("free", PROMPT, 9)):
+        compiled(one, lambda _: done.append("compiled"), Page(), Others())
+    assert done == ["compiling", "compiled", "all", "prefill"]
 
 
 def test_a_guide_that_fails_ends_its_request_alone(model: Model):

@@ -23,7 +23,10 @@ def model() -> Model:
     return tiny_model()
 
 
-@pytest.mark.parametrize(("seed", "batch"), [(0, 2), (1, 3), (2, 8), (3, 8)])
+@pytest.mark.parametrize(
+    ("seed", "batch"),
+    [pytest.param(0, 2, marks=pytest.mark.slow), (1, 3), (2, 8)],
+)
 def test_each_gets_what_it_would_get_alone(model: Model, seed: int, batch: int) -> None:
     rng = random.Random(seed)
     asked = some_requests(rng, 12)
@@ -110,7 +113,7 @@ def test_a_running_text_goes_on_while_a_long_prompt_is_fed(model: Model) -> None
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize(("size", "depth"), [pytest.param(2, 2, marks=pytest.mark.slow), (3, 3)])
+@pytest.mark.parametrize(("size", "depth"), [(2, 2), pytest.param(3, 3, marks=pytest.mark.slow)])
 def test_ranks_agree_and_each_request_is_as_it_is_alone(
     tmp_path: Path, size: int, depth: int
 ) -> None:

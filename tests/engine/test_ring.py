@@ -45,6 +45,11 @@ def test_the_sum_of_a_row_does_not_depend_on_those_beside_it(tmp_path, size):
         assert np.abs(got["together"] - exact).max() < 1e-3
 
 
+def test_a_rank_whose_neighbour_is_gone_says_so(tmp_path):
+    run_ranks("bereft", 2, tmp_path)
+    assert (tmp_path / "0.txt").read_text().startswith("another rank is gone, or the way to it: [")
+
+
 @pytest.mark.parametrize(
     ("addresses", "rank", "words"),
     [

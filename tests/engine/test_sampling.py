@@ -26,7 +26,7 @@ from tests.engine.together import (
     together,
 )
 
-EXAMPLES = settings(max_examples=200, deadline=None)
+EXAMPLES = settings(max_examples=100, deadline=None)
 POSITION = 11
 
 rows = st.builds(
@@ -177,10 +177,10 @@ def mistakes(count: int, split: list[int], *, seed: int, batch: int = 50) -> int
     return wrong
 
 
-ROWS = {1: 500, 2: 2000, 3: 2000, 8: 500}
+ROWS = {1: 500, 2: 1000, 3: 2000, 8: 250}
 
 
-@pytest.mark.parametrize("ranks", SPLITS)
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(3, marks=pytest.mark.slow), 8])
 def test_ranks_choose_what_the_whole_vocabulary_says(ranks):
     assert mistakes(ROWS[ranks], SPLITS[ranks], seed=ranks) == 0
 

@@ -36,7 +36,15 @@ def steady(depth: int) -> Pace:
     return Pace(most=depth, steady=True, depth=depth)
 
 
-@pytest.mark.parametrize(("seed", "batch", "depth"), [(0, 1, 1), (1, 3, 2), (2, 8, 4), (3, 8, 3)])
+@pytest.mark.parametrize(
+    ("seed", "batch", "depth"),
+    [
+        pytest.param(0, 1, 1, marks=pytest.mark.slow),
+        (1, 3, 2),
+        pytest.param(2, 8, 4, marks=pytest.mark.slow),
+        pytest.param(3, 8, 3, marks=pytest.mark.slow),
+    ],
+)
 def test_each_gets_what_it_gets_without(model: Model, seed: int, batch: int, depth: int) -> None:
     rng = random.Random(seed)
     asked = some_requests(rng, 12)

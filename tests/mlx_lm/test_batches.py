@@ -93,6 +93,7 @@ def test_padding_that_is_fed_is_caught(
     assert caught == [True, True, True, False]  # the longest has no padding
 
 
+@pytest.mark.slow
 def test_a_second_turn_goes_on_from_the_first() -> None:
     """Caches that come back go on, alone or in another batch, and stay as they were."""
     (model, tokenizer), given = loaded(), prompts()[2:5]

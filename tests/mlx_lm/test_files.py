@@ -56,6 +56,7 @@ def test_an_empty_cache_and_a_batch_are_stored_too(tmp_path: Path) -> None:
     assert np.abs(logits - np.array(apart)).max() <= 1e-5 * logits.std()
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_on_in_a_new_process(tmp_path: Path) -> None:
     file, (told, asked) = tmp_path / "cache.safetensors", TEXTS[4].split(" What")
     mlx_lm("cache_prompt", "--model", demo.path(), "--prompt", told, "--prompt-cache-file", file)

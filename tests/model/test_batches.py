@@ -36,7 +36,7 @@ def near(model: Model, found: np.ndarray, wanted: np.ndarray) -> bool:
     return float(np.abs(found - wanted).max() / wanted.std()) <= limit
 
 
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_each_of_a_batch_is_as_it_is_alone(model: Model, step: int) -> None:
     rng = np.random.default_rng(step)
     texts = [rng.integers(3, 600, length + MORE) for length in LENGTHS]

@@ -96,7 +96,9 @@ def rounded(request: pytest.FixtureRequest) -> Case:
     return load_case(request.param, CacheRows.TRAINED)
 
 
-@pytest.mark.parametrize("fed", ["whole", "chunked", "step by step"])
+@pytest.mark.parametrize(
+    "fed", ["whole", "chunked", pytest.param("step by step", marks=pytest.mark.slow)]
+)
 def test_rows_as_trained(rounded: Case, fed: str) -> None:
     length = rounded.ids.shape[1]
     chunks = {"whole": [length], "chunked": rounded.chunks, "step by step": [1] * length}[fed]

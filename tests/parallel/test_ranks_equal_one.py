@@ -1,7 +1,7 @@
 """N ranks through the rule table compute what one rank computes: the heart of the matter.
 
 The ranks are threads of this process; each loads its own part from the files. A long decode crosses
-the borders of the window (16), of pooled pairs of windows (4) and of the long pool (128).
+the borders of the window (16), of pooled pairs of windows (4) and, twice, of the long pool (128).
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.parallel.small_model import write_small_model
 from tests.parallel.team import on_ranks
 from tests.storage_files import FP4, RAGGED
 
-PROMPT, STEPS = 100, 300
+PROMPT, STEPS = 100, 170
 WIDTH, WHOLE = ExpertSplit.WIDTH, ExpertSplit.WHOLE
 
 
@@ -76,7 +76,8 @@ def distance(parts: list[np.ndarray], one: np.ndarray) -> float:
 def test_ranks_equal_one(
     model_dir: Path, greedy: tuple[np.ndarray, np.ndarray], shares: list[int], split: ExpertSplit
 ) -> None:
-    ids, one = greedy
+    most = PROMPT + (STEPS if len(shares) < 8 else 40)  # eight threads are slow
+    ids, one = (array[:, :most] for array in greedy)
     parts = on_ranks(model_dir, shares, split, forced(ids))
     assert distance(parts, one) <= 1e-5
     chosen = np.concatenate(parts, axis=-1).argmax(axis=-1)
@@ -100,6 +101,7 @@ def test_quantised_ranks_equal_one(quantised: Path, split: ExpertSplit) -> None:
     assert distance(parts, one) <= 1e-5
 
 
+@pytest.mark.slow
 def test_ranks_equal_one_with_rows_as_trained(
     model_dir: Path, greedy: tuple[np.ndarray, np.ndarray]
 ) -> None:

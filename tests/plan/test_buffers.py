@@ -75,7 +75,9 @@ def worst_bytes(model: Model, context: int, chunk: int) -> int:
 
 
 @pytest.mark.parametrize("rows", CacheRows)
-@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(DType.FLOAT32, marks=pytest.mark.slow), DType.BFLOAT16]
+)
 @pytest.mark.parametrize("changes", STAGES.values(), ids=STAGES)
 def test_no_stage_takes_more_than_the_plan_says(
     changes: dict[str, object], dtype: DType, rows: CacheRows

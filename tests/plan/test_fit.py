@@ -154,6 +154,7 @@ def test_no_second_change_is_offered_where_one_is_enough():
     assert chunk.startswith("prefill_chunk ")
 
 
+@pytest.mark.slow
 def test_where_nothing_would_fit_that_is_said():
     replan = replan_of(PRO, context=4096)
     small, advice = misfits(replan([1]), rooms(32), replan)

@@ -24,7 +24,9 @@ context: {CONTEXT}
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("rows", CacheRows)
+@pytest.mark.parametrize(
+    "rows", [CacheRows.EXACT, pytest.param(CacheRows.TRAINED, marks=pytest.mark.slow)]
+)
 def test_weights_are_exact_and_the_rest_is_a_bound(tmp_path: Path, rows: CacheRows):
     file = tmp_path / "cluster.yaml"
     file.write_text(f"{CLUSTER}cache_rows: {rows}\n")

@@ -51,7 +51,11 @@ def test_every_parameter_has_the_same_bits(model_dir: Path, split, tmp_path: Pat
         assert prepared.bytes_read <= straight.bytes_read
 
 
-@pytest.mark.parametrize("model_dir", [FP4, BASE, RAGGED, *CONVERSIONS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "model_dir",
+    [FP4, *(pytest.param(path, marks=pytest.mark.slow) for path in (BASE, RAGGED, *CONVERSIONS))],
+    ids=lambda path: path.name,
+)
 def test_a_sample_gives_its_reference_logits(model_dir: Path, tmp_path: Path) -> None:
     with np.load(model_dir / "expected.npz") as arrays:
         ids, expected = arrays["ids"][:1].astype(np.int32), arrays["logits"][:1]
