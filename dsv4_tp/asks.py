@@ -36,12 +36,22 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """What an answer's calls of tools are held to, beside the tools' own schemas."""
+
+    required: bool = False  # it is calls, and nothing else behind the thinking
+    name: str = ""  # of this function only; empty: of any
+    single: bool = False  # one at most
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """What was said so far; the answer begins with its thinking, or behind it."""
 
     messages: tuple[Message, ...]
     thinking: bool = True
     effort: str = ""  # in the checkpoint's words; empty: its own choice
+    calls: Calls | None = None  # None: it calls tools as it likes
 
 
 @dataclass(frozen=True, slots=True)

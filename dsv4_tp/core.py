@@ -118,9 +118,9 @@ class Request:
     sampling: Sampling
     stop_ids: tuple[int, ...] = ()
     mtp: int | None = None  # most tokens drafted ahead; None: the cluster's own choice
-    json_schema: str = ""  # what the text is held to; empty: nothing
+    form: str = ""  # a JSON schema or a grammar that the text is held to; empty: none
     told: tuple[int, ...] = ()  # its text so far: it goes on behind it, as if never interrupted
-    schema_after: int | None = None  # a token: only what follows it is held to the schema
+    form_after: int | None = None  # a token: only what follows it is held to the form
 
     @property
     def given(self) -> tuple[int, ...]:

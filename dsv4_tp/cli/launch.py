@@ -16,7 +16,7 @@ from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
 from dsv4_tp.config import check_name
 from dsv4_tp.errors import ConfigError, RequestError
-from dsv4_tp.guides import check_schema
+from dsv4_tp.guides import check_form
 from dsv4_tp.text import Text
 
 
@@ -72,7 +72,7 @@ def _check_prompts(asks: Sequence[Ask], checkpoint: Checkpoint, wanted: int | No
     for ask in asks:
         prompt = str(ask.prompt)
         if ask.json_schema is not None:
-            check_schema(ask.json_schema)
+            check_form(ask.json_schema)
         ids = text.chat_ids(prompt) if ask.chat else text.prompt_ids(prompt)
         if len(ids) >= context:
             raise RequestError(

@@ -1,5 +1,6 @@
 """From what a client asks to what the ranks are told; whether it is possible, they decide."""
 
+import json
 import secrets
 from pathlib import Path
 from typing import TypeVar
@@ -8,9 +9,19 @@ from dsv4_tp.asks import Ask, Conversation
 from dsv4_tp.coordinator.answer import Answer
 from dsv4_tp.core import MOST_STOPS, Request, Sampling, ScoreRequest
 from dsv4_tp.errors import ModelError, RequestError
-from dsv4_tp.guides import check_schema
+from dsv4_tp.guides import check_form
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.prompts import BUILT_IN, Mode, Reading, cut, encode_pieces, mode_of, read_table
+from dsv4_tp.prompts import (
+    BUILT_IN,
+    Mode,
+    Reading,
+    Tokens,
+    calls_grammar,
+    cut,
+    encode_pieces,
+    mode_of,
+    read_table,
+)
 from dsv4_tp.text import NO_THOUGHT, Text, read_defaults
 from dsv4_tp.v1 import cluster_pb2 as pb
 
@@ -37,7 +48,7 @@ class Prompts:
 
     def request(self, ask: Ask, request_id: str | None = None) -> Request:
         """The request in full: ids, sampling and when to stop; with a new id or this one."""
-        prompt = self._ids(ask)
+        prompt, form = self._ids(ask), self._form(ask)
         room = self._spec.max_position_embeddings - len(prompt)
         usual = room if isinstance(ask.prompt, Conversation) else _MAX_TOKENS
         most = usual if ask.max_tokens is None else ask.max_tokens
@@ -48,8 +59,8 @@ class Prompts:
             sampling=self._sampling(ask),
             stop_ids=self._stop_ids(ask),
             mtp=ask.mtp,
-            json_schema=self._json_schema(ask),
-            schema_after=self._schema_after(ask),
+            form=form,
+            form_after=self._form_after(ask) if form else None,
         )
 
     def answer(self, ask: Ask) -> Answer:
@@ -117,20 +128,35 @@ class Prompts:
         )
         return text.ids(cut(pieces, text.special))
 
-    def _json_schema(self, ask: Ask) -> str:
+    def _form(self, ask: Ask) -> str:
         """Refused here if texts cannot be held to it: before any rank hears of it."""
-        if ask.json_schema is None:
+        form = self._calls(ask.prompt, ask.json_schema) or ask.json_schema
+        if form is None:
             return ""
         if self._text is None:
             file = self._model_dir / "tokenizer.json"
             raise ModelError(f"{file}: no such file; json_schema needs it")
-        check_schema(ask.json_schema)
-        return ask.json_schema
+        check_form(form)
+        return form
 
-    def _schema_after(self, ask: Ask) -> int | None:
+    def _calls(self, prompt: object, json_schema: str | None) -> str | None:
+        """The grammar of the calls that the answer may have; None: it calls as it likes."""
+        if not isinstance(prompt, Conversation) or prompt.calls is None:
+            return None
+        calls, table = prompt.calls, self._table or BUILT_IN
+        tools = [tool for message in prompt.messages for tool in message.tools]
+        return calls_grammar(
+            [tool for tool in tools if calls.name in ("", json.loads(tool).get("name"))],
+            Tokens(self._words().id_of(table.dsml_token), table.tool_calls_block_name),
+            required=calls.required,
+            single=calls.single,
+            json_schema=json_schema,
+        )
+
+    def _form_after(self, ask: Ask) -> int | None:
         """A text that thinks first is free to think anything."""
         thinks = isinstance(ask.prompt, Conversation) and self.thinks(ask.prompt)
-        return self.closing if thinks and ask.json_schema is not None else None
+        return self.closing if thinks else None
 
     def _sampling(self, ask: Ask) -> Sampling:
         """What the client says, else what the checkpoint's makers recommend."""

@@ -1,4 +1,4 @@
-"""Requests whose texts are held to a schema: what each may go on with, and how that can fail."""
+"""Requests whose texts are held to a form: what each may go on with, and how that can fail."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from dsv4_tp.errors import InputError, RequestError
 
 
 class Guide(Protocol):
-    """Knows one schema."""
+    """Knows one form."""
 
     def allowed(self, generated: tuple[int, ...]) -> bytes | None:
         """Which ids may follow these, as `Draw.allowed` has it.
@@ -29,7 +29,7 @@ GuideFor = Callable[[Request], Guide]
 
 def no_guides(request: Request) -> Guide:
     """Raises RequestError: nobody knows this model's words."""
-    raise RequestError("json_schema: this engine was started without a tokenizer")
+    raise RequestError("this engine was started without a tokenizer, and holds texts to no form")
 
 
 def compiled(
@@ -52,7 +52,7 @@ def compiled(
 
 
 class Guided:
-    """One request, whether it has a schema or not.
+    """One request, whether it has a form or not.
 
     A guide that fails leaves the request nothing but to stop; so it ends in step with all ranks.
     """
@@ -65,13 +65,13 @@ class Guided:
 
     @property
     def asked(self) -> Request | None:
-        """The request, if it has a schema."""
+        """The request, if it has a form."""
         request = self._request
-        return request if isinstance(request, Request) and request.json_schema else None
+        return request if isinstance(request, Request) and request.form else None
 
     def compile(self, guide_for: GuideFor) -> None:
         """Makes the guide, which may take seconds."""
-        assert self.asked, "a request without a schema has no guide"
+        assert self.asked, "a request without a form has no guide"
         try:
             self._guide = guide_for(self.asked)
         except InputError as error:
@@ -91,7 +91,7 @@ class Guided:
     def _compiled(self) -> Guide:
         if self._failure:
             raise self._failure
-        assert self._guide is not None, "a schema is compiled before anything is drawn"
+        assert self._guide is not None, "a form is compiled before anything is drawn"
         return self._guide
 
     def told(self, ended: Ended) -> Ended:

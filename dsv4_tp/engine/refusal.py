@@ -59,13 +59,13 @@ def _generation(request: Request, limits: Limits) -> str:
         )
     if request.max_tokens < 1:
         return f"max_tokens is {request.max_tokens}; ask for at least 1"
-    if request.json_schema and not request.stop_ids:
-        return "json_schema: without stop ids a text cannot end; the checkpoint names none"
+    if request.form and not request.stop_ids:
+        return "a text that is held to a form needs stop ids to end; the checkpoint names none"
     return (
         _named("prompt", _ids(request.prompt, limits))
         or _named("stop_ids", _ids(request.stop_ids, limits))
         or _named("told", _ids(request.told, limits) or _beyond(request, limits))
-        or _named("schema_after", _after(request, limits))
+        or _named("form_after", _after(request, limits))
         or _between("mtp", request.mtp or 0, 0, MOST_DRAFTS)
         or _sampling(request.sampling, limits)
     )
@@ -106,7 +106,7 @@ def _ids(ids: tuple[int, ...], limits: Limits) -> str:
 
 
 def _after(request: Request, limits: Limits) -> str:
-    return "" if request.schema_after is None else _ids((request.schema_after,), limits)
+    return "" if request.form_after is None else _ids((request.form_after,), limits)
 
 
 def _named(field: str, error: str) -> str:

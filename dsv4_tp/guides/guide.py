@@ -1,4 +1,4 @@
-"""Which tokens a text that is held to a schema may go on with."""
+"""Which tokens a text that is held to a form may go on with."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -6,12 +6,12 @@ from math import ceil
 from llguidance import LLMatcher
 
 from dsv4_tp.errors import RequestError
-from dsv4_tp.guides.schema import LIMITS, grammar, refusal
+from dsv4_tp.guides.form import LIMITS, grammar, refusal
 from dsv4_tp.guides.vocabulary import Vocabulary
 
 
 class Guide:
-    """One text and its schema.
+    """One text and its form.
 
     Asked about any beginning of the text, in any order, it says the same: drafts may be asked
     about that are not taken. It is quick where the next question is about nearly the same tokens.
@@ -20,17 +20,18 @@ class Guide:
     def __init__(
         self,
         vocabulary: Vocabulary,
-        schema: str,
+        form: str,
         stop_ids: Sequence[int],
         *,
         after: int | None = None,
     ) -> None:
-        """`after`: only what follows the first of this token is held to the schema.
+        """`after`: only what follows the first of this token is held to the form.
 
         Raises RequestError if texts cannot be held to it.
         """
         self._vocabulary = vocabulary
-        self._grammar = grammar(schema)
+        self._form = form
+        self._grammar = grammar(form)
         self._stop_ids = [token for token in stop_ids if token < vocabulary.size]
         self._after = after
         self._begin()
@@ -39,11 +40,11 @@ class Guide:
         """The ids that may follow these: a bit for each, eight in a byte, the lowest bit first.
 
         Where the text may end the stop ids are among them, and where it must there are no others.
-        None if `generated` itself is against the schema: only a draft is, which is not taken.
+        None if `generated` itself is against the form: only a draft is, which is not taken.
         Before `after` has come all may follow but what would end the text.
 
         Raises:
-            RequestError: the schema has become too much for the library, or nothing may follow.
+            RequestError: the form has become too much for the library, or nothing may follow.
         """
         if self._after is not None:
             if self._after not in generated:
@@ -83,7 +84,7 @@ class Guide:
             for token in self._stop_ids:
                 _set(mask, token, to=True)
         if not any(mask):
-            raise refusal("no token can follow what has been generated")
+            raise refusal(self._form, "no token can follow what has been generated")
         return bytes(mask)
 
     def _unended(self) -> bytes:
@@ -94,7 +95,7 @@ class Guide:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise refusal(self._matcher.get_error())
+            raise refusal(self._form, self._matcher.get_error())
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:

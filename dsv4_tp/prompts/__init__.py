@@ -6,6 +6,7 @@ here (docs/prompts.md).
 
 from dsv4_tp.prompts.effort import Mode, mode_of
 from dsv4_tp.prompts.encode import encode, encode_pieces
+from dsv4_tp.prompts.grammar import Tokens, calls_grammar
 from dsv4_tp.prompts.pieces import Piece, cut
 from dsv4_tp.prompts.reading import CallArguments, CallBegun, Content, Delta, Reading, Reasoning
 from dsv4_tp.prompts.table import BUILT_IN, Table, read_table
@@ -22,6 +23,8 @@ __all__ = [
     "Reading",
     "Reasoning",
     "Table",
+    "Tokens",
+    "calls_grammar",
     "cut",
     "encode",
     "encode_pieces",

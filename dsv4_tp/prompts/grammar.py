@@ -1,4 +1,4 @@
-"""Grammars that hold a text to calls of functions, and the arguments to the functions' schemas.
+"""Grammars that hold an answer's calls to functions, and the arguments to the functions' schemas.
 
 They are in llguidance's form of Lark. A checkpoint's own tokens stand in them by id: a text that
 spells such a token with others is not the same to the model.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dsv4_tp.errors import RequestError
-from dsv4_tp.prompts.values import DEFINITIONS, NOTES, Object, as_object, quoted, spellings
+from dsv4_tp.prompts.values import DEFINITIONS, NOTES, Object, as_object, quoted, spellings, whole
 
 # What can be told from the rest of its tag.
 _NAME = re.compile(r'[^"<>\n]{1,256}')
@@ -23,7 +23,7 @@ _MOST_CHARACTERS = 500_000  # definitions are in it once for each parameter that
 # A string ends with `</` and the token, so it may not spell these two. Nor does it have `</` before
 # `<` or at its end: that could not be told from its closing tag while it comes.
 _TERMS = r"""
-reasoning: /(?s:.*)/
+text: /(?s:.*)/
 raw: (PLAIN | "<" | SLASHED)*
 PLAIN: /[^<]+/
 SLASHED: /<\/[^<｜]/
@@ -35,18 +35,23 @@ class Tokens:
     """What of a checkpoint's tokens and names calls are written with."""
 
     dsml: int
-    think_end: int
     block: str
 
 
 def calls_grammar(
-    functions: Sequence[str], tokens: Tokens, *, parallel: bool, thinking: bool
+    functions: Sequence[str],
+    tokens: Tokens,
+    *,
+    required: bool,
+    single: bool,
+    json_schema: str | None = None,
 ) -> str:
-    """A grammar of all texts that are a call of one of these functions; if `parallel`, or of more.
+    """A grammar of answers that call these functions; only one of them, once, if `single`.
 
-    Each function is a JSON object. If `thinking` there is any reasoning before. Required
+    Unless calls are `required` an answer may begin with any text, and end without a call; with a
+    `json_schema` it is either calls or a text by that. Each function is a JSON object. Required
     parameters are there, others may be, in the order of the schema, and there are none besides.
-    The library has not checked the schemas of parameters yet.
+    The library has not checked the schemas yet.
 
     Raises:
         RequestError: there is no function, or one has a name or a schema that cannot be held to,
@@ -56,11 +61,11 @@ def calls_grammar(
         raise RequestError("tools: there is none, and a call of one is asked for")
     mark, block = f"<[{tokens.dsml}]>", quoted(f"{tokens.block}>")
     rules = [_function(f"f{n}", function, mark) for n, function in enumerate(functions)]
-    reasoning = f"reasoning <[{tokens.think_end}]> " if thinking else ""
-    more = '("\\n" call)* ' if parallel else ""
+    more = "" if single else '("\\n" call)* '
     lines = [
         "%llguidance {}",
-        rf'start: {reasoning}"\n\n<" {mark} {block} "\n" call {more}"\n" "</" {mark} {block}',
+        f"start: {_answer(json_schema, required=required)}",
+        rf'calls: {mark} {block} "\n" call {more}"\n" "</" {mark} {block}',
         f'call: "<" {mark} ({" | ".join(f"f{n}" for n in range(len(functions)))})',
     ]
     grammar = "\n".join([*lines, *rules]) + _TERMS
@@ -68,6 +73,14 @@ def calls_grammar(
         most = f"{_MOST_CHARACTERS:,}"
         raise RequestError(f"tools: a grammar of them is more than {most} characters; offer fewer")
     return grammar
+
+
+def _answer(json_schema: str | None, *, required: bool) -> str:
+    """What is before calls, and instead of them."""
+    only = r'"\n\n<" calls'
+    if required:
+        return only
+    return "text calls?" if json_schema is None else f"{only} | {whole(json_schema)}"
 
 
 def _function(rule: str, function: str, mark: str) -> str:

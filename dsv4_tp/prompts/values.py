@@ -38,6 +38,19 @@ def spellings(schema: Any, root: Object) -> list[str]:
     return list(_spellings(schema, root, choices=True))
 
 
+def whole(json_schema: str) -> str:
+    """A text by this schema and nothing else.
+
+    Raises:
+        RequestError: it is no object of JSON.
+    """
+    try:
+        found = as_object(json.loads(json_schema), "a schema")
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"json_schema: it is not JSON: {error}") from error
+    return f"%json {json.dumps(found | {'x-guidance': _FORM}, ensure_ascii=False)}"
+
+
 def as_object(found: Any, what: str) -> Object:
     """The same, if it is an object of JSON.
 

@@ -175,9 +175,9 @@ def _generate_to_proto(request: core.Request) -> pb.GenerateJob:
         sampling=sampling_to_proto(request.sampling),
         stop_ids=request.stop_ids,
         mtp=request.mtp,
-        json_schema=request.json_schema,
+        form=request.form,
         told=request.told,
-        schema_after=request.schema_after,
+        form_after=request.form_after,
     )
 
 
@@ -189,9 +189,9 @@ def _generate_from_proto(message: pb.GenerateJob) -> core.Request:
         sampling=sampling_from_proto(message.sampling),
         stop_ids=tuple(message.stop_ids),
         mtp=message.mtp if message.HasField("mtp") else None,
-        json_schema=message.json_schema,
+        form=message.form,
         told=tuple(message.told),
-        schema_after=message.schema_after if message.HasField("schema_after") else None,
+        form_after=message.form_after if message.HasField("form_after") else None,
     )
 
 

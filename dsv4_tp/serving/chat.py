@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dsv4_tp.asks import Ask, Conversation
+from dsv4_tp.asks import Ask, Calls, Conversation
 from dsv4_tp.errors import RequestError
 from dsv4_tp.serving.fields import Count, Idle, Strict, TextRequest, parsed
 from dsv4_tp.serving.turns import Tool, Turn, checked, messages
@@ -106,7 +106,22 @@ class ChatRequest(TextRequest):
         effort = self.reasoning_effort or ""
         if self.thinking and self.thinking.type == "disabled":
             effort = "none"
-        return Conversation(messages(self.messages, self.usable_tools, told or ""), effort=effort)
+        turns = messages(self.messages, self.usable_tools, told or "")
+        return Conversation(turns, effort=effort, calls=self._calls())
+
+    def _calls(self) -> Calls | None:
+        """What calls are held to; by themselves only those of strict functions are."""
+        single = self.parallel_tool_calls is False
+        strict = any(tool.function.strict for tool in self.usable_tools)
+        match self.tool_choice:
+            case OneTool(function=Named(name=name)):
+                return Calls(required=True, name=name, single=single)
+            case "required":
+                return Calls(required=True, single=single)
+            case _ if self.usable_tools and (single or strict or self.json_schema is not None):
+                return Calls(single=single)
+            case _:
+                return None
 
 
 def parse(body: bytes) -> ChatRequest:
@@ -135,8 +150,8 @@ def _check_tools(asked: ChatRequest) -> None:
         case OneTool(function=Named(name=name)) if name not in names:
             known = ", ".join(names) or "none"
             raise RequestError(f"tool_choice.function.name is {name!r}; tools has: {known}")
-        case "required" | OneTool():
-            raise RequestError("tool_choice: no call can be required yet; say auto")
+        case "required" if not names:
+            raise RequestError("tool_choice: a call is required, and there are no tools")
         case _:
             pass
 

@@ -228,17 +228,17 @@ class GenerateJob(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     STOP_IDS_FIELD_NUMBER: _builtins.int
     MTP_FIELD_NUMBER: _builtins.int
-    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
     TOLD_FIELD_NUMBER: _builtins.int
-    SCHEMA_AFTER_FIELD_NUMBER: _builtins.int
+    FORM_AFTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     max_tokens: _builtins.int
     mtp: _builtins.int
     """most tokens drafted ahead; unset: as the cluster was launched"""
-    json_schema: _builtins.str
-    """the text is held to it; empty: to none"""
-    schema_after: _builtins.int
-    """a token: only what follows it is held to the schema"""
+    form: _builtins.str
+    """a JSON schema or a grammar that the text is held to; empty: none"""
+    form_after: _builtins.int
+    """a token: only what follows it is held to the form"""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -258,22 +258,22 @@ class GenerateJob(_message.Message):
         sampling: Global___Sampling | None = ...,
         stop_ids: _abc.Iterable[_builtins.int] | None = ...,
         mtp: _builtins.int | None = ...,
-        json_schema: _builtins.str = ...,
+        form: _builtins.str = ...,
         told: _abc.Iterable[_builtins.int] | None = ...,
-        schema_after: _builtins.int | None = ...,
+        form_after: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "_schema_after", b"_schema_after", "mtp", b"mtp", "sampling", b"sampling", "schema_after", b"schema_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_form_after", b"_form_after", "_mtp", b"_mtp", "form_after", b"form_after", "mtp", b"mtp", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtp", b"_mtp", "_schema_after", b"_schema_after", "id", b"id", "json_schema", b"json_schema", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "schema_after", b"schema_after", "stop_ids", b"stop_ids", "told", b"told"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_form_after", b"_form_after", "_mtp", b"_mtp", "form", b"form", "form_after", b"form_after", "id", b"id", "max_tokens", b"max_tokens", "mtp", b"mtp", "prompt", b"prompt", "sampling", b"sampling", "stop_ids", b"stop_ids", "told", b"told"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__form_after: _TypeAlias = _typing.Literal["form_after"]  # noqa: Y015
+    _WhichOneofArgType__form_after: _TypeAlias = _typing.Literal["_form_after", b"_form_after"]  # noqa: Y015
     _WhichOneofReturnType__mtp: _TypeAlias = _typing.Literal["mtp"]  # noqa: Y015
     _WhichOneofArgType__mtp: _TypeAlias = _typing.Literal["_mtp", b"_mtp"]  # noqa: Y015
-    _WhichOneofReturnType__schema_after: _TypeAlias = _typing.Literal["schema_after"]  # noqa: Y015
-    _WhichOneofArgType__schema_after: _TypeAlias = _typing.Literal["_schema_after", b"_schema_after"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__form_after) -> _WhichOneofReturnType__form_after | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mtp) -> _WhichOneofReturnType__mtp | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__schema_after) -> _WhichOneofReturnType__schema_after | None: ...
 
 Global___GenerateJob: _TypeAlias = GenerateJob  # noqa: Y015
 

@@ -21,7 +21,7 @@ class Guides:
         self._vocabulary: Vocabulary | None = None
 
     def guide(self, request: Request) -> Guide:
-        """The guide of a request that has a schema.
+        """The guide of a request that has a form.
 
         Raises:
             InputError, on every rank if on one: no text can be held to it here, or what the
@@ -29,15 +29,13 @@ class Guides:
         """
         if not self._alike:
             raise ModelError(
-                f"json_schema: {self._model_dir / 'tokenizer.json'} is missing on a host, or "
-                "another one there; copy it from where the checkpoint is whole"
+                f"{self._model_dir / 'tokenizer.json'} is missing on a host, or another one there, "
+                "and texts are held to forms by it; copy it from where the checkpoint is whole"
             )
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.load(self._model_dir, self._rows)
-        guide = Guide(
-            self._vocabulary, request.json_schema, request.stop_ids, after=request.schema_after
-        )
+        guide = Guide(self._vocabulary, request.form, request.stop_ids, after=request.form_after)
         # Asked also where nothing was told: the library leaves some of its work until then.
         if guide.allowed(request.told) is None:
-            raise RequestError("told: these tokens are against the request's json_schema")
+            raise RequestError("told: these tokens are against the request's form")
         return guide

@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import pytest
 from openai import OpenAI
 
@@ -29,6 +30,7 @@ def test_chats(start):
         it_thinks_then_answers(client)
         it_answers_at_once(client)
         a_conversation_with_a_tool(client)
+        a_call_that_is_asked_for(client)
         a_form_begins_behind_the_thinking(client)
         two_answers_of_one_seed_come_again(client)
 
@@ -77,6 +79,29 @@ def a_conversation_with_a_tool(client: OpenAI) -> None:
     said = [asked, choice.message.model_dump(exclude_none=True), answered]
     (choice,) = client.chat.completions.create(messages=said, **how).choices
     assert "4182" in choice.message.content
+
+
+def a_call_that_is_asked_for(client: OpenAI) -> None:
+    """Of functions that it has never seen, for nothing that would need them."""
+    properties = {
+        "colour": {"enum": ["red", "blue"]},
+        "coats": {"type": "integer", "minimum": 1, "maximum": 9},
+    }
+    parameters = {"type": "object", "properties": properties, "required": [*properties]}
+    tools = [
+        {"type": "function", "function": {"name": "paint", "parameters": parameters}},
+        {"type": "function", "function": {"name": "wait"}},
+    ]
+    one = {"type": "function", "function": {"name": "paint"}}
+    how = {"tools": tools, "parallel_tool_calls": False, "max_tokens": 250}
+    (choice,) = ask(client, "Hello.", tool_choice=one, **how).choices
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, call.function.name) == ("tool_calls", "paint")
+    assert choice.message.reasoning_content
+    jsonschema.validate(json.loads(call.function.arguments), parameters)
+    (choice,) = ask(client, "Hello.", tool_choice="required", **how, **quick()).choices
+    assert choice.message.content is None
+    assert [each.function.name for each in choice.message.tool_calls] in (["paint"], ["wait"])
 
 
 def a_form_begins_behind_the_thinking(client: OpenAI) -> None:

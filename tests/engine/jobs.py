@@ -220,7 +220,7 @@ def guided_requests() -> list[Request]:
         "drawn": {"seed": 5},
         "flat": {"temperature": 9, "top_p": 0.9},
     }
-    how = {"json_schema": json.dumps(SCHEMA), "stop_ids": (END,)}
+    how = {"form": json.dumps(SCHEMA), "stop_ids": (END,)}
     prompt = (0, *range(300, 340))
     return [
         request(name, prompt, 90, sampling=Sampling(**way), **how) for name, way in ways.items()

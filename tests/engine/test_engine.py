@@ -133,8 +133,8 @@ def test_a_bias_of_an_unknown_token_is_told():
 
 
 def test_an_unknown_stop_id_is_told():
-    events = answer(tiny_model(), request("bad", PROMPT, 1, schema_after=10**6))
-    assert finish(events, "bad").error.startswith("schema_after: token 1000000 is not in the")
+    events = answer(tiny_model(), request("bad", PROMPT, 1, form_after=10**6))
+    assert finish(events, "bad").error.startswith("form_after: token 1000000 is not in the")
     events = answer(tiny_model(), request("bad", PROMPT, 1, stop_ids=(3, 10**6)))
     assert finish(events, "bad").error.startswith("stop_ids: token 1000000 is not in the vocab")
 

@@ -48,7 +48,7 @@ class Said:
 
 
 def held(name: str, **rest: object):
-    return request(name, PROMPT, 9, json_schema="{}", stop_ids=(STOP,), **rest)
+    return request(name, PROMPT, 9, form="{}", stop_ids=(STOP,), **rest)
 
 
 def refuse(*_: object) -> bytes:
@@ -112,8 +112,8 @@ def test_a_guide_that_fails_ends_its_request_alone(model: Model):
 def test_a_schema_without_a_guide_is_told(model: Model):
     assert finish(answer(model, held("a"), guide_for=refuse), "a").error == "json_schema: too much"
     assert "without a tokenizer" in finish(answer(model, held("a")), "a").error
-    endless = request("a", PROMPT, 9, json_schema="{}")
-    assert "without stop ids" in finish(answer(model, endless, guide_for=refuse), "a").error
+    endless = request("a", PROMPT, 9, form="{}")
+    assert "needs stop ids" in finish(answer(model, endless, guide_for=refuse), "a").error
 
 
 def test_a_draft_that_a_guide_fails_at_changes_nothing():

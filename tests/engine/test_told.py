@@ -141,7 +141,7 @@ def test_the_rest_is_that_of_one_life(able: Model, asked, whole, depth: int):
         assert [e.logprob for e in said] == pytest.approx([e.logprob for e in first[at:]], abs=1e-4)
         end = finish(events, one.id)
         assert (end.generated_tokens, end.prompt_tokens) == (len(first), len(one.prompt))
-        assert end.reason is (FinishReason.STOP if one.json_schema else FinishReason.LENGTH)
+        assert end.reason is (FinishReason.STOP if one.form else FinishReason.LENGTH)
 
 
 def test_a_draw_from_the_prompts_end_would_be_seen(able: Model, asked, whole, monkeypatch):

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 from dsv4_tp import demo
 from dsv4_tp.errors import ModelError, RequestError
-from dsv4_tp.guides import Guide, Vocabulary, check, check_schema, tokenizer_digest
-from dsv4_tp.guides import schema as rules
+from dsv4_tp.guides import Guide, Vocabulary, check, check_form, tokenizer_digest
+from dsv4_tp.guides import form as rules
 from tests.soak.schemas import random_schema
 
 ROWS = 700  # of a head that is longer than the tokenizer
@@ -71,7 +71,7 @@ def test_whatever_is_allowed_makes_a_text_that_validates(vocabulary: Vocabulary)
 @pytest.mark.parametrize("case", range(25))
 def test_texts_of_random_schemas_validate(vocabulary: Vocabulary, case: int):
     schema = random_schema(random.Random(case))
-    rules.compile_schema(json.dumps(schema))
+    rules.compile_form(json.dumps(schema))
     taken = walk(Guide(vocabulary, json.dumps(schema), [END]), random.Random(case))
     assert jsonschema.Draft202012Validator(schema).is_valid(json.loads(TOKENIZER.decode(taken)))
 
@@ -160,7 +160,7 @@ ENDLESS = json.dumps({"allOf": [{"type": "integer", "multipleOf": n} for n in (9
 @pytest.mark.parametrize("schema", REFUSED, ids=lambda schema: schema[:40])
 def test_a_schema_that_cannot_be_held_to_is_refused(vocabulary: Vocabulary, schema: str):
     with pytest.raises(RequestError) as checked:
-        rules.compile_schema(schema)
+        rules.compile_form(schema)
     assert str(checked.value).startswith("json_schema: ")
     assert REFUSED[schema] in str(checked.value)
     with pytest.raises(RequestError):
@@ -168,9 +168,9 @@ def test_a_schema_that_cannot_be_held_to_is_refused(vocabulary: Vocabulary, sche
 
 
 def test_a_schema_is_checked_by_a_process_of_its_own():
-    check_schema('{"enum": ["é"]}')
+    check_form('{"enum": ["é"]}')
     with pytest.raises(RequestError, match=r'^json_schema: Unimplemented keys: \["not"\]$'):
-        check_schema('{"not": {"const": "é"}}')
+        check_form('{"not": {"const": "é"}}')
 
 
 @pytest.mark.parametrize("limit", [{"MOST_CPU_S": 1}, {"WAIT_S": 0.3}], ids=str)
@@ -178,13 +178,13 @@ def test_a_schema_that_takes_too_long_is_refused(monkeypatch, limit: dict[str, f
     for name, value in limit.items():
         monkeypatch.setattr(check, name, value)
     with pytest.raises(RequestError, match=r"^json_schema: it is too much for the grammar library"):
-        check_schema(ENDLESS)
+        check_form(ENDLESS)
 
 
 def test_errors_of_the_library_are_short_and_plain():
     panic = "panic: assertion failed: n > 0\n<backtrace>\n 0: std::backtrace"
-    assert str(rules.refusal(panic)) == f"json_schema: {rules.TOO_MUCH}"
-    assert len(str(rules.refusal("And (" * 9000))) < 600
+    assert str(rules.refusal("{}", panic)) == f"json_schema: {rules.TOO_MUCH}"
+    assert len(str(rules.refusal("{}", "And (" * 9000))) < 600
 
 
 def test_what_comes_before_a_token_is_free_and_does_not_end(vocabulary: Vocabulary):

@@ -20,8 +20,8 @@ from tests.soak.schemas import random_schema
 
 TOKENIZER = Tokenizer.from_file(str(demo.path() / "tokenizer.json"))
 VOCABULARY = Vocabulary.load(demo.path(), 700)
-DSML, THINK_END = (TOKENIZER.token_to_id(token) for token in (D, "</think>"))
-TOKENS = Tokens(DSML, THINK_END, "tool_calls")
+DSML = TOKENIZER.token_to_id(D)
+TOKENS = Tokens(DSML, "tool_calls")
 COLOURS = {"enum": ["red", "redder", "", "a<b", 3]}
 WALK = {
     "name": "walk",
@@ -42,9 +42,9 @@ WALK = {
 STOP = {"name": "stop"}
 
 
-def matcher(*functions: Any, parallel: bool = True, thinking: bool = False) -> LLMatcher:
+def matcher(*functions: Any, **how: Any) -> LLMatcher:
     texts = [json.dumps(function) for function in functions]
-    grammar = calls_grammar(texts, TOKENS, parallel=parallel, thinking=thinking)
+    grammar = calls_grammar(texts, TOKENS, **{"required": True, "single": False} | how)
     limits = LLParserLimits(verbose_errors=False)
     lark = LLMatcher.grammar_from_lark(grammar)
     found = LLMatcher(VOCABULARY.tokens, lark, log_level=0, limits=limits)
@@ -60,7 +60,7 @@ def takes(found: LLMatcher, ids: list[int]) -> bool:
     return found.try_consume_tokens(ids) == len(ids) and found.is_accepting()
 
 
-def is_allowed(text: str, **how: bool) -> bool:
+def is_allowed(text: str, **how: Any) -> bool:
     return takes(matcher(WALK, STOP, **how), ids_of(text))
 
 
@@ -126,18 +126,30 @@ def test_other_calls_are_not(calls: list[tuple[str, dict[str, Any]]]):
 
 def test_one_call_or_more():
     one, two = ([("stop", {})] * n for n in (1, 2))
-    assert is_allowed(write_calls(one), parallel=False)
-    assert not is_allowed(write_calls(two), parallel=False)
+    assert is_allowed(write_calls(one), single=True)
+    assert not is_allowed(write_calls(two), single=True)
     assert is_allowed(write_calls(two))
     assert not is_allowed(write_calls(two) + "more")
     assert not is_allowed("more" + write_calls(two))
 
 
-def test_reasoning_comes_before_where_it_is_asked_for():
-    text = write_calls([("stop", {})])
-    assert is_allowed(f"I think <{D[:-1]} I </think>{text}", thinking=True)
-    assert not is_allowed(f"I think</think>{text}")
-    assert not is_allowed(text, thinking=True)
+def test_where_none_is_required_there_may_be_text_before_or_alone():
+    good, bad = write_calls([("stop", {})]), write_calls([("run", {})])
+    for text in ("", "I stop <b>", f"\n\n</{D[:-1]}"):
+        assert is_allowed(text, required=False)
+        assert is_allowed(text + good, required=False)
+        assert not is_allowed(text + bad, required=False)
+        assert not is_allowed(text + good + "more", required=False)
+        assert is_allowed(text + good) == (not text)
+    assert not is_allowed(good + good, required=False)
+
+
+def test_an_answer_with_a_schema_is_by_that_or_calls():
+    how = {"required": False, "json_schema": '{"type": "integer"}'}
+    assert is_allowed("12", **how)
+    assert is_allowed(write_calls([("stop", {})]), **how)
+    for text in ("", "a", "12" + write_calls([("stop", {})])):
+        assert not is_allowed(text, **how)
 
 
 def test_a_token_cannot_be_spelled_with_others():
@@ -211,4 +223,4 @@ def test_whatever_is_allowed_is_read_as_valid_calls(case: int):
 )
 def test_what_cannot_be_held_to_is_refused(functions: list[str], words: str):
     with pytest.raises(RequestError, match=re.escape(words)):
-        calls_grammar(functions, TOKENS, parallel=True, thinking=False)
+        calls_grammar(functions, TOKENS, required=True, single=False)

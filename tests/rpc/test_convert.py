@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsv4_tp import core
-from dsv4_tp.asks import Ask, Conversation, Message, ToolCall
+from dsv4_tp.asks import Ask, Calls, Conversation, Message, ToolCall
 from dsv4_tp.errors import PreflightError, RequestError
 from dsv4_tp.rpc import convert, convert_events
 from dsv4_tp.rpc.convert_asks import ask_from_proto, ask_to_proto
@@ -42,7 +42,10 @@ words = st.text(max_size=9)
 calls = st.lists(st.builds(ToolCall, words, words, words), max_size=2).map(tuple)
 tools = st.lists(words, max_size=2).map(tuple)
 messages = st.builds(Message, words, words, words, calls, words, tools, words, words, st.booleans())
-talks = st.builds(Conversation, st.lists(messages, max_size=3).map(tuple), st.booleans(), words)
+calls = st.none() | st.builds(Calls, st.booleans(), words, st.booleans())
+talks = st.builds(
+    Conversation, st.lists(messages, max_size=3).map(tuple), st.booleans(), words, calls
+)
 commands = st.builds(core.Command, st.integers(1, 2**60), actions)
 tokens = st.builds(core.TokenEvent, st.text(), ids, ids, st.none() | numbers, likely)
 finishes = st.builds(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dsv4_tp.asks import Message, ToolCall
+from dsv4_tp.asks import Calls, Message, ToolCall
 from dsv4_tp.errors import RequestError
 from dsv4_tp.serving.chat import parse
 from dsv4_tp.serving.failures import told
@@ -19,6 +19,9 @@ ADD = {
         "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
     },
 }
+
+STRICT = ADD | {"function": ADD["function"] | {"strict": True}}
+ONE = {"type": "function", "function": {"name": "add"}}
 
 
 def body(**fields: Any) -> bytes:
@@ -39,6 +42,9 @@ def turn(**fields: Any) -> dict[str, Any]:
 
 def function(**fields: Any) -> dict[str, Any]:
     return {"tools": [{"type": "function", "function": {"name": "f"} | fields}]}
+
+
+PART, CALL = "messages[0].content[0].x", "messages[1].tool_calls[0].function.x"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +84,11 @@ def function(**fields: Any) -> dict[str, Any]:
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"store": True}, "store"),
         ({"temprature": 1}, "temprature"),
+        ({"tools": [ADD | {"x": 1}]}, "tools[0].x"),
+        ({"thinking": {"type": "enabled", "x": 1}}, "thinking.x"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+        ({"messages": [HI | {"content": [{"type": "text", "text": "", "x": 1}]}]}, PART),
+        (turn(tool_calls=[{"function": {"name": "f", "arguments": "", "x": 1}}]), CALL),
         ({"max_completion_tokens": -1}, "max_completion_tokens"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -125,6 +136,23 @@ def test_tools_and_forms_are_told_in_the_first_message():
 
 def test_tools_that_may_not_be_called_are_not_told():
     assert messages(tools=[ADD], tool_choice="none") == (Message("user", "hi"),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({}, None),
+        ({"tool_choice": "auto"}, None),
+        ({"tool_choice": "none", "parallel_tool_calls": False}, None),
+        ({"tool_choice": "required"}, Calls(required=True)),
+        ({"tool_choice": ONE, "parallel_tool_calls": False}, Calls(True, "add", True)),
+        ({"parallel_tool_calls": False}, Calls(single=True)),
+        ({"tools": [STRICT]}, Calls()),
+        ({"response_format": {"type": "json_object"}}, Calls()),
+    ],
+)
+def test_what_calls_are_held_to(fields: dict[str, Any], calls: Calls | None):
+    assert asked(**{"tools": [ADD]} | fields).prompt.calls == calls
 
 
 def test_what_the_answer_is_held_to():

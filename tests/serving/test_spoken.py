@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import openai
 import pytest
 from openai import AsyncOpenAI
 
@@ -123,20 +122,3 @@ def test_several_answers_to_one_request():
         assert texts == ["ab", "ab"]
 
     by_client(lambda: StandIn(*said("a", "b")), act)
-
-
-def test_one_of_several_that_fails_ends_all():
-    async def act(client: AsyncOpenAI, it: StandIn) -> None:
-        with pytest.raises(openai.InternalServerError):
-            await client.chat.completions.create(**HI, **PLAIN, n=2)
-        await it.closed.wait()
-
-    by_client(lambda: StandIn(Piece((1,), "a", None), RuntimeError("as planted")), act)
-
-
-def test_an_unknown_effort_is_refused():
-    async def act(client: AsyncOpenAI, _it: StandIn) -> None:
-        with pytest.raises(openai.BadRequestError):
-            await client.chat.completions.create(**HI, reasoning_effort="high", **PLAIN)
-
-    by_client(lambda: StandIn(*said("a")), act)
