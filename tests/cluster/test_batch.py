@@ -37,7 +37,8 @@ async def told(address: str, *, together: bool, mtp: int | None = None) -> list[
         return [await one(client, ask) for ask in ASKS]
 
 
-@pytest.mark.parametrize(("batch", "mtp"), [(2, 3), pytest.param(8, 0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "mtp"), [(2, 3), (8, 0)])
 def test_each_of_several_users_gets_what_he_would_get_alone(tmp_path: Path, batch: int, mtp: int):
     """With drafts as well: alone, each asks for none."""
     hosts = ("--hosts", "localhost,localhost", "--model", "demo", "--batch", batch, "--mtp", mtp)

@@ -14,9 +14,9 @@ pytestmark = [
 CELLS = [
     ("data link down", "decode", "healed"),
     ("host gone", "prefill", "healed"),
-    ("GIL held", "decode", "healed"),
-    ("agent killed", "idle", "healed"),
-    ("control link down", "idle", "healed"),
+    pytest.param("GIL held", "decode", "healed", marks=pytest.mark.slow),
+    pytest.param("agent killed", "idle", "healed", marks=pytest.mark.slow),
+    pytest.param("control link down", "idle", "healed", marks=pytest.mark.slow),
     ("STOP", "prefill", "healed"),
     ("exception on one rank", "init", "healed"),
     ("KILL", "load", "healed"),

@@ -64,6 +64,7 @@ def test_what_one_rank_lost_no_rank_uses(tmp_path: Path):
     assert str(files[0].parent) in told
 
 
+@pytest.mark.slow
 def test_without_a_word_nothing_is_left_on_disk(tmp_path: Path):
     answers, _ = ask(1, tmp_path)
     assert cached(answers)[1] > 0

@@ -35,6 +35,7 @@ def test_ranks_serve_the_next_coordinator_and_keep_their_weights(ranks):
     assert "took over 2 ranks of epoch 1" in second.err
 
 
+@pytest.mark.slow
 def test_where_another_thing_is_asked_for_all_begins_anew(standins):
     first = standins(**PATIENT).wait_ready(ranks=2)
     before = first.status()

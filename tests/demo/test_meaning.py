@@ -82,6 +82,7 @@ def test_it_predicts_far_better_than_the_frequencies_of_words(surprise: float):
     assert 5 * surprise <= unigram_perplexity(training, TEXTS, CONFIG["vocab_size"])
 
 
+@pytest.mark.slow
 def test_fp8_and_fp4_predict_as_bf16_does(packed: Model, surprise: float):
     """Each of their numbers is one of bf16's, so nothing may be lost but the last bits of sums."""
     assert perplexity(packed, TEXTS) == pytest.approx(surprise, rel=1e-3)

@@ -146,6 +146,7 @@ def test_drafts_do_not_change_a_text(able: Model):
 
 
 @pytest.mark.ranks
+@pytest.mark.slow
 def test_two_ranks_hold_texts_to_their_schema(tmp_path: Path, able: Model):
     run_ranks("guided", 2, tmp_path)
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]

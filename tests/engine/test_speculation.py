@@ -102,6 +102,7 @@ def test_a_stop_id_among_the_drafts_ends_the_text(able: Model) -> None:
         assert finish(events, "one").reason is FinishReason.STOP
 
 
+@pytest.mark.slow
 def test_what_snapshots_hold_of_a_drafted_text_is_right(able: Model) -> None:
     """The next turn goes on behind the last token that was sure, with and without drafts."""
     first = request("first", 12 * PROMPT, 30, sampling=HEAT)
@@ -113,6 +114,7 @@ def test_what_snapshots_hold_of_a_drafted_text_is_right(able: Model) -> None:
     assert tokens(events, "second") == tokens(answer(able, second), "second")
 
 
+@pytest.mark.slow
 def test_it_finds_by_itself_how_many(able: Model) -> None:
     events = answer(able, request("one", PROMPT, 100), pace=Pace(most=4))
     assert tokens(events, "one") == tokens(answer(able, request("one", PROMPT, 100)), "one")

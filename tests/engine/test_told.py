@@ -131,7 +131,7 @@ def lives(asked: list[Request], whole: dict[str, list[TokenEvent]]) -> list[tupl
     ]
 
 
-@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("depth", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_the_rest_is_that_of_one_life(able: Model, asked, whole, depth: int):
     again = lives(asked, whole)
     events = run(able, [one for one, _ in again], depth)

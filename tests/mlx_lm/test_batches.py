@@ -57,6 +57,7 @@ def test_eight_unequal_prompts(wanted: list[Steps]) -> None:
         assert far(found[uid], own) <= CLOSE
 
 
+@pytest.mark.slow
 def test_requests_that_join_late_and_leave_early(wanted: list[Steps]) -> None:
     most = [5, MORE, 3, MORE, 7, 1, MORE, 9]
     together = generator(prefill_step_size=19, prefill_batch_size=3)

@@ -76,6 +76,7 @@ def text_alone(prompt: str) -> str:
     return tokenizer.decode(alone(tokenizer.encode(prompt), dtype=mx.bfloat16))
 
 
+@pytest.mark.slow
 def test_requests_at_the_same_time_get_what_each_gets_alone(port: int) -> None:
     texts = TEXTS[::3]
     with ThreadPoolExecutor(len(texts)) as pool:

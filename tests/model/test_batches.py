@@ -18,7 +18,10 @@ LENGTHS = (1, 3, 30, 127, 142)
 MORE = 12
 
 
-@pytest.fixture(scope="module", params=CacheRows)
+@pytest.fixture(
+    scope="module",
+    params=[CacheRows.EXACT, pytest.param(CacheRows.TRAINED, marks=pytest.mark.slow)],
+)
 def model(request: pytest.FixtureRequest) -> Model:
     """The demo model, since its indexer chooses; in float32."""
     return load_rank(demo.path(), None, dtype=DType.FLOAT32, cache_rows=request.param).model
