@@ -1,7 +1,13 @@
 """The cluster over HTTP: OpenAI's API and health, in the coordinator's process and event loop.
 
     app.py          paths
+    desk.py         what a body asks for, on its way to an answer
+    fields.py       what all requests have in common, and how a fault in one is named
     completions.py  what /v1/completions is asked, checked; what it answers
+    chat.py         what /v1/chat/completions is asked, checked
+    turns.py        its messages and tools, in our own words
+    spoken.py       what it answers: thinking, text and calls apart
+    choices.py      several answers to one request
     replies.py      an answer on its way, and a client that leaves before it is there
     probes.py       health and metrics
     metrics/        what Prometheus is told
