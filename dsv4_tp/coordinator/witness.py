@@ -6,7 +6,7 @@ The one place where the chronicle is fed. It decides nothing.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Witness:
 
     async def entries(
         self, since_seq: int, *, follow: bool
-    ) -> AsyncIterator[tuple[int, Sequence[Entry]]]:
+    ) -> AsyncGenerator[tuple[int, Sequence[Entry]]]:
         """Entries after that number, with how many before them were missed; `follow`: for ever."""
         while True:
             news = self._news

@@ -106,6 +106,7 @@ class _Launch:
                 self._tell(f"{entry.name} at {address}: {summary(staff.setup)}")
                 if way_in:
                     self._tell(f"openai endpoint: {way_in.url}, model {staff.setup.model_name}")
+                    self._tell(f"page: {way_in.page}")
                 return await run_beside(self._coordinator, job, address, self._tell)
 
     @contextmanager

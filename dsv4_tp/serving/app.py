@@ -17,8 +17,10 @@ from dsv4_tp.coordinator.texts import Texts
 from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.serving import failures
 from dsv4_tp.serving.desk import Desk
-from dsv4_tp.serving.entrance import entrance
+from dsv4_tp.serving.entrance import HEALTH, entrance
 from dsv4_tp.serving.keys import Keys
+from dsv4_tp.serving.page import files
+from dsv4_tp.serving.page.news import News
 from dsv4_tp.serving.probes import PROBES, Probes
 from dsv4_tp.serving.records import Recorded, record_of
 from dsv4_tp.serving.replies import BEAT_S
@@ -51,15 +53,17 @@ class App:
                 Route("/v1/models/{name:path}", self._one_model),
                 Route("/v1/completions", self._completions, methods=["POST"]),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                *News(self._coordinator).routes(),
+                *files.routes(),
             ],
-            middleware=entrance(http, keys),
+            middleware=entrance(http, keys, open_to_all=(*HEALTH, *files.PATHS)),
             exception_handlers={
                 Dsv4Error: failures.refuse,
                 HTTPException: failures.refuse_path,
                 Exception: failures.fail,
             },
         )
-        return Recorded(app, answers, quiet=PROBES)
+        return Recorded(app, answers, quiet=(*PROBES, *files.PATHS))
 
     async def _models(self, _request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._model]})

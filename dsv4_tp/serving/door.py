@@ -28,6 +28,11 @@ class Door:
         """What clients call the base URL."""
         return url(self.sock)
 
+    @property
+    def page(self) -> str:
+        """What people open in a browser."""
+        return self.url.removesuffix("v1")
+
 
 @contextmanager
 def door(http: Http) -> Generator[Door]:

@@ -18,8 +18,10 @@ from dsv4_tp.serving.keys import Keys
 HEALTH = ("/health", "/health/live", "/health/ready")  # for whoever asks
 
 
-def entrance(http: Http, keys: Keys | None) -> list[Middleware]:
-    """What stands before all paths, the first to be passed first."""
+def entrance(
+    http: Http, keys: Keys | None, *, open_to_all: Collection[str] = HEALTH
+) -> list[Middleware]:
+    """What stands before all paths, the first to be passed first; no key for `open_to_all`."""
     # A page of another site, whose name leads here, could else read texts through the browser of
     # its visitor. It has no key; and who comes through a proxy calls us by the proxy's name.
     hosts = ["*"] if keys else [LOCALHOST, http.bind]
@@ -34,7 +36,7 @@ def entrance(http: Http, keys: Keys | None) -> list[Middleware]:
             expose_headers=["x-request-id", "retry-after"],
             allow_private_network=True,
         ),
-        Middleware(KeyCheck, keys),
+        Middleware(KeyCheck, keys, open_to_all),
     ]
 
 
@@ -67,14 +69,15 @@ class OriginCheck:
 class KeyCheck:
     """Lets those in who show a key; without keys everybody, and to what is open, too."""
 
-    def __init__(self, app: ASGIApp, keys: Keys | None) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, open_to_all: Collection[str]) -> None:
         self._app = app
         self._keys = keys
+        self._open = frozenset(open_to_all)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on, or answer 401."""
         scope["known"] = self._keys is None or _has_key(Headers(scope=scope), self._keys)
-        if scope["known"] or scope["path"] in HEALTH:
+        if scope["known"] or scope["path"] in self._open:
             await self._app(scope, receive, send)
         else:
             await refuse_key()(scope, receive, send)

@@ -65,7 +65,7 @@ class Events(_Reply):
         self._beat_s = beat_s
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(_beating(self._objects, self._beat_s)) as coming:
+        async with aclosing(beating(self._objects, self._beat_s)) as coming:
             # What is refused is refused now, and then has a status of its own.
             first = await anext(coming)
             await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
@@ -79,7 +79,7 @@ class Events(_Reply):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _beating(objects: AsyncGenerator[_T], beat_s: float) -> AsyncGenerator[_T | None]:
+async def beating(objects: AsyncGenerator[_T], beat_s: float) -> AsyncGenerator[_T | None]:
     """The objects, and None whenever none has come for so long."""
     coming: asyncio.Future[_T | None] | None = None
     try:

@@ -1,4 +1,4 @@
-"""The checkpoint goes where the package goes."""
+"""The checkpoint and the page go where the package goes."""
 
 import os
 import subprocess
@@ -45,5 +45,7 @@ def test_an_installed_wheel_brings_and_finds_it(tmp_path: Path):
     ).strip()
     assert Path(found) == tmp_path / "site/dsv4_tp/demo/checkpoint"
     assert contents(Path(found)) == contents(demo.path())
+    web = "dsv4_tp/serving/page/web"
+    assert contents(tmp_path / "site" / web) == contents(ROOT / web) != {}
     planned = run(sys.executable, "-m", "dsv4_tp", "plan", "--model", "demo", "--ranks", 2, **there)
     assert planned.splitlines()[-1].startswith("total")

@@ -1,6 +1,7 @@
 """Who is let in, and what those are told who are not; nothing of a body is read for them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -19,8 +20,12 @@ OUTSIDE = Http("0.0.0.0")
 
 
 @pytest.fixture
-def keys(tmp_path) -> Keys:
-    file = tmp_path / "keys"
+def keys(tmp_path: Path) -> Keys:
+    return read_one(tmp_path)
+
+
+def read_one(folder: Path) -> Keys:
+    file = folder / "keys"
     file.write_text(KEY)
     file.chmod(0o600)
     return read_keys(file)
@@ -63,7 +68,8 @@ def endless() -> Iterator[bytes]:
 @pytest.mark.parametrize("headers", NOT_SHOWN.values(), ids=NOT_SHOWN)
 def test_who_has_none_stays_out(keys: Keys, headers: dict[str, str], http: Http):
     asking = client(http, keys)
-    for path in ("/v1/models", "/v1/models/demo", "/metrics", "/", "/health/x", "/health/"):
+    mine = ("/v2/cluster", "/v2/cluster/events", "/page", "/page/", "/page/x")
+    for path in ("/v1/models", "/v1/models/demo", "/metrics", "/health/x", "/health/", *mine):
         assert asking.get(path, headers=headers).status_code == 401
     answer = asking.post("/v1/completions", content=endless(), headers=headers)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
