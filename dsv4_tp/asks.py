@@ -104,6 +104,7 @@ class Finish:
 
     reason: FinishReason
     stats: Stats
+    stop: str = ""  # the stop string that ended it, where one did and it is known
 
 
 @dataclass(frozen=True, slots=True)

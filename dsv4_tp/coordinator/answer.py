@@ -52,7 +52,8 @@ class Answer:
             self._shown = self._written + 1  # so that the last tokens may be silent
         reason = FinishReason.STOP if self.stopped else event.reason
         generated = self._generated if self.stopped else event.generated_tokens
-        return _piece(self._tokens(), text, Finish(reason, _stats(event, generated)))
+        which = self._stops.which if self._stops else ""
+        return _piece(self._tokens(), text, Finish(reason, _stats(event, generated), which))
 
     def _write(self, text: str) -> str:
         """What can be shown of the text, now that it goes on like this."""

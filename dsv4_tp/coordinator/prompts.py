@@ -98,9 +98,14 @@ class Prompts:
         own = (token for token in own if token < self._spec.vocab_size)
         return tuple(dict.fromkeys((*own, *ask.stop_ids)))
 
+    def count(self, talk: Conversation) -> int:
+        """How many tokens it has; RequestError for one that cannot be written."""
+        return len(self._talk_ids(talk))
+
     def thinks(self, talk: Conversation) -> bool:
         """Whether the answer begins with its thinking; RequestError for an unknown effort."""
-        return _mode(talk).thinking
+        begun = bool(talk.messages) and talk.messages[-1].open  # its thinking is over
+        return _mode(talk).thinking and not begun
 
     def reading(self, *, thinking: bool, calls: bool) -> Reading:
         """Takes the text of an answer apart; without `calls` it has none."""

@@ -23,6 +23,10 @@ class Texts:
         """A token by itself."""
         return self._prompts.word(token)
 
+    def count(self, talk: Conversation) -> int:
+        """How many tokens it has; RequestError for one that cannot be written."""
+        return self._prompts.count(talk)
+
     def thinks(self, talk: Conversation) -> bool:
         """Whether the answer begins with its thinking; RequestError for an unknown effort."""
         return self._prompts.thinks(talk)

@@ -14,7 +14,12 @@ class Stops:
         """`stops` are not empty."""
         self._stops = tuple(stops)
         self._held = ""
-        self.found = False
+        self.which = ""  # the one that was found
+
+    @property
+    def found(self) -> bool:
+        """Whether the text has ended."""
+        return bool(self.which)
 
     def add(self, piece: str) -> str:
         """What can be shown now that the text goes on like this; nothing once it has ended."""
@@ -22,11 +27,14 @@ class Stops:
             return ""
         text = self._held + piece
         spans = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        self.found = bool(spans)
+        if not spans:
+            certain = len(text) - self._doubtful(text)
+            self._held = text[certain:]
+            return text[:certain]
         # Of two that are whole with the same character the longer one counts.
-        end = min(spans)[1] if spans else len(text) - self._doubtful(text)
-        self._held = "" if spans else text[end:]
-        return text[:end]
+        end, at = min(spans)
+        self._held, self.which = "", text[at:end]
+        return text[:at]
 
     def finish(self) -> str:
         """The text is over: what was held back was no stop string."""

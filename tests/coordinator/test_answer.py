@@ -66,6 +66,12 @@ def test_tokens_come_with_their_text():
     assert (list(finish.tokens), finish.text) == (ids[1:], "he")
 
 
+def test_the_stop_that_ended_it_is_told():
+    ids = TEXT.tokenizer.encode("The end.", add_special_tokens=False).ids
+    assert hear(ids, ["nd", "x"]).finish.stop == "nd"
+    assert hear(ids, ["x"]).finish.stop == ""
+
+
 def test_without_a_tokenizer_there_are_tokens():
     assert list(hear([5, 6], [], words=False).tokens) == [5, 6]
 

@@ -122,3 +122,14 @@ def test_functions_that_cannot_be_held_to_are_refused(parameters: dict[str, obje
     messages = (Message("system", tools=(tool,)), Message("user", "x"))
     with pytest.raises(RequestError, match=r"^tools: .*not"):
         PROMPTS.request(Ask(Conversation(messages, calls=Calls(required=True))))
+
+
+def test_a_conversation_is_counted_as_it_is_fed():
+    asked = talk("Hello <｜User｜>")
+    assert PROMPTS.count(asked) == len(PROMPTS.request(Ask(asked)).prompt)
+
+
+def test_an_answer_that_is_gone_on_with_has_thought_already():
+    hi, begun = Message("user", "hi"), Message("assistant", "It", open=True)
+    assert PROMPTS.thinks(Conversation((hi,)))
+    assert not PROMPTS.thinks(Conversation((hi, begun)))

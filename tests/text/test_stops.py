@@ -15,7 +15,9 @@ def shown(pieces: list[str], stops: list[str]) -> tuple[str, bool]:
     """All that was shown of a text, and whether it was ended."""
     search = Stops(stops)
     parts = [search.add(piece) for piece in pieces]
-    return "".join(parts) + search.finish(), search.found
+    text = "".join(parts) + search.finish()
+    assert not search.found or (text + search.which in "".join(pieces) and search.which in stops)
+    return text, search.found
 
 
 def expected(text: str, stops: list[str]) -> tuple[str, bool]:
