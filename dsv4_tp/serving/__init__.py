@@ -1,4 +1,4 @@
-"""The cluster over HTTP: OpenAI's API and health, in the coordinator's process and event loop.
+"""The cluster over HTTP, in the coordinator's process: OpenAI's and Anthropic's APIs, and health.
 
     app.py          paths
     desk.py         what a body asks for, on its way to an answer
@@ -8,11 +8,13 @@
     turns.py        its messages and tools, in our own words
     spoken.py       what it answers: thinking, text and calls apart
     choices.py      several answers to one request
+    messages/       the same of Anthropic's Messages
+    said.py         an answer taken apart, in nobody's words; parts.py: one after the other
     replies.py      an answer on its way, and a client that leaves before it is there
     probes.py       health and metrics
     metrics/        what Prometheus is told
     records.py      an id and a line in the log for each request
-    failures.py     our errors as OpenAI's, with their statuses: the one table
+    failures.py     our errors in an API's words, with their statuses: the one table
     entrance.py     who is let in
     keys.py         a file of API keys
     door.py         a socket, and the keys to it

@@ -55,6 +55,8 @@ class App:
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 *News(self._coordinator).routes(),
                 *files.routes(),
+                Route("/v1/messages", self._message, methods=["POST"]),
+                Route("/v1/messages/count_tokens", self._count, methods=["POST"]),
             ],
             middleware=entrance(http, keys, open_to_all=(*HEALTH, *files.PATHS)),
             exception_handlers={
@@ -79,6 +81,14 @@ class App:
     async def _chat(self, request: Request) -> Response:
         body = await _body(request)
         return await asyncio.to_thread(self._desk.chat, body, record_of(request))
+
+    async def _message(self, request: Request) -> Response:
+        body = await _body(request)
+        return await asyncio.to_thread(self._desk.message, body, record_of(request))
+
+    async def _count(self, request: Request) -> Response:
+        body = await _body(request)
+        return JSONResponse(await asyncio.to_thread(self._desk.count, body))
 
 
 async def _body(request: Request) -> bytes:

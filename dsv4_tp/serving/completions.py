@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from dsv4_tp.asks import Ask, Logprob, Piece, Stats, whole
+from dsv4_tp.serving.answers import Answers
 from dsv4_tp.serving.choices import Pieces, usage
 from dsv4_tp.serving.fields import Idle, TextRequest, TokenId, parsed
 
@@ -47,7 +48,7 @@ def parse(body: bytes) -> CompletionRequest:
     return parsed(CompletionRequest, body)
 
 
-class Answering:
+class Answering(Answers):
     """The answer to one request, in OpenAI's words."""
 
     def __init__(

@@ -1,27 +1,22 @@
 """What a body asks for becomes an answer on its way."""
 
-from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from starlette.responses import Response
 
 from dsv4_tp.asks import Ask, Conversation
 from dsv4_tp.coordinator.texts import Texts
-from dsv4_tp.serving import chat, completions
-from dsv4_tp.serving.choices import Pieces, asks_of, merged
+from dsv4_tp.serving import chat, completions, messages
+from dsv4_tp.serving.answers import Answers
+from dsv4_tp.serving.choices import asks_of, merged
 from dsv4_tp.serving.completions import Answering
 from dsv4_tp.serving.failures import UnknownModelError
-from dsv4_tp.serving.fields import TextRequest
+from dsv4_tp.serving.fields import Sampled
 from dsv4_tp.serving.records import Record
 from dsv4_tp.serving.replies import Events, Whole
+from dsv4_tp.serving.said import Said
 from dsv4_tp.serving.spoken import Choice, Speaking
-
-
-class _Answers(Protocol):
-    """Of one request, in the words of its endpoint."""
-
-    async def whole(self, pieces: Pieces) -> dict[str, Any]: ...
-    def chunks(self, pieces: Pieces) -> AsyncGenerator[dict[str, Any]]: ...
 
 
 class Desk:
@@ -41,34 +36,53 @@ class Desk:
     def complete(self, body: bytes, record: Record) -> Response:
         """Of /v1/completions."""
         asked = completions.parse(body)
+        asks = asks_of(asked.ask(), asked.n or 1)
         answering = Answering(self._name, record.id, asked, self._texts.word)
-        return self._answer(asked, asked.ask(), answering, record)
+        return self._answer(asked, asks, answering, record)
 
     def chat(self, body: bytes, record: Record) -> Response:
         """Of /v1/chat/completions."""
         asked = chat.parse(body)
         ask = asked.ask()
         assert isinstance(ask.prompt, Conversation)
-        thinks = self._texts.thinks(ask.prompt)
         choices = [
             Choice(
-                self._texts.reading(thinking=thinks, calls=bool(asked.usable_tools)),
+                self._said(ask.prompt, calls=bool(asked.usable_tools)),
                 f"call_{record.id}_{number}",
-                thinks=thinks,
-                closing=self._texts.closing,
             )
             for number in range(asked.n or 1)
         ]
         speaking = Speaking(self._name, record.id, asked, self._texts.word, choices)
-        return self._answer(asked, ask, speaking, record)
+        return self._answer(asked, asks_of(ask, asked.n or 1), speaking, record)
 
-    def _answer(self, asked: TextRequest, ask: Ask, answers: _Answers, record: Record) -> Response:
+    def message(self, body: bytes, record: Record) -> Response:
+        """Of /v1/messages."""
+        asked = messages.parse(body)
+        talk = asked.talk()
+        said = self._said(talk, calls=bool(asked.usable_tools))
+        telling = messages.Telling(self._name, record, said)
+        return self._answer(asked, [asked.ask(talk)], telling, record)
+
+    def count(self, body: bytes) -> dict[str, Any]:
+        """Of /v1/messages/count_tokens."""
+        asked = messages.parse_count(body)
+        self.check_model(asked.model)
+        return {"input_tokens": self._texts.count(asked.talk())}
+
+    def _said(self, talk: Conversation, *, calls: bool) -> Said:
+        thinks = self._texts.thinks(talk)
+        reading = self._texts.reading(thinking=thinks, calls=calls)
+        return Said(reading, thinks=thinks, closing=self._texts.closing)
+
+    def _answer(
+        self, asked: Sampled, asks: Sequence[Ask], answers: Answers, record: Record
+    ) -> Response:
         self.check_model(asked.model)
         streams = [
             record.watch(self._texts.stream(each, request_id=record.name(number)))
-            for number, each in enumerate(asks_of(ask, asked.n or 1))
+            for number, each in enumerate(asks)
         ]
         pieces = merged(streams)
         if asked.stream:
-            return Events(answers.chunks(pieces), beat_s=self._beat_s)
-        return Whole(lambda: answers.whole(pieces))
+            return Events(answers, pieces, beat_s=self._beat_s)
+        return Whole(answers, pieces)

@@ -33,7 +33,7 @@ def entrance(
             allow_origins=http.origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "request-id", "retry-after"],
             allow_private_network=True,
         ),
         Middleware(KeyCheck, keys, open_to_all),
@@ -63,7 +63,7 @@ class OriginCheck:
         if origin is None or origin in (*here, *self._origins):
             await self._app(scope, receive, send)
         else:
-            await refuse_origin(origin)(scope, receive, send)
+            await refuse_origin(scope, origin)(scope, receive, send)
 
 
 class KeyCheck:
@@ -80,7 +80,7 @@ class KeyCheck:
         if scope["known"] or scope["path"] in self._open:
             await self._app(scope, receive, send)
         else:
-            await refuse_key()(scope, receive, send)
+            await refuse_key(scope)(scope, receive, send)
 
 
 def _has_key(headers: Headers, keys: Keys) -> bool:

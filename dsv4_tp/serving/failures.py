@@ -1,18 +1,21 @@
-"""Our errors as HTTP tells them: a status, and the error object of OpenAI's API. One table.
+"""Our errors as HTTP tells them: a status, and the error object of the API. One table.
 
 The same errors have codes of gRPC in `rpc.status`.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from dsv4_tp import errors
 from dsv4_tp.errors import Dsv4Error
+from dsv4_tp.serving.records import record_of
 
 RETRY_S = 5  # for a cluster to come back; OpenAI's clients wait so long, twice by default
 _SOON_S = 1  # for a place in line
@@ -42,6 +45,25 @@ _KINDS: tuple[tuple[type[Dsv4Error], _Kind], ...] = (
 )
 
 
+# Anthropic's API, by our statuses; what its clients know as overloaded has a status of its own.
+_MESSAGES = ["", "v1", "messages"]
+_NO_THREADS = "thread_unsupported_request"
+_UNREADY, _OVERLOADED = 503, 529
+_TYPES_OF_MESSAGES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    _UNREADY: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+class UnkeptError(errors.RequestError):
+    """The server is to keep a conversation, and keeps none; clients go on by sending all of it."""
+
+
 class UnknownModelError(errors.RequestError):
     """Another model is asked for than the one that is here."""
 
@@ -57,46 +79,76 @@ def told(error: Dsv4Error) -> dict[str, Any]:
     """The error object, which is also what a stream ends with if it fails on the way."""
     if isinstance(error, UnknownModelError):
         return error_object(str(error), _BAD, param="model", code="model_not_found")
+    if isinstance(error, UnkeptError):
+        return error_object(str(error), _BAD, param="thread", code=_NO_THREADS)
     kind = _kind(error)
     of_a_field = isinstance(error, errors.RequestError)
     return error_object(str(error), kind.type, param=_field(str(error)) if of_a_field else None)
 
 
-async def refuse(_request: Request, error: Exception) -> JSONResponse:
+def message_told(error: Dsv4Error, request: str) -> dict[str, Any]:
+    """The same in the words of Anthropic's API; `request` is what the client calls it."""
+    return _of_messages(_status(error), told(error), request)
+
+
+async def refuse(request: Request, error: Exception) -> JSONResponse:
     """The whole answer to a request that failed before any of its answer was sent."""
     assert isinstance(error, Dsv4Error)
     kind = _kind(error)
     headers = {} if kind.retry_s is None else {"retry-after": str(kind.retry_s)}
     if kind.status >= 500 and kind.retry_s is None:
         headers["x-should-retry"] = "false"  # OpenAI's clients would, and it would cost as much
-    status = 404 if isinstance(error, UnknownModelError) else kind.status
-    return JSONResponse(told(error), status, headers)
+    return _answer(request.scope, _status(error), told(error), headers)
 
 
-async def refuse_path(_request: Request, error: Exception) -> JSONResponse:
+async def refuse_path(request: Request, error: Exception) -> JSONResponse:
     """There is no such path, or no such method, or the body is too large."""
     assert isinstance(error, HTTPException)
-    return JSONResponse(error_object(error.detail, _BAD), error.status_code, error.headers)
+    body = error_object(error.detail, _BAD)
+    return _answer(request.scope, error.status_code, body, error.headers)
 
 
-def refuse_key() -> JSONResponse:
+def refuse_key(scope: Scope) -> JSONResponse:
     """The client has shown no key that is known here."""
     message = "no API key, or none that is known here; send it as Authorization: Bearer KEY"
     body = error_object(message, _BAD, code="invalid_api_key")
-    return JSONResponse(body, 401, {"www-authenticate": "Bearer"})
+    return _answer(scope, 401, body, {"www-authenticate": "Bearer"})
 
 
-def refuse_origin(origin: str) -> JSONResponse:
+def refuse_origin(scope: Scope, origin: str) -> JSONResponse:
     """A page asks that may not."""
     message = (
         f"pages of {origin} may not call this; http.origins in cluster.yaml names those that may"
     )
-    return JSONResponse(error_object(message, _BAD, code="origin_not_allowed"), 403)
+    return _answer(scope, 403, error_object(message, _BAD, code="origin_not_allowed"))
 
 
-async def fail(_request: Request, _error: Exception) -> JSONResponse:
+async def fail(request: Request, _error: Exception) -> JSONResponse:
     """A mistake of ours; our log says where."""
-    return JSONResponse(error_object("a fault in the server; its log says where", _OURS), 500)
+    body = error_object("a fault in the server; its log says where", _OURS)
+    return _answer(request.scope, 500, body)
+
+
+def _answer(
+    scope: Scope, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """In the words of the API whose path it is."""
+    if scope["path"].split("/")[:3] != _MESSAGES:
+        return JSONResponse(body, status, headers)
+    said = _of_messages(status, body, record_of(Request(scope)).request)
+    return JSONResponse(said, _OVERLOADED if status == _UNREADY else status, headers)
+
+
+def _of_messages(status: int, body: dict[str, Any], request: str) -> dict[str, Any]:
+    kind = _TYPES_OF_MESSAGES.get(status, _BAD if status < 500 else "api_error")
+    error = {"type": kind, "message": body["error"]["message"]}
+    if body["error"]["code"] == _NO_THREADS:
+        error["details"] = {"error_code": _NO_THREADS, "unsupported": ["thread"]}
+    return {"type": "error", "error": error, "request_id": request}
+
+
+def _status(error: Dsv4Error) -> int:
+    return 404 if isinstance(error, UnknownModelError) else _kind(error).status
 
 
 def _kind(error: Dsv4Error) -> _Kind:

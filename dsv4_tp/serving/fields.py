@@ -1,10 +1,13 @@
-"""What requests of OpenAI's API have in common: sampling, streams, and how a fault is named."""
+"""What requests have in common: sampling, streams, and how a fault is named."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from dsv4_tp.asks import Ask, Conversation
 from dsv4_tp.errors import RequestError
@@ -14,8 +17,7 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 _Seed = Annotated[int, Field(ge=0, lt=2**64)]
 _MOST_CHOICES = 16
 
-# What clients say for their own records; it changes no answer.
-_RECORDS = frozenset(
+OPENAI_RECORDS = frozenset(
     {"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"}
 )
 _SAMPLING = frozenset(
@@ -32,13 +34,15 @@ _EXPECTED = {
     "tool_choice": 'Input should be "none", "auto", "required" or one function',
 }
 
+_UNTYPED = ("union_tag_invalid", "union_tag_not_found")
+
 # As they come in the path to a fault.
 _TYPES = frozenset({"str", "int", "float", "bool", "dict"})
 _MAPS = frozenset({"logit_bias", "metadata"})
 
 # Of fields that would change the answer, the values with which they do not.
 Idle = Mapping[str, tuple[Any, ...]]
-_T = TypeVar("_T", bound="TextRequest")
+_T = TypeVar("_T", bound="Strict")
 
 
 class Strict(BaseModel):
@@ -46,6 +50,19 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
     idle: ClassVar[Idle] = {}
+    records: ClassVar[Collection[str]] = ()  # what clients say for their own; it changes no answer
+
+    def check(self) -> None:
+        """Raises RequestError for what the types do not show."""
+
+
+def _tag(said: Any) -> str | None:
+    """A name as classes have it, so that it is none of a field in the path to a fault."""
+    name = cast(dict[str, object], said).get("type") if isinstance(said, dict) else None
+    return name.title().replace("_", "") if isinstance(name, str) else None
+
+
+BY_TYPE = Discriminator(_tag)  # of a union whose members have such tags: its `type` tells which
 
 
 class StreamOptions(Strict):
@@ -54,11 +71,10 @@ class StreamOptions(Strict):
     include_usage: bool = False
 
 
-class TextRequest(Strict):
+class Sampled(Strict):
     """What every text may be asked with; where it says nothing, the checkpoint's makers have."""
 
     model: str | None = None
-    max_tokens: Count | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: Count | None = None
@@ -68,15 +84,31 @@ class TextRequest(Strict):
     frequency_penalty: float | None = None
     logit_bias: dict[TokenId, float] | None = None
     seed: _Seed | None = None
-    stop: str | list[str] | None = None
-    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
     time_limit_s: float | None = None
     stream: bool | None = None
+
+    def asked(self, prompt: str | Sequence[int] | Conversation) -> Ask:
+        """What comes after that prompt."""
+        return Ask(prompt, **self.model_dump(include=set(_SAMPLING)))
+
+
+class TextRequest(Sampled):
+    """The same in OpenAI's older words."""
+
+    records: ClassVar[Collection[str]] = OPENAI_RECORDS
+    max_tokens: Count | None = None
+    stop: str | list[str] | None = None
+    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
     stream_options: StreamOptions | None = None
 
     def asked(self, prompt: str | Sequence[int] | Conversation) -> Ask:
         """What comes after that prompt."""
-        return Ask(prompt, stop=self.stop or (), **self.model_dump(include=set(_SAMPLING)))
+        return replace(super().asked(prompt), stop=self.stop or ())
+
+    def check(self) -> None:
+        """Raises RequestError for options of a stream where there is none."""
+        if self.stream_options and not self.stream:
+            raise RequestError("stream_options: there is no stream; say stream: true")
 
     @property
     def wants_usage(self) -> bool:
@@ -95,8 +127,7 @@ def parsed(model: type[_T], body: bytes) -> _T:
     except ValidationError as error:
         raise RequestError(_first_fault(error)) from error
     _check_extra(asked)
-    if asked.stream_options and not asked.stream:
-        raise RequestError("stream_options: there is no stream; say stream: true")
+    asked.check()
     return asked
 
 
@@ -107,7 +138,7 @@ def _check_extra(asked: Strict, at: str = "") -> None:
         if name in asked.idle:
             if said not in asked.idle[name]:
                 raise RequestError(f"{at}{name} is {said!r}; it cannot be served, leave it out")
-        elif at or name not in _RECORDS:
+        elif name not in asked.records:
             raise RequestError(f"{at}{name}: {_unknown(name, known)}")
     for name, value in asked:
         _check_parts(value, f"{at}{name}")
@@ -133,9 +164,20 @@ def _first_fault(error: ValidationError) -> str:
     names = _names(fault["loc"])
     if not names:
         return f"not a JSON object: {said}"
-    if fault["type"] not in ("value_error", "missing", "literal_error"):
+    if fault["type"] in _UNTYPED and isinstance(fault["input"], dict):
+        return f"{_place(names)}.type: {_expected_type(fault)}"
+    if fault["type"] in ("model_type", *_UNTYPED):
+        said = "Input should be an object"
+    elif fault["type"] not in ("value_error", "missing", "literal_error"):
         said = _EXPECTED.get(str(names[-1]), said)
     return f"{_place(names)}: {said}"
+
+
+def _expected_type(fault: ErrorDetails) -> str:
+    if fault["type"] == "union_tag_not_found":
+        return "Field required"
+    known = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", fault.get("ctx", {})["expected_tags"])
+    return f"Input should be one of {known.lower()}"
 
 
 def _names(loc: tuple[int | str, ...]) -> list[int | str]:

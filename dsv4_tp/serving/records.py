@@ -25,6 +25,7 @@ from dsv4_tp.log import log
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADER = "x-request-id"
+_HEADERS = (_HEADER, "request-id")  # the latter is where Anthropic's clients look
 _KEY = "dsv4_tp.record"
 _MOST_FRAMES = 8
 _MOST_PATH = 100  # characters in the log
@@ -141,7 +142,8 @@ def _telling(record: Record, send: Send) -> Send:
     async def tell(message: Message) -> None:
         if message["type"] == "http.response.start":
             record.status = message["status"]
-            MutableHeaders(scope=message)[_HEADER] = record.request
+            for name in _HEADERS:
+                MutableHeaders(scope=message)[name] = record.request
         else:
             record.answered = not message.get("more_body", False)
         await send(message)

@@ -1,9 +1,8 @@
 """An answer on its way: as events or as a whole, and given up when its client leaves."""
 
 import asyncio
-import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -11,13 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from dsv4_tp.errors import Dsv4Error
-from dsv4_tp.serving.failures import told
+from dsv4_tp.serving.answers import Answers
+from dsv4_tp.serving.choices import Pieces
 
 BEAT_S = 10.0  # so long nothing is said, then a comment; proxies give up after 30 and more
 
 _T = TypeVar("_T")
-_BEAT = b": keep-alive\n\n"
-_DONE = b"data: [DONE]\n\n"
 _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 
 
@@ -44,24 +42,26 @@ class _Reply(Response, ABC):
 class Whole(_Reply):
     """An object that is answered when it is there."""
 
-    def __init__(self, making: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(self, answers: Answers, pieces: Pieces) -> None:
         super().__init__()
-        self._making = making
+        self._answers = answers
+        self._pieces = pieces
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONResponse(await self._making())(scope, receive, send)
+        await JSONResponse(await self._answers.whole(self._pieces))(scope, receive, send)
 
 
 class Events(_Reply):
-    """Server-sent events: objects as they come, comments while none does, then [DONE].
+    """Server-sent events: objects as they come, signs of life while none does, then the ending.
 
-    A failure on the way is told by an object with `error`, and there is no [DONE]: clients take a
-    stream that just stops for a whole one.
+    A failure on the way is told by an object, and there is no ending: clients take a stream that
+    just stops for a whole one.
     """
 
-    def __init__(self, objects: AsyncGenerator[dict[str, Any]], *, beat_s: float = BEAT_S) -> None:
+    def __init__(self, answers: Answers, pieces: Pieces, *, beat_s: float = BEAT_S) -> None:
         super().__init__()
-        self._objects = objects
+        self._answers = answers
+        self._objects = answers.chunks(pieces)
         self._beat_s = beat_s
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,14 +69,17 @@ class Events(_Reply):
             # What is refused is refused now, and then has a status of its own.
             first = await anext(coming)
             await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
-            await _send(send, _event(first))
+            await _send(send, self._event(first))
             try:
                 async for each in coming:
-                    await _send(send, _event(each))
-                await _send(send, _DONE)
+                    await _send(send, self._event(each))
+                await _send(send, self._answers.ending)
             except Dsv4Error as error:
-                await _send(send, _event(told(error)))
+                await _send(send, self._event(self._answers.failure(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _event(self, one: dict[str, Any] | None) -> bytes:
+        return self._answers.silence() if one is None else self._answers.event(one)
 
 
 async def beating(objects: AsyncGenerator[_T], beat_s: float) -> AsyncGenerator[_T | None]:
@@ -119,9 +122,3 @@ async def _end(task: "asyncio.Future[Any]") -> None:
 
 async def _send(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-def _event(one: dict[str, Any] | None) -> bytes:
-    if one is None:
-        return _BEAT
-    return f"data: {json.dumps(one, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()

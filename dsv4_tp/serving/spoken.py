@@ -3,45 +3,38 @@
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
 
-from dsv4_tp.asks import Logprob, Piece, Stats
-from dsv4_tp.core import FinishReason
-from dsv4_tp.prompts import CallArguments, CallBegun, Content, Delta, Reading, Reasoning
+from dsv4_tp.asks import Logprob, Piece
+from dsv4_tp.prompts import CallArguments, CallBegun, Content, Delta, Reasoning
+from dsv4_tp.serving.answers import Answers, Json
 from dsv4_tp.serving.chat import ChatRequest
 from dsv4_tp.serving.choices import Pieces, usage
-
-Json = dict[str, Any]
+from dsv4_tp.serving.said import Said
 
 
 class Choice:
     """One answer in the making."""
 
-    def __init__(self, reading: Reading, call_id: str, *, thinks: bool, closing: int) -> None:
-        """`closing` is the token that ends the thinking; calls are `call_id` and a number."""
-        self._reading = reading
+    def __init__(self, said: Said, call_id: str) -> None:
+        """Calls are `call_id` and a number."""
+        self.said = said
         self._call_id = call_id
-        self._closing = closing
-        self._thinking = thinks
-        self.reasoning_tokens = 0
         self.reasoning, self.content = "", ""
         self.calls: list[Json] = []
-        self.stats: Stats | None = None
-        self.reason: str | None = None
         self.logprobs: list[tuple[int, Logprob]] = []  # of what was said behind the thinking
 
     def add(self, piece: Piece) -> list[Json]:
         """What this piece adds to the message, each a `delta`."""
-        self._count(piece)
-        found = [*self._reading.add(piece.text)]
-        if piece.finish:
-            found += self._reading.finish()
-            self.stats = piece.finish.stats
-        deltas = [self._told(each) for each in found]
-        if piece.finish:
-            called = self.calls and piece.finish.reason is FinishReason.STOP
-            self.reason = "tool_calls" if called else piece.finish.reason.value
-        return deltas
+        likely = zip(piece.tokens, piece.logprobs, strict=False)
+        self.logprobs += [*likely][self.said.thought(piece) :]
+        return [self._told(each) for each in self.said.add(piece)]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it has ended."""
+        if self.said.finish is None:
+            return None
+        return "tool_calls" if self.said.waits else self.said.finish.reason.value
 
     def message(self) -> Json:
         """All of it."""
@@ -52,16 +45,6 @@ class Choice:
         if self.calls:
             said["tool_calls"] = self.calls
         return said
-
-    def _count(self, piece: Piece) -> None:
-        thought = 0
-        if self._thinking:
-            ended = self._closing in piece.tokens
-            thought = piece.tokens.index(self._closing) + 1 if ended else len(piece.tokens)
-            self.reasoning_tokens += thought
-            self._thinking = not ended
-        said = zip(piece.tokens, piece.logprobs, strict=False)
-        self.logprobs += [*said][thought:]
 
     def _told(self, delta: Delta) -> Json:
         match delta:
@@ -82,7 +65,7 @@ class Choice:
                 return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
 
 
-class Speaking:
+class Speaking(Answers):
     """The answers to one request, in OpenAI's words."""
 
     def __init__(
@@ -175,6 +158,6 @@ class Speaking:
         return {"token": word, "logprob": logprob, "bytes": [*word.encode()]}
 
     def _usage(self) -> Json:
-        costs = [choice.stats for choice in self._choices if choice.stats]
-        thought = sum(choice.reasoning_tokens for choice in self._choices)
+        costs = [choice.said.finish.stats for choice in self._choices if choice.said.finish]
+        thought = sum(choice.said.reasoning_tokens for choice in self._choices)
         return usage(costs) | {"completion_tokens_details": {"reasoning_tokens": thought}}

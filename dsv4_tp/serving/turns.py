@@ -91,12 +91,20 @@ def checked(turns: Sequence[Turn], tools: Sequence[Tool]) -> None:
     if turns[-1].role == "assistant" and not turns[-1].prefix:
         last = f"messages[{len(turns) - 1}].prefix"
         raise RequestError(f"{last}: the answer is there already; say true to have it gone on with")
-    names = [tool.function.name for tool in tools]
-    for number, tool in enumerate(tools):
-        at = f"tools[{number}].function"
-        if tool.function.name in names[:number]:
-            raise RequestError(f"{at}.name: {tool.function.name!r} is there twice; rename one")
-        _check_schema(tool.function.parameters or {}, f"{at}.parameters")
+    check_tools([(tool.function.name, tool.function.parameters) for tool in tools])
+
+
+def check_tools(
+    tools: Sequence[tuple[str, Mapping[str, Any] | None]],
+    name_at: str = "function.name",
+    schema_at: str = "function.parameters",
+) -> None:
+    """Raises RequestError if two have one name, or what is to be a JSON schema is none."""
+    for number, (name, schema) in enumerate(tools):
+        if name in (other for other, _ in tools[:number]):
+            at = f"tools[{number}].{name_at}"
+            raise RequestError(f"{at}: {name!r} is there twice; rename one")
+        _check_schema(schema or {}, f"tools[{number}].{schema_at}")
 
 
 def messages(

@@ -4,6 +4,7 @@ import json
 
 import jsonschema
 import pytest
+from anthropic import Anthropic
 from openai import OpenAI
 
 from tests.cluster.clusters import Launch
@@ -33,6 +34,7 @@ def test_chats(start):
         a_call_that_is_asked_for(client)
         a_form_begins_behind_the_thinking(client)
         two_answers_of_one_seed_come_again(client)
+        the_same_in_anthropic_s_words(client)
 
 
 def ask(client: OpenAI, content: str = QUESTION, **how):
@@ -120,3 +122,27 @@ def two_answers_of_one_seed_come_again(client: OpenAI) -> None:
     )
     assert one == other
     assert one[0] != one[1]
+
+
+def the_same_in_anthropic_s_words(openai: OpenAI) -> None:
+    """It thinks, calls and answers; what is counted is what is fed."""
+    root = str(openai.base_url).removesuffix("/v1/")
+    schema = {"type": "object", "properties": {"thing": {"type": "string"}}, "required": ["thing"]}
+    tools = [{"name": "get_code", "input_schema": schema}]
+    asked = {"role": "user", "content": "What is the code of the red door?"}
+    how = {"model": "demo", "tools": tools, "max_tokens": 90, "extra_body": {"temperature": 0}}
+    how |= {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    with Anthropic(base_url=root, api_key="-", max_retries=0, timeout=60) as client:
+        with client.messages.stream(messages=[asked], **how) as stream:
+            first = stream.get_final_message()
+        call = first.content[-1]
+        assert (first.stop_reason, call.name) == ("tool_use", "get_code")
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "4182"}
+        said = [asked, first.to_param(), {"role": "user", "content": [result]}]
+        second = client.messages.create(messages=said, **how)
+        assert "4182" in second.content[-1].text
+        assert second.stop_reason == "end_turn"
+        told = {key: how[key] for key in ("model", "tools", "thinking")}
+        counted = client.messages.count_tokens(messages=said, **told).input_tokens
+        usage = second.usage
+        assert counted == usage.input_tokens + usage.cache_read_input_tokens

@@ -54,8 +54,11 @@ class StandIn:
     def word(self, token: int) -> str:
         return "?abc"[token]
 
+    def count(self, talk: Conversation) -> int:
+        return sum(len(message.content) for message in talk.messages)
+
     def thinks(self, talk: Conversation) -> bool:
-        return talk.effort != "none"
+        return talk.thinking and talk.effort != "none"
 
     def reading(self, *, thinking: bool, calls: bool) -> Reading:
         return Reading(BUILT_IN, thinking=thinking, calls=calls)

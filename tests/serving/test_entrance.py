@@ -78,6 +78,20 @@ def test_who_has_none_stays_out(keys: Keys, headers: dict[str, str], http: Http)
     assert "sk-" not in answer.text
 
 
+def test_refusals_are_in_the_words_of_the_path(keys: Keys):
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        answer = client(OUTSIDE, keys).post(path, content=endless())
+        assert answer.status_code == 401
+        assert (answer.json()["type"], answer.json()["error"]["type"]) == (
+            "error",
+            "authentication_error",
+        )
+        assert answer.json()["request_id"] == answer.headers["request-id"]
+        page = client(OUTSIDE, keys).post(path, headers={"origin": "http://x.example"})
+        assert (page.status_code, page.json()["error"]["type"]) == (403, "permission_error")
+    assert client().post("/v1/messagesx").json()["error"]["code"] is None
+
+
 def test_health_is_told_to_all_but_hosts_and_reasons_are_not(keys: Keys):
     asking = client(OUTSIDE, keys)
     assert asking.get("/health/live").status_code == 200
