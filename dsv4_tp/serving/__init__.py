@@ -8,6 +8,7 @@
     turns.py        its messages and tools, in our own words
     spoken.py       what it answers: thinking, text and calls apart
     choices.py      several answers to one request
+    responses/      the same of OpenAI's Responses
     messages/       the same of Anthropic's Messages
     said.py         an answer taken apart, in nobody's words; parts.py: one after the other
     replies.py      an answer on its way, and a client that leaves before it is there

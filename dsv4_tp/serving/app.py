@@ -55,6 +55,7 @@ class App:
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 *News(self._coordinator).routes(),
                 *files.routes(),
+                Route("/v1/responses", self._respond, methods=["POST"]),
                 Route("/v1/messages", self._message, methods=["POST"]),
                 Route("/v1/messages/count_tokens", self._count, methods=["POST"]),
             ],
@@ -81,6 +82,10 @@ class App:
     async def _chat(self, request: Request) -> Response:
         body = await _body(request)
         return await asyncio.to_thread(self._desk.chat, body, record_of(request))
+
+    async def _respond(self, request: Request) -> Response:
+        body = await _body(request)
+        return await asyncio.to_thread(self._desk.respond, body, record_of(request))
 
     async def _message(self, request: Request) -> Response:
         body = await _body(request)

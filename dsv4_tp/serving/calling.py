@@ -15,12 +15,15 @@ class Calling:
     single: bool = False  # one at most
 
 
-def check_calling(wanted: Calling, tools: Sequence[str], at: str) -> None:
-    """Raises RequestError, which names the field `at`, for what `tools` cannot keep, by name."""
+def check_calling(wanted: Calling, tools: Sequence[str], at: str, single_at: str) -> None:
+    """Raises RequestError for what cannot be asked of `tools`, which are names.
+
+    It names the field: `at` of the choice, or `single_at`.
+    """
     if wanted.name and wanted.name not in tools:
         known = ", ".join(tools) or "none"
         raise RequestError(f"{at}.name is {wanted.name!r}; tools has: {known}")
     if wanted.required:
         raise RequestError(f"{at}: no call can be required yet; say auto")
-    if wanted.single:
-        raise RequestError(f"{at}: calls cannot be kept to one yet; let them be several")
+    if wanted.single and tools:
+        raise RequestError(f"{single_at}: calls cannot be kept to one yet; let them be several")

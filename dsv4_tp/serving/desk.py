@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from dsv4_tp.asks import Ask, Conversation
 from dsv4_tp.coordinator.texts import Texts
-from dsv4_tp.serving import chat, completions, messages
+from dsv4_tp.serving import chat, completions, messages, responses
 from dsv4_tp.serving.answers import Answers
 from dsv4_tp.serving.choices import asks_of, merged
 from dsv4_tp.serving.completions import Answering
@@ -62,6 +62,14 @@ class Desk:
         said = self._said(talk, calls=bool(asked.usable_tools))
         telling = messages.Telling(self._name, record, said)
         return self._answer(asked, [asked.ask(talk)], telling, record)
+
+    def respond(self, body: bytes, record: Record) -> Response:
+        """Of /v1/responses."""
+        asked = responses.parse(body)
+        talk = asked.talk()
+        said = self._said(talk, calls=bool(asked.usable_tools))
+        responding = responses.Responding(self._name, record, asked, said)
+        return self._answer(asked, [asked.ask(talk)], responding, record)
 
     def count(self, body: bytes) -> dict[str, Any]:
         """Of /v1/messages/count_tokens."""

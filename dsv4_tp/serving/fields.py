@@ -56,13 +56,20 @@ class Strict(BaseModel):
         """Raises RequestError for what the types do not show."""
 
 
-def _tag(said: Any) -> str | None:
-    """A name as classes have it, so that it is none of a field in the path to a fault."""
-    name = cast(dict[str, object], said).get("type") if isinstance(said, dict) else None
-    return name.title().replace("_", "") if isinstance(name, str) else None
+def by_type(usual: str | None = None) -> Discriminator:
+    """Tells by its `type`, or the usual one, which of a union is meant, whose members have tags.
+
+    They are names as classes have them, so that they are none of a field in the path to a fault.
+    """
+
+    def tag(said: Any) -> str | None:
+        name = cast(dict[str, object], said).get("type", usual) if isinstance(said, dict) else None
+        return name.title().replace("_", "") if isinstance(name, str) else None
+
+    return Discriminator(tag)
 
 
-BY_TYPE = Discriminator(_tag)  # of a union whose members have such tags: its `type` tells which
+BY_TYPE = by_type()
 
 
 class StreamOptions(Strict):

@@ -2,6 +2,7 @@
 
 from dsv4_tp.asks import Finish, Piece
 from dsv4_tp.core import FinishReason
+from dsv4_tp.errors import NotReadyError
 from dsv4_tp.prompts import CallBegun, Delta, Reading
 
 
@@ -26,6 +27,14 @@ class Said:
             self.finish = piece.finish
         self.called |= any(isinstance(each, CallBegun) for each in found)
         return found
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why it has ended; NotReadyError if it was cancelled here, for which APIs have no word."""
+        assert self.finish, "asked before the end"
+        if self.finish.reason not in (FinishReason.STOP, FinishReason.LENGTH):
+            raise NotReadyError(f"the text was {self.finish.reason.value} before its end")
+        return self.finish.reason
 
     @property
     def waits(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from jsonschema import Draft202012Validator
@@ -105,6 +106,35 @@ def check_tools(
             at = f"tools[{number}].{name_at}"
             raise RequestError(f"{at}: {name!r} is there twice; rename one")
         _check_schema(schema or {}, f"tools[{number}].{schema_at}")
+
+
+def written(
+    name: str, description: str | None, parameters: Mapping[str, Any] | None, strict: bool | None
+) -> str:
+    """A function as the model reads it; what the client has not said is left out."""
+    said = {"name": name, "description": description, "parameters": parameters, "strict": strict}
+    known = {field: value for field, value in said.items() if value is not None}
+    return json.dumps(known, ensure_ascii=False)
+
+
+def joined(messages: Iterable[Message]) -> list[Message]:
+    """The same, an assistant's in a row as one: other APIs have them in parts."""
+    found: list[Message] = []
+    for each in messages:
+        if found and found[-1].role == each.role == "assistant":
+            found[-1] = _both(found[-1], each)
+        else:
+            found.append(each)
+    return found
+
+
+def _both(one: Message, other: Message) -> Message:
+    return replace(
+        one,
+        content=one.content + other.content,
+        reasoning=one.reasoning + other.reasoning,
+        tool_calls=one.tool_calls + other.tool_calls,
+    )
 
 
 def messages(

@@ -34,6 +34,7 @@ def test_chats(start):
         a_call_that_is_asked_for(client)
         a_form_begins_behind_the_thinking(client)
         two_answers_of_one_seed_come_again(client)
+        the_same_in_the_words_of_responses(client)
         the_same_in_anthropic_s_words(client)
 
 
@@ -122,6 +123,15 @@ def two_answers_of_one_seed_come_again(client: OpenAI) -> None:
     )
     assert one == other
     assert one[0] != one[1]
+
+
+def the_same_in_the_words_of_responses(client: OpenAI) -> None:
+    how = {"model": "demo", "temperature": 0, "max_output_tokens": 90}
+    with client.responses.stream(input=QUESTION, **how) as stream:
+        final = stream.get_final_response()
+    thought, text = final.output
+    assert "The user asks" in thought.content[0].text
+    assert (final.output_text, text.status) == ("The code of the red door is 4182.", "completed")
 
 
 def the_same_in_anthropic_s_words(openai: OpenAI) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic, beta_tool
+from anthropic.types import RawMessageStreamEvent
 from openai import AsyncOpenAI
+from pydantic import TypeAdapter
 
 from dsv4_tp import errors
 from dsv4_tp.asks import Ask, Message, Piece, ToolCall
@@ -80,6 +82,8 @@ def test_events_have_names_and_an_order():
         names = [line.removeprefix("event: ") for line in lines[::2]]
         events = [json.loads(line.removeprefix("data: ")) for line in lines[1::2]]
         assert names == [event["type"] for event in events]
+        for event in events:
+            TypeAdapter(RawMessageStreamEvent).validate_python(event)
         begin, delta, stop = (f"content_block_{word}" for word in ("start", "delta", "stop"))
         assert names == [
             "message_start",

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from dsv4_tp.asks import Finish
 from dsv4_tp.core import FinishReason
-from dsv4_tp.errors import Dsv4Error, NotReadyError
+from dsv4_tp.errors import Dsv4Error
 from dsv4_tp.serving.answers import Json, Named
 from dsv4_tp.serving.choices import Pieces
 from dsv4_tp.serving.failures import message_told
@@ -80,7 +80,7 @@ class Telling(Named):
 
     def _end(self) -> Json:
         finish = self._finish
-        return {"stop_reason": _reason(finish, self._said), "stop_sequence": finish.stop or None}
+        return {"stop_reason": _reason(self._said, finish), "stop_sequence": finish.stop or None}
 
     def _usage(self) -> Json:
         """What is read from a cache is not counted twice."""
@@ -99,17 +99,12 @@ class Telling(Named):
         return self._said.finish
 
 
-def _reason(finish: Finish, said: Said) -> str:
-    """Raises NotReadyError for a text that was cancelled here, for which there is no word."""
-    match finish.reason:
-        case FinishReason.STOP if finish.stop:
-            return "stop_sequence"
-        case FinishReason.STOP:
-            return "tool_use" if said.waits else "end_turn"
-        case FinishReason.LENGTH:
-            return "max_tokens"
-        case _:
-            raise NotReadyError(f"the text was {finish.reason.value} before its end")
+def _reason(said: Said, finish: Finish) -> str:
+    if said.reason is FinishReason.LENGTH:
+        return "max_tokens"
+    if finish.stop:
+        return "stop_sequence"
+    return "tool_use" if said.waits else "end_turn"
 
 
 def _events(step: Step) -> list[Json]:

@@ -1,9 +1,8 @@
 """Turns of Anthropic's API, made of blocks, and how they become messages of ours."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Tag
@@ -11,6 +10,7 @@ from pydantic import Field, Tag
 from dsv4_tp.asks import Message, ToolCall
 from dsv4_tp.errors import RequestError
 from dsv4_tp.serving.fields import BY_TYPE, Idle, Strict
+from dsv4_tp.serving.turns import joined, written
 
 
 class CacheControl(Strict):
@@ -105,10 +105,7 @@ class Tool(Strict):
     @property
     def written(self) -> str:
         """The function as the model reads it."""
-        said = {"name": self.name, "description": self.description}
-        more = {"parameters": self.input_schema, "strict": self.strict}
-        known = {name: value for name, value in (said | more).items() if value is not None}
-        return json.dumps(known, ensure_ascii=False)
+        return written(self.name, self.description, self.input_schema, self.strict)
 
 
 def text_of(content: str | Sequence[TextBlock] | None, between: str = "") -> str:
@@ -140,11 +137,8 @@ def _check_block(block: Block, role: str, called: Collection[str], at: str) -> N
 
 
 def messages_of(turns: Iterable[Turn]) -> list[Message]:
-    """The same as messages; an assistant's in a row are one, and one at the end is gone on with."""
-    messages: list[Message] = []
-    for role, same in groupby(turns, lambda turn: turn.role):
-        blocks = [block for turn in same for block in turn.blocks]
-        messages += [_answer(blocks)] if role == "assistant" else _said(role, blocks)
+    """The same as messages; an assistant's at the end is gone on with."""
+    messages = joined(_said(turn.role, block) for turn in turns for block in turn.blocks)
     if messages and messages[-1].role == "assistant":
         messages[-1] = replace(messages[-1], open=True)
     return messages
@@ -154,24 +148,15 @@ def _calls(turn: Turn) -> bool:
     return any(isinstance(block, ToolUseBlock) for block in turn.blocks)
 
 
-def _answer(blocks: Sequence[Block]) -> Message:
-    thought = [block.thinking for block in blocks if isinstance(block, ThinkingBlock)]
-    calls = [
-        ToolCall(block.name, json.dumps(block.input, ensure_ascii=False), block.id)
-        for block in blocks
-        if isinstance(block, ToolUseBlock)
-    ]
-    text = text_of([block for block in blocks if isinstance(block, TextBlock)])
-    return Message("assistant", text, reasoning="".join(thought), tool_calls=tuple(calls))
-
-
-def _said(role: str, blocks: Iterable[Block]) -> Iterator[Message]:
-    """A message for each block; the prompt's own rules put them together."""
-    for block in blocks:
-        match block:
-            case TextBlock(text=text):
-                yield Message(role, text)
-            case ToolResultBlock(content=content, tool_use_id=call):
-                yield Message("tool", text_of(content), tool_call_id=call)
-            case _:
-                raise AssertionError(block)
+def _said(role: str, block: Block) -> Message:
+    """A message for each block; the prompt's own rules put a user's together."""
+    match block:
+        case TextBlock(text=text):
+            return Message(role, text)
+        case ThinkingBlock(thinking=thinking):
+            return Message(role, reasoning=thinking)
+        case ToolUseBlock(name=name, id=call):
+            arguments = json.dumps(block.input, ensure_ascii=False)
+            return Message(role, tool_calls=(ToolCall(name, arguments, call),))
+        case ToolResultBlock(tool_use_id=call):
+            return Message("tool", text_of(block.content), tool_call_id=call)

@@ -92,7 +92,8 @@ class Counted(Strict):
         check_tools(tools, "name", "input_schema")
         if self.tool_choice:
             self.tool_choice.check()
-            check_calling(self.tool_choice.calling, [name for name, _ in tools], "tool_choice")
+            names, single_at = [name for name, _ in tools], "tool_choice.disable_parallel_tool_use"
+            check_calling(self.tool_choice.calling, names, "tool_choice", single_at)
 
     @property
     def usable_tools(self) -> list[Tool]:
