@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dsv4_tp.asks import Ask, Calls, Conversation
 from dsv4_tp.errors import RequestError
+from dsv4_tp.serving.calling import check_calls, held
 from dsv4_tp.serving.fields import Count, Idle, Strict, TextRequest, parsed
 from dsv4_tp.serving.turns import Tool, Turn, checked, messages
 
@@ -107,21 +108,19 @@ class ChatRequest(TextRequest):
         if self.thinking and self.thinking.type == "disabled":
             effort = "none"
         turns = messages(self.messages, self.usable_tools, told or "")
-        return Conversation(turns, effort=effort, calls=self._calls())
+        strict = [tool.function.strict for tool in self.usable_tools]
+        calls = held(self.calls, strict, formed=self.json_schema is not None)
+        return Conversation(turns, effort=effort, calls=calls)
 
-    def _calls(self) -> Calls | None:
-        """What calls are held to; by themselves only those of strict functions are."""
+    @property
+    def calls(self) -> Calls:
+        """What is said of its calls."""
         single = self.parallel_tool_calls is False
-        strict = any(tool.function.strict for tool in self.usable_tools)
         match self.tool_choice:
             case OneTool(function=Named(name=name)):
                 return Calls(required=True, name=name, single=single)
-            case "required":
-                return Calls(required=True, single=single)
-            case _ if self.usable_tools and (single or strict or self.json_schema is not None):
-                return Calls(single=single)
-            case _:
-                return None
+            case choice:
+                return Calls(required=choice == "required", single=single)
 
 
 def parse(body: bytes) -> ChatRequest:
@@ -132,7 +131,8 @@ def parse(body: bytes) -> ChatRequest:
     """
     asked = parsed(ChatRequest, body)
     checked(asked.messages, asked.tools or ())
-    _check_tools(asked)
+    names = [tool.function.name for tool in asked.tools or ()]
+    check_calls(asked.calls, names, "tool_choice", "tool_choice.function.name")
     _check_format(asked.response_format)
     if asked.top_logprobs is not None and not asked.logprobs:
         raise RequestError("top_logprobs: there are none without logprobs; say logprobs: true")
@@ -142,18 +142,6 @@ def parse(body: bytes) -> ChatRequest:
             "leave one of them out"
         )
     return asked
-
-
-def _check_tools(asked: ChatRequest) -> None:
-    names = [tool.function.name for tool in asked.tools or ()]
-    match asked.tool_choice:
-        case OneTool(function=Named(name=name)) if name not in names:
-            known = ", ".join(names) or "none"
-            raise RequestError(f"tool_choice.function.name is {name!r}; tools has: {known}")
-        case "required" if not names:
-            raise RequestError("tool_choice: a call is required, and there are no tools")
-        case _:
-            pass
 
 
 def _check_format(asked: Format | None) -> None:

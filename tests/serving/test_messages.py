@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 from pydantic import TypeAdapter
 
 from dsv4_tp import errors
-from dsv4_tp.asks import Ask, Message, Piece, ToolCall
+from dsv4_tp.asks import Ask, Calls, Message, Piece, ToolCall
 from dsv4_tp.core import FinishReason
 from dsv4_tp.errors import RequestError
 from dsv4_tp.serving.messages import parse
@@ -312,6 +312,26 @@ def test_the_system_s_blocks_and_the_tools_come_first():
     assert none == (Message("user", "hi"),)
 
 
+@pytest.mark.parametrize(
+    ("choice", "calls"),
+    [
+        ({"type": "auto"}, None),
+        ({"type": "none"}, None),
+        ({"type": "any"}, Calls(required=True)),
+        ({"type": "tool", "name": "add"}, Calls(required=True, name="add")),
+        ({"type": "auto", "disable_parallel_tool_use": True}, Calls(single=True)),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_what_calls_are_held_to(choice: dict[str, Any], calls: Calls | None):
+    assert talk(tools=TOOLS, tool_choice=choice).calls == calls
+
+
+def test_calls_of_strict_tools_are_held_to_their_schemas():
+    assert talk(tools=[TOOLS[0] | {"strict": True}]).calls == Calls()
+    assert talk(tools=TOOLS).calls is None
+
+
 def test_it_thinks_if_that_is_said():
     assert not talk().thinking
     assert not talk(thinking={"type": "disabled"}).thinking
@@ -358,6 +378,8 @@ def test_what_changes_nothing_may_be_said():
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, r"tools\[0\].type"),
         ({"tool_choice": "auto"}, "tool_choice: Input should be an object"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice: a call is required"),
+        ({"context_management": {"edits": [{"type": "x"}]}}, "context_management is"),
         (
             {"tool_choice": {"type": "tool", "name": "f"}},
             "tool_choice.name is 'f'; tools has: none",

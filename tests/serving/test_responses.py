@@ -12,7 +12,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from dsv4_tp import errors
-from dsv4_tp.asks import Ask, Message, Piece, ToolCall
+from dsv4_tp.asks import Ask, Calls, Message, Piece, ToolCall
 from dsv4_tp.core import FinishReason
 from dsv4_tp.errors import RequestError
 from dsv4_tp.serving.failures import told
@@ -223,6 +223,21 @@ def test_tools_are_told_as_they_are_said():
     assert talk(tools=TOOLS, tool_choice="none").messages == (Message("user", "hi"),)
 
 
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({}, None),
+        ({"tool_choice": "none"}, None),
+        ({"tool_choice": "required"}, Calls(required=True)),
+        ({"tool_choice": {"type": "function", "name": "add"}}, Calls(required=True, name="add")),
+        ({"parallel_tool_calls": False}, Calls(single=True)),
+    ],
+    ids=str,
+)
+def test_what_calls_are_held_to(fields: dict[str, Any], calls: Calls | None):
+    assert talk(tools=TOOLS, **fields).calls == calls
+
+
 def test_what_changes_nothing_may_be_said():
     idle = {"store": False, "previous_response_id": None, "user": "me", "truncation": "disabled"}
     more = {"include": ["reasoning.encrypted_content"], "tool_choice": "auto", "background": False}
@@ -258,6 +273,7 @@ def test_what_changes_nothing_may_be_said():
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [TOOLS[0] | {"parameters": {"type": 5}}]}, "tools[0].parameters.type"),
         ({"tool_choice": "maybe"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
         ({"text": {"format": {"type": "yaml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),

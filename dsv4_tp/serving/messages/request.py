@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Tag
 
-from dsv4_tp.asks import Ask, Conversation, Message
+from dsv4_tp.asks import Ask, Calls, Conversation, Message
 from dsv4_tp.core import MOST_STOPS
 from dsv4_tp.errors import RequestError
 from dsv4_tp.prompts import with_tools
-from dsv4_tp.serving.calling import Calling, check_calling
+from dsv4_tp.serving.calling import check_calls, held
 from dsv4_tp.serving.failures import UnkeptError
 from dsv4_tp.serving.fields import BY_TYPE, Count, Idle, Sampled, Strict, parsed
 from dsv4_tp.serving.messages.blocks import (
@@ -24,6 +24,8 @@ from dsv4_tp.serving.messages.blocks import (
     text_of,
 )
 from dsv4_tp.serving.turns import check_tools
+
+_KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}  # which agents say
 
 
 class Thinking(Strict):
@@ -47,9 +49,9 @@ class ToolChoice(Strict):
             raise RequestError(f"tool_choice.name: it goes with type tool, and this is {self.type}")
 
     @property
-    def calling(self) -> Calling:
-        """The same in the words of all APIs."""
-        return Calling(
+    def calls(self) -> Calls:
+        """The same in our own words."""
+        return Calls(
             required=self.type in ("any", "tool"),
             name=self.name or "",
             single=bool(self.disable_parallel_tool_use),
@@ -92,8 +94,13 @@ class Counted(Strict):
         check_tools(tools, "name", "input_schema")
         if self.tool_choice:
             self.tool_choice.check()
-            names, single_at = [name for name, _ in tools], "tool_choice.disable_parallel_tool_use"
-            check_calling(self.tool_choice.calling, names, "tool_choice", single_at)
+        names = [name for name, _ in tools]
+        check_calls(self.calls, names, "tool_choice", "tool_choice.name")
+
+    @property
+    def calls(self) -> Calls:
+        """What is said of its calls."""
+        return self.tool_choice.calls if self.tool_choice else Calls()
 
     @property
     def usable_tools(self) -> list[Tool]:
@@ -111,12 +118,14 @@ class Counted(Strict):
         """The conversation; it thinks if that is said."""
         system = text_of(self.system, "\n\n")
         said = [*([Message("system", system)] if system else []), *messages_of(self.messages)]
-        tools = [tool.written for tool in self.usable_tools]
+        said = with_tools(
+            said, [tool.written for tool in self.usable_tools], self.json_schema or ""
+        )
+        strict = [tool.strict for tool in self.usable_tools]
+        calls = held(self.calls, strict, formed=self.json_schema is not None)
         thinks = self.thinking is not None and self.thinking.type != "disabled"
         effort = (self.output_config and self.output_config.effort) or ""
-        return Conversation(
-            with_tools(said, tools, self.json_schema or ""), thinking=thinks, effort=effort
-        )
+        return Conversation(said, thinking=thinks, effort=effort, calls=calls)
 
 
 class MessageRequest(Sampled, Counted):
@@ -125,7 +134,7 @@ class MessageRequest(Sampled, Counted):
     idle: ClassVar[Idle] = {
         **Counted.idle,
         "container": (None,),
-        "context_management": (None,),
+        "context_management": (None, {"edits": [_KEEP_ALL]}),
         "diagnostics": (None,),
         "inference_geo": (None,),
         "mcp_servers": (None, []),

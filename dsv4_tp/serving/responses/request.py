@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dsv4_tp.asks import Ask, Conversation, Message
+from dsv4_tp.asks import Ask, Calls, Conversation, Message
 from dsv4_tp.errors import RequestError
 from dsv4_tp.prompts import with_tools
-from dsv4_tp.serving.calling import Calling, check_calling
+from dsv4_tp.serving.calling import check_calls, held
 from dsv4_tp.serving.fields import OPENAI_RECORDS, Count, Idle, Sampled, Strict, parsed
 from dsv4_tp.serving.responses.items import Item, MessageItem, Tool, check_items, messages_of
 from dsv4_tp.serving.turns import check_tools
@@ -53,7 +53,7 @@ class Thinking(Strict):
 class ResponseRequest(Sampled):
     """What a client may say; where it says nothing, the checkpoint's makers have."""
 
-    records: ClassVar[Collection[str]] = OPENAI_RECORDS
+    records: ClassVar[Collection[str]] = OPENAI_RECORDS | {"client_metadata"}
     idle: ClassVar[Idle] = {
         "background": (None, False),
         "context_management": (None,),
@@ -62,7 +62,7 @@ class ResponseRequest(Sampled):
         "max_tool_calls": (None,),
         "moderation": (None,),
         "prompt": (None,),
-        "prompt_cache_options": (None,),
+        "prompt_cache_options": (None, {"mode": "implicit"}),
         "service_tier": (None, "auto", "default"),
         "stream_options": (None, {}, {"include_obfuscation": False}),
         "top_logprobs": (None, 0),
@@ -90,7 +90,7 @@ class ResponseRequest(Sampled):
         tools = [(tool.name, tool.parameters) for tool in self.tools or ()]
         check_tools(tools, "name", "parameters")
         names = [name for name, _ in tools]
-        check_calling(self._calling, names, "tool_choice", "parallel_tool_calls")
+        check_calls(self.calls, names, "tool_choice", "tool_choice.name")
         form = self._format
         if (form.type == "json_schema") != (form.schema_ is not None):
             raise RequestError(
@@ -103,6 +103,16 @@ class ResponseRequest(Sampled):
         if isinstance(self.input, list):
             return self.input
         return [MessageItem(role="user", content=self.input)]
+
+    @property
+    def calls(self) -> Calls:
+        """What is said of its calls."""
+        single = self.parallel_tool_calls is False
+        match self.tool_choice:
+            case OneTool(name=name):
+                return Calls(required=True, name=name, single=single)
+            case choice:
+                return Calls(required=choice == "required", single=single)
 
     @property
     def usable_tools(self) -> list[Tool]:
@@ -126,9 +136,11 @@ class ResponseRequest(Sampled):
         if self.instructions:
             said = [Message("system", self.instructions), *said]
         told = self.json_schema if self._format.type == "json_schema" else None
-        tools = [tool.written for tool in self.usable_tools]
+        turns = with_tools(said, [tool.written for tool in self.usable_tools], told or "")
+        strict = [tool.strict for tool in self.usable_tools]
+        calls = held(self.calls, strict, formed=self.json_schema is not None)
         effort = (self.reasoning and self.reasoning.effort) or ""
-        return Conversation(with_tools(said, tools, told or ""), effort=effort)
+        return Conversation(turns, effort=effort, calls=calls)
 
     def ask(self, talk: Conversation) -> Ask:
         """The answer that is asked for, to that conversation."""
@@ -139,15 +151,6 @@ class ResponseRequest(Sampled):
     @property
     def _format(self) -> Format:
         return (self.text and self.text.format) or Format(type="text")
-
-    @property
-    def _calling(self) -> Calling:
-        single = self.parallel_tool_calls is False
-        match self.tool_choice:
-            case OneTool(name=name):
-                return Calling(required=True, name=name, single=single)
-            case choice:
-                return Calling(required=choice == "required", single=single)
 
 
 def parse(body: bytes) -> ResponseRequest:
