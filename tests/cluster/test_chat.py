@@ -143,10 +143,16 @@ def the_same_in_anthropic_s_words(openai: OpenAI) -> None:
     how = {"model": "demo", "tools": tools, "max_tokens": 90, "extra_body": {"temperature": 0}}
     how |= {"thinking": {"type": "enabled", "budget_tokens": 1024}}
     with Anthropic(base_url=root, api_key="-", max_retries=0, timeout=60) as client:
-        with client.messages.stream(messages=[asked], **how) as stream:
+        simple = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 90}
+        (text,) = client.messages.create(
+            model="demo", extra_body=how["extra_body"], **simple
+        ).content
+        assert text.text == "The code of the red door is 4182."
+        must = {"tool_choice": {"type": "any"}}
+        with client.messages.stream(messages=[asked], **how, **must) as stream:
             first = stream.get_final_message()
-        call = first.content[-1]
-        assert (first.stop_reason, call.name) == ("tool_use", "get_code")
+        thought, call = first.content
+        assert (first.stop_reason, thought.type, call.name) == ("tool_use", "thinking", "get_code")
         result = {"type": "tool_result", "tool_use_id": call.id, "content": "4182"}
         said = [asked, first.to_param(), {"role": "user", "content": [result]}]
         second = client.messages.create(messages=said, **how)
