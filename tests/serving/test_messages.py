@@ -11,7 +11,7 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic, beta_tool
 from anthropic.types import RawMessageStreamEvent
 from openai import AsyncOpenAI
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from dsv4_tp import errors
 from dsv4_tp.asks import Ask, Calls, Message, Piece, ToolCall
@@ -178,6 +178,29 @@ def test_why_it_ended():
         it.script = (replace(STOP, finish=cancelled),)
         with pytest.raises(anthropic.OverloadedError, match="cancelled"):
             await client.messages.create(**HI)
+
+    by_anthropic(StandIn, act)
+
+
+class Number(BaseModel):
+    a: int
+
+
+def test_an_answer_of_a_form():
+    async def act(client: AsyncAnthropic, it: StandIn) -> None:
+        parsed = await client.messages.parse(**HI, output_format=Number)
+        assert parsed.parsed_output == Number(a=5)
+        schema = json.loads(it.asked[0].json_schema)
+        assert schema["required"] == ["a"]
+        assert json.loads(it.asked[0].prompt.messages[0].response_format) == schema
+
+    by_anthropic(lambda: StandIn(*said('{"a": 5}')), act)
+
+
+def test_its_client_finds_the_model():
+    async def act(client: AsyncAnthropic, _it: StandIn) -> None:
+        assert [model.id async for model in client.models.list()] == ["demo"]
+        assert (await client.models.retrieve("demo")).id == "demo"
 
     by_anthropic(StandIn, act)
 

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from dsv4_tp import errors
 from dsv4_tp.asks import Ask, Calls, Message, Piece, ToolCall
@@ -185,6 +185,19 @@ def test_an_answer_of_a_form():
         assert json.loads(ask.prompt.messages[0].response_format) == SCHEMA
 
     by_client(lambda: StandIn(*said("{}")), act)
+
+
+class Number(BaseModel):
+    a: int
+
+
+def test_the_client_parses_an_answer_of_a_form():
+    async def act(client: AsyncOpenAI, it: StandIn) -> None:
+        parsed = await client.responses.parse(**HI, **PLAIN, text_format=Number)
+        assert parsed.output_parsed == Number(a=5)
+        assert json.loads(it.asked[0].json_schema)["required"] == ["a"]
+
+    by_client(lambda: StandIn(*said('{"a": 5}')), act)
 
 
 def body(**fields: Any) -> bytes:
