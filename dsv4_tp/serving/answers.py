@@ -12,10 +12,26 @@ from dsv4_tp.serving.failures import told
 Json = dict[str, Any]
 
 
-class Answers(ABC):
-    """The answers to one request. Streamed they are objects, then [DONE]; silence is a comment."""
+class Wire:
+    """How a stream is written: objects, then [DONE]; silence is a comment."""
 
     ending = b"data: [DONE]\n\n"
+
+    def failure(self, error: Dsv4Error) -> Json:
+        """What it tells last if it fails on the way."""
+        return told(error)
+
+    def silence(self) -> bytes:
+        """What it tells when it has long told nothing."""
+        return b": keep-alive\n\n"
+
+    def event(self, one: Json) -> bytes:
+        """The object as it is sent."""
+        return f"data: {json.dumps(one, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+class Answers(Wire, ABC):
+    """The answers to one request, streamed or whole."""
 
     @abstractmethod
     async def whole(self, pieces: Pieces) -> Json:
@@ -24,18 +40,6 @@ class Answers(ABC):
     @abstractmethod
     def chunks(self, pieces: Pieces) -> AsyncGenerator[Json]:
         """As they come."""
-
-    def failure(self, error: Dsv4Error) -> Json:
-        """What a stream tells last if it fails on the way."""
-        return told(error)
-
-    def silence(self) -> bytes:
-        """What a stream tells when it has long told nothing."""
-        return b": keep-alive\n\n"
-
-    def event(self, one: Json) -> bytes:
-        """The object as it is sent."""
-        return f"data: {json.dumps(one, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
 class Named(Answers):

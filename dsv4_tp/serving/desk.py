@@ -92,5 +92,5 @@ class Desk:
         ]
         pieces = merged(streams)
         if asked.stream:
-            return Events(answers, pieces, beat_s=self._beat_s)
+            return Events(answers, answers.chunks(pieces), beat_s=self._beat_s)
         return Whole(answers, pieces)

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from dsv4_tp.errors import Dsv4Error
-from dsv4_tp.serving.answers import Answers
+from dsv4_tp.serving.answers import Answers, Json, Wire
 from dsv4_tp.serving.choices import Pieces
 
 BEAT_S = 10.0  # so long nothing is said, then a comment; proxies give up after 30 and more
@@ -58,10 +58,12 @@ class Events(_Reply):
     just stops for a whole one.
     """
 
-    def __init__(self, answers: Answers, pieces: Pieces, *, beat_s: float = BEAT_S) -> None:
+    def __init__(
+        self, wire: Wire, objects: AsyncGenerator[Json], *, beat_s: float = BEAT_S
+    ) -> None:
         super().__init__()
-        self._answers = answers
-        self._objects = answers.chunks(pieces)
+        self._wire = wire
+        self._objects = objects
         self._beat_s = beat_s
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,13 +75,13 @@ class Events(_Reply):
             try:
                 async for each in coming:
                     await _send(send, self._event(each))
-                await _send(send, self._answers.ending)
+                await _send(send, self._wire.ending)
             except Dsv4Error as error:
-                await _send(send, self._event(self._answers.failure(error)))
+                await _send(send, self._event(self._wire.failure(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _event(self, one: dict[str, Any] | None) -> bytes:
-        return self._answers.silence() if one is None else self._answers.event(one)
+        return self._wire.silence() if one is None else self._wire.event(one)
 
 
 async def beating(objects: AsyncGenerator[_T], beat_s: float) -> AsyncGenerator[_T | None]:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dsv4_tp.coordinator.coordinator import Coordinator
+from dsv4_tp.serving.answers import Wire
 from dsv4_tp.serving.page.view import look
 from dsv4_tp.serving.replies import Events, beating
 
@@ -35,7 +36,7 @@ class News:
         return JSONResponse(self._look(), headers={"cache-control": "no-store"})
 
     async def _always(self, _request: Request) -> Response:
-        return Events(self._told())
+        return Events(Wire(), self._told())
 
     async def _told(self) -> AsyncGenerator[Json]:
         """`cluster` at once and with whatever happens; `events` as they come, oldest first."""
