@@ -221,6 +221,29 @@ def generate(**given: Any) -> None:
 
 
 @cli.command()
+@options.name
+@options.address
+@click.option("--system", metavar="TEXT", help="What the model is told before all else.")
+@click.option(
+    "--think",
+    type=click.Choice(["on", "off", "low", "high", "max"]),
+    default="on",
+    help="Whether it thinks before it answers, and how much.",
+)
+@options.usual_sampling
+@options.as_json_lines
+def chat(**given: Any) -> None:
+    """Talk with a running cluster.
+
+    On a terminal, with what was typed before, /help for what else can be typed, and Ctrl-C to stop
+    an answer. Elsewhere each line of stdin is a turn, and stdout has the answers alone.
+    """
+    from dsv4_tp.cli.chat.run import run
+
+    run(**given)
+
+
+@cli.command()
 @options.model
 @click.option(
     "--tokens",

@@ -203,21 +203,19 @@ def shares(command: click.decorators.FC) -> click.decorators.FC:
 
 def sampling(command: click.decorators.FC) -> click.decorators.FC:
     """How to continue it."""
-    temperature = click.option(
-        "--temperature", type=float, metavar="T", callback=_not_negative, help="0: greedy."
-    )
-    top_p = click.option(
-        "--top-p", type=float, metavar="P", callback=_fraction, help="Nucleus; 1: off."
-    )
+    chat = click.option("--chat", is_flag=True, help="The prompt is one user turn of a chat.")
+    return chat(usual_sampling(_further(command)))
+
+
+def usual_sampling(command: click.decorators.FC) -> click.decorators.FC:
+    """What is asked for most often."""
     options = (
-        click.option("--chat", is_flag=True, help="The prompt is one user turn of a chat."),
         click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="At most so many."),
-        temperature,
-        top_p,
+        _real("--temperature", "T", _not_negative, "0: greedy."),
+        _real("--top-p", "P", _fraction, "Nucleus; 1: off."),
         click.option("--top-k", type=click.IntRange(0), metavar="K", help="0: off."),
         click.option("--seed", type=click.IntRange(0, _MOST_SEED), metavar="S", help="Of chance."),
     )
-    command = _further(command)
     for option in reversed(options):
         command = option(command)
     return command

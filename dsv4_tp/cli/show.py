@@ -1,10 +1,11 @@
-"""A cluster's status as people read it."""
+"""A cluster's status, and what a text cost, as people read it."""
 
 from dsv4_tp.cli.tables import gigabytes, table
-from dsv4_tp.client import ClusterStatus, HostStatus, RankStatus, Totals
-from dsv4_tp.core import Work
+from dsv4_tp.client import ClusterStatus, Finish, HostStatus, RankStatus, Stats, Totals
+from dsv4_tp.core import FinishReason, Work
 
 _HEAD = ("host", "rank", "phase", "loaded", "GB planned", "GB held", "GB peak", "prefill", "steps")
+_LONG_S = 0.2  # in line; less is not worth a word
 
 
 def status_page(found: ClusterStatus) -> str:
@@ -62,3 +63,33 @@ def _row(rank: RankStatus, host: HostStatus) -> list[str]:
         *map(gigabytes, memory),
         *map(str, counters),
     ]
+
+
+def cost(finish: Finish) -> str:
+    """What a text cost, in a line."""
+    stats = finish.stats
+    cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
+    waited = f"waited {stats.queue_s:.2f} s; " if stats.queue_s >= _LONG_S else ""
+    again = f"{_again(stats)}; " if stats.restarts else ""
+    return (
+        f"{waited}{again}"
+        f"prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
+        f"text: {stats.generated_tokens} tokens in {stats.decode_s:.2f} s, "
+        f"{stats.tokens_per_s:.1f} tokens/s, ended by {finish.reason}"
+    )
+
+
+def brief(finish: Finish) -> str:
+    """The same in a few words, for a text like most."""
+    stats = finish.stats
+    first = "" if stats.first_token_s is None else f", the first after {stats.first_token_s:.2f} s"
+    early = "" if finish.reason is FinishReason.STOP else f"; ended by {finish.reason}"
+    again = f"; {_again(stats)}" if stats.restarts else ""
+    return (
+        f"{stats.generated_tokens} tokens, {stats.tokens_per_s:.1f} tokens/s{first}{early}{again}"
+    )
+
+
+def _again(stats: Stats) -> str:
+    times = "once" if stats.restarts == 1 else f"{stats.restarts} times"
+    return f"went on {times} with ranks that were started again"

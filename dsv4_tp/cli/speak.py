@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dsv4_tp.cli.show import rank_table
+from dsv4_tp.cli.show import cost, rank_table
 from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Answer, Ask, AsyncClient, ClusterStatus, Finish, Piece, Stats, whole
 from dsv4_tp.errors import ConfigError, NotReadyError
 
 _SHOWN_CHARACTERS = 100  # of a prompt
-_LONG_S = 0.2  # in line; less is not worth a word
 _RETRY_S = 1.0
 
 
@@ -108,16 +107,8 @@ def _drafts(ask: Ask, stats: Stats) -> str:
 
 def _cost(ask: Ask, finish: Finish) -> str:
     stats = finish.stats
-    cached = f", {stats.cached_tokens} of them known," if stats.cached_tokens else ""
-    drafts = _drafts(ask, stats)
-    waited = f"waited {stats.queue_s:.2f} s; " if stats.queue_s >= _LONG_S else ""
-    times = "once" if stats.restarts == 1 else f"{stats.restarts} times"
-    again = f"went on {times} with ranks that were started again; " if stats.restarts else ""
     return (
-        f"\n{waited}{again}"
-        f"prompt: {stats.prompt_tokens} tokens{cached} in {stats.prefill_s:.2f} s; "
-        f"text: {stats.generated_tokens} tokens in {stats.decode_s:.2f} s, "
-        f"{stats.tokens_per_s:.1f} tokens/s, ended by {finish.reason}\n"
-        f"{drafts}each token: {stats.collectives_per_token:g} collectives, "
+        f"\n{cost(finish)}\n"
+        f"{_drafts(ask, stats)}each token: {stats.collectives_per_token:g} collectives, "
         f"{stats.wire_bytes_per_token:,.0f} bytes sent by each rank"
     )

@@ -41,6 +41,8 @@ OPTIONS = {
     "hostfile import": "source --model",
     "hostfile export": "--hosts -f --file --rdma",
     "generate": f"--name --address --prompt {SAMPLING} --mtp --json",
+    "chat": "--name --address --system --think --max-tokens --temperature --top-p --top-k --seed"
+    " --json",
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
     "status": "--name --address --watch --every --json",
     "top": "--name --address --every --count --json",

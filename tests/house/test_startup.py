@@ -15,7 +15,7 @@ try:
     main()
 finally:
     heavy = {"mlx", "mlx_lm", "transformers", "grpc", "numpy", "tokenizers", "cryptography"}
-    heavy |= {"starlette", "uvicorn"}
+    heavy |= {"starlette", "uvicorn", "pydantic", "rich", "prompt_toolkit"}
     print("imported:", *sorted(heavy & sys.modules.keys()), file=sys.stderr)
 """
 
@@ -32,7 +32,9 @@ def imported(*arguments: str) -> list[str]:
     return done.stderr.splitlines()[-1].split()[1:]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["launch", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["launch", "--help"], ["chat", "--help"]], ids=" ".join
+)
 def test_help_imports_nothing_heavy(arguments: list[str]):
     assert imported(*arguments) == []
 
