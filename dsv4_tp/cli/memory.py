@@ -49,8 +49,8 @@ def read_memory(memory: str | None, bandwidth: str | None) -> Memory | None:
         if bandwidth is not None:
             raise ConfigError("--bandwidth needs --memory")
         return None
-    sizes = _numbers("--memory", memory)
-    speeds = None if bandwidth is None else _numbers("--bandwidth", bandwidth)
+    sizes = positive_numbers("--memory", memory)
+    speeds = None if bandwidth is None else positive_numbers("--bandwidth", bandwidth)
     if speeds is not None and len(speeds) != len(sizes):
         counts = f"--memory has {len(sizes)} values, --bandwidth {len(speeds)}"
         raise ConfigError(f"{counts}; give one of each for every host")
@@ -61,7 +61,8 @@ def _homes(asked: Wish) -> Sequence[tuple[str, tuple[int, ...]]]:
     return asked.hosts or [("", (rank,)) for rank in range(len(asked.weights))]
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def positive_numbers(option: str, text: str) -> tuple[float, ...]:
+    """What such an option lists; ConfigError for anything else."""
     try:
         numbers = tuple(map(float, text.split(",")))
     except ValueError:

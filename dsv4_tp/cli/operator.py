@@ -54,6 +54,31 @@ def top(**given: Any) -> None:
 @click.command()
 @options.name
 @options.address
+@click.option("--batches", metavar="1,4", help="Requests at a time; default 1,2,4,8 as far as may.")
+@click.option("--prompts", metavar="128,1024", help="Tokens of each prompt; this is the default.")
+@click.option(
+    "--tokens", type=click.IntRange(2), default=64, metavar="N", help="Of each text; default 64."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, metavar="N", help="Of each; default 3."
+)
+@click.option("--bandwidth", metavar="A,B", help="GB/s by host, measured; for the roofline.")
+@options.as_json
+def bench(**given: Any) -> None:
+    """Measure how fast a running cluster is.
+
+    Prefill and decode in tokens per second, and the time to the first token, for each number of
+    requests at a time and each length of prompts; beside them the bytes that a rank reads for a
+    step and, with --bandwidth, what that would allow. On a cluster that has nothing else to do.
+    """
+    from dsv4_tp.cli.bench.run import run
+
+    run(**given)
+
+
+@click.command()
+@options.name
+@options.address
 @click.option("--since", type=click.IntRange(0), default=0, metavar="SEQ", help="After this one.")
 @options.follow
 @options.as_json_lines
@@ -162,4 +187,4 @@ def debug_bundle(**given: Any) -> None:
     run(**given)
 
 
-OPERATORS_TOOLS = (status, top, events, logs, drain, restart, down, debug_bundle)
+OPERATORS_TOOLS = (status, top, bench, events, logs, drain, restart, down, debug_bundle)

@@ -46,6 +46,7 @@ OPTIONS = {
     "score": "--model --tokens --chunk --logits --hosts -f --file --dtype",
     "status": "--name --address --watch --every --json",
     "top": "--name --address --every --count --json",
+    "bench": "--name --address --batches --prompts --tokens --rounds --bandwidth --json",
     "events": "--name --address --since -f --follow --json",
     "logs": "--name --address --host --rank --epoch -f --follow --json",
     "drain": "--name --address --timeout --json",
@@ -129,7 +130,7 @@ def test_the_module_is_the_command():
     ("arguments", "says"),
     [
         ("", "Missing command. See dsv4-tp --help"),
-        ("lunch", "No such command 'lunch'. Did you mean 'launch'?"),
+        ("laumch", "No such command 'laumch'. Did you mean 'launch'?"),
         ("plan --rank 2", "No such option '--rank'. Did you mean '--ranks'?"),
         ("plan --ranks 0", "Invalid value for '--ranks'"),
         ("plan --ranks 2.5", "Invalid value for '--ranks'"),

@@ -1,5 +1,6 @@
 """`dsv4-tp chat` as somebody has it who types: on a terminal, with a cluster of two ranks."""
 
+import json
 import os
 import re
 import subprocess
@@ -72,6 +73,7 @@ def test_a_chat(ranks):
         ranks=2
     )
     line_by_line(cluster)
+    it_is_measured(cluster)
     with on_terminal(cluster, *GREEDY) as chat:
         cluster.wait_for(lambda: READY in chat.shown, what="a place to type")
         it_thinks_and_answers_and_is_stopped(cluster, chat)
@@ -95,6 +97,18 @@ def line_by_line(cluster: Launch) -> None:
     assert (done.returncode, done.stdout[: len(ANSWER)]) == (0, ANSWER), done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert re.search(r"thinking: off\n12 tokens, .* tokens/s.*; ended by length\n$", done.stderr)
+
+
+def it_is_measured(cluster: Launch) -> None:
+    sweep = ("--batches", 2, "--prompts", 8, "--tokens", 6, "--rounds", 2)
+    done = cluster.run("bench", *sweep, "--bandwidth", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert (cell["requests"], cell["fed_tokens"], cell["generated_tokens"]) == (4, 32, 24)
+    assert 0 < cell["first_token_s"]["p50"] <= cell["first_token_s"]["most"]
+    one, other = cell["roofline"]["rank_bytes"]
+    assert one == other > 0
+    assert cell["roofline"]["tokens_per_s"] == 2 * 1e9 / 2 / one  # two ranks share it
 
 
 def it_thinks_and_answers_and_is_stopped(cluster: Launch, chat: Typing) -> None:

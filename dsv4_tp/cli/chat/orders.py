@@ -114,7 +114,7 @@ def _stats(talk: Talk, _given: str) -> Change:
     costs = [turn.finish.stats for turn in talk.turns if turn.finish]
     made = sum(each.generated_tokens for each in costs)
     system = f"; system: {talk.system}" if talk.system else ""
-    words = f"{len(talk.turns)} turns, {made} tokens generated; thinking: {talk.think}{system}"
+    words = f"turns: {len(talk.turns)}, tokens generated: {made}; thinking: {talk.think}{system}"
     last = talk.last.finish if talk.last else None
     return talk, Tell(f"{words}\nlast answer: {cost(last)}" if last else words)
 

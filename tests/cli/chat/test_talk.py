@@ -96,12 +96,12 @@ def test_what_is_saved_can_be_asked_over_http():
 
 def test_what_it_cost():
     assert told(TALK, "/stats").splitlines() == [
-        "1 turns, 5 tokens generated; thinking: on",
+        "turns: 1, tokens generated: 5; thinking: on",
         "last answer: prompt: 12 tokens in 0.50 s; text: 5 tokens in 0.25 s, 20.0 tokens/s, "
         "ended by stop",
     ]
     assert told(Talk("Be short."), "/stats") == (
-        "0 turns, 0 tokens generated; thinking: on; system: Be short."
+        "turns: 0, tokens generated: 0; thinking: on; system: Be short."
     )
 
 

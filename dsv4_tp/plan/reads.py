@@ -1,0 +1,55 @@
+"""What a rank reads from its memory for one decode step, in bytes: the least it can take.
+
+Weights are read once, however many sequences share the step: all of them but the embedding, of
+which a row is looked up, and of the routed experts those that some sequence chose. Which these are
+is chance; they are counted as if every choice were independent and all experts alike. Of the
+caches each sequence reads its window, and the rows that pools have or that are picked of them.
+Activations and writes are left out: they are small.
+"""
+
+from collections.abc import Mapping
+
+from dsv4_tp.core import CacheRows, DType
+from dsv4_tp.modelspec import ModelSpec
+from dsv4_tp.plan.cache import dtype_bytes
+from dsv4_tp.rules import index_row_bytes, row_bytes
+
+_EXPERTS, _EMBED = "experts", "embed"  # kinds of the sharding table
+
+
+def step_bytes(
+    kinds: Mapping[str, int],
+    spec: ModelSpec,
+    dtype: DType,
+    rows: CacheRows,
+    *,
+    batch: int,
+    context: int,
+) -> int:
+    """What a rank reads for a step of `batch` sequences that have `context` tokens each.
+
+    `kinds` are the bytes of its weights by the kinds of the sharding table.
+    """
+    others = sum(size for kind, size in kinds.items() if kind not in (_EXPERTS, _EMBED))
+    experts = round(kinds.get(_EXPERTS, 0) * touched_experts(spec, batch))
+    return others + experts + batch * _cache_bytes(spec, dtype, rows, context)
+
+
+def touched_experts(spec: ModelSpec, batch: int) -> float:
+    """The share of a layer's routed experts that at least one of so many tokens is sent to."""
+    return 1 - (1 - spec.num_experts_per_tok / spec.n_routed_experts) ** batch
+
+
+def _cache_bytes(spec: ModelSpec, dtype: DType, rows: CacheRows, context: int) -> int:
+    """Of one sequence, by all layers."""
+    number = dtype_bytes(dtype)
+    sizes = row_bytes(spec, rows, number), index_row_bytes(spec, rows, number)
+    return sum(_layer(spec, ratio, context, *sizes) for ratio in spec.compress_ratios)
+
+
+def _layer(spec: ModelSpec, ratio: int, context: int, row: int, index_row: int) -> int:
+    window = min(context, spec.sliding_window)
+    pooled = context // ratio if ratio else 0
+    if ratio != 4 or pooled <= spec.index_topk:
+        return (window + pooled) * row
+    return (window + spec.index_topk) * row + pooled * index_row
