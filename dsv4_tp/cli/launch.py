@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from dsv4_tp import launcher
 from dsv4_tp.cli.http_options import Door
 from dsv4_tp.cli.inputs import Checkpoint, Running, cluster, default_file, read_checkpoint
+from dsv4_tp.cli.launched import launched
 from dsv4_tp.cli.speak import asks_for, speak
-from dsv4_tp.cli.tables import note
 from dsv4_tp.client import Ask
 from dsv4_tp.config import check_name
 from dsv4_tp.errors import ConfigError, RequestError
@@ -48,7 +47,7 @@ def run(
     checkpoint = read_checkpoint(config.model.path, mtp=config.mtp > 0)
     _check_prompts(asks, checkpoint, config.context)
     job = partial(speak, asks=asks, as_json=as_json, patient=True) if asks else None
-    launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
+    launched(config, checkpoint, job)
 
 
 def _refuse_idle(wishes: dict[str, Any], as_json: bool) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dsv4_tp import demo
+from dsv4_tp.cli.bars import Bars, Lines, somebody_looks
 from dsv4_tp.cli.inputs import cluster, default_file
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.errors import CheckpointError
@@ -20,7 +21,8 @@ def run(
     config = cluster(hosts=hosts, file=default_file(file, hosts), model=model, dtype=None)
     cargo = cargo_of(demo.model_dir(config.model.path), config.weights, config.experts)
     out = out.absolute()
-    sent = push(config, cargo, out, note)
+    with Bars() as bars:
+        sent = push(config, cargo, out, (bars if somebody_looks() else Lines()).show)
     if not any(host.is_local for host in config.hosts):
         _lay_out_here(out, cargo)
     if as_json:

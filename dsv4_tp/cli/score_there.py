@@ -1,9 +1,8 @@
 """A score made by a cluster that is launched for it."""
 
-from dsv4_tp import launcher
 from dsv4_tp.cli.inputs import Checkpoint
+from dsv4_tp.cli.launched import launched
 from dsv4_tp.cli.sheet import Sheet
-from dsv4_tp.cli.tables import note
 from dsv4_tp.client import AsyncClient
 from dsv4_tp.config import ClusterConfig
 from dsv4_tp.core import ScoreRequest
@@ -20,7 +19,7 @@ def score_there(config: ClusterConfig, checkpoint: Checkpoint, request: ScoreReq
                 sheet.add(event)
         return sheet
 
-    sheet = launcher.launch(config, checkpoint.spec, checkpoint.catalog, job=job, tell=note)
+    sheet = launched(config, checkpoint, job)
     if sheet is None:
         raise Dsv4Error("the cluster was stopped before the score was done")
     return sheet

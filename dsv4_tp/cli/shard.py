@@ -1,13 +1,12 @@
 """`dsv4-tp shard`: a checkpoint's bytes sorted by rank, once. Never imports MLX."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
 from dsv4_tp import demo
+from dsv4_tp.cli.bars import Bars, somebody_looks
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import wish
 from dsv4_tp.errors import ConfigError
@@ -22,15 +21,18 @@ def run(*, out: Path, only: tuple[int, ...], as_json: bool, **plan: Any) -> None
     small = {name: file.read_bytes() for name, file in made.small_files.items()}
     start_set(out, made.manifest, small)
     files = made.of(ranks)
-    total = sum(file.nbytes for file in files)
-    with click.progressbar(length=total, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        fill_set(out, files, lambda done, _: bar.update(done - bar.pos))
+    with Bars() as bars:
+        fill_set(out, files, partial(bars.show, str(out)) if somebody_looks() else _to_nobody)
     if as_json:
         print(json.dumps(_as_json(made, out, ranks)))
         return
     rows = [[str(rank), str(len(made.of([rank]))), gigabytes(_bytes(made, rank))] for rank in ranks]
     print(table(["rank", "files", "GB"], rows))
     note(f"for {made.manifest.purpose}; launch it with --model {out}")
+
+
+def _to_nobody(_done: int, _total: int) -> None:
+    pass
 
 
 def _ranks(only: tuple[int, ...], count: int) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ For the command line:
 
 starts the cluster, awaits `job("127.0.0.1:PORT")` beside it (no job: serves until somebody calls
 Down), stops everything and returns what the job returned. `tell(line)` is given one line for each
-thing worth showing a person, such as "ready: epoch 1, 2 ranks, 0.3 s". SIGINT and SIGTERM drain, a
-second one kills; both end in KeyboardInterrupt when nothing runs any more. A lost rank raises
-RankFailure, an unfit host PreflightError, a model that the ranks refuse InputError.
+thing worth showing a person, such as "ready: epoch 1, 2 ranks, 0.3 s". `on_loaded(done, total)` is
+told how many bytes the ranks have loaded; without it there are lines for that, too. SIGINT and
+SIGTERM drain, a second one kills; both end in KeyboardInterrupt when nothing runs any more. A lost
+rank raises RankFailure, an unfit host PreflightError, a model that the ranks refuse InputError.
 """
 
 from dsv4_tp.launcher.launch import launch

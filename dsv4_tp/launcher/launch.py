@@ -35,7 +35,7 @@ from dsv4_tp.launcher.preflight import (
 )
 from dsv4_tp.launcher.record import Known, Record, digest_of, read_record, write_record
 from dsv4_tp.launcher.remember import remember
-from dsv4_tp.launcher.report import summary
+from dsv4_tp.launcher.report import Report, Watch, summary
 from dsv4_tp.launcher.serve import Job, Tell, run_beside, served
 from dsv4_tp.launcher.takeover import Others
 from dsv4_tp.launcher.verify import verify_hosts
@@ -61,10 +61,11 @@ def launch(
     *,
     job: Job[_T] | None = None,
     tell: Tell,
+    on_loaded: Watch | None = None,
 ) -> _T | None:
     """Run a cluster for as long as `job` takes; see the package for the whole promise."""
     try:
-        return asyncio.run(_Launch(config, spec, catalog, tell).run(job))
+        return asyncio.run(_Launch(config, spec, catalog, tell).run(job, on_loaded))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
@@ -84,7 +85,7 @@ class _Launch:
         self._coordinator: Coordinator | None = None
         self._interrupted = False
 
-    async def run(self, job: Job[_T] | None) -> _T | None:
+    async def run(self, job: Job[_T] | None, on_loaded: Watch | None) -> _T | None:
         """What can be refused without a host is refused before any is touched."""
         self._catch_signals()
         self._replan(None)(self._config.weights)
@@ -107,7 +108,8 @@ class _Launch:
                 if way_in:
                     self._tell(f"openai endpoint: {way_in.url}, model {staff.setup.model_name}")
                     self._tell(f"page: {way_in.page}")
-                return await run_beside(self._coordinator, job, address, self._tell)
+                report = Report(self._coordinator, self._tell, on_loaded)
+                return await run_beside(self._coordinator, job, address, report)
 
     @contextmanager
     def _door(self, wanted: bool) -> Generator[Door | None]:

@@ -20,13 +20,11 @@ from dsv4_tp.v1 import agent_pb2 as pb
 
 _STILL_S = 30.0  # that a host takes no byte
 _STORE_S = 300.0  # until a file of many gigabytes is on the disk
-_TELL_S = 5.0
-_GB = 1e9
 _GO_ON = "repeat the command, it goes on behind the last whole file"
 
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[pb.ReceiveRequest, pb.ReceiveResponse]"
 _T = TypeVar("_T")
-Tell = Callable[[str], None]
+Watch = Callable[[str, int, int], None]  # a host, bytes that it was sent, and is to be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +37,10 @@ class Sent:
     seconds: float
 
 
-def push(config: ClusterConfig, cargo: Cargo, out: Path, tell: Tell) -> dict[str, Sent]:
+def push(config: ClusterConfig, cargo: Cargo, out: Path, watch: Watch) -> dict[str, Sent]:
     """Make `out`, on every host of `config`, a set with the files of that host's ranks.
 
-    `tell` is given a line now and then. Returns what was sent, by host.
+    `watch` is told of every chunk. Returns what was sent, by host.
 
     Raises:
         PreflightError: a host cannot be reached or take the files; names it and its reason.
@@ -51,12 +49,12 @@ def push(config: ClusterConfig, cargo: Cargo, out: Path, tell: Tell) -> dict[str
         KeyboardInterrupt: SIGINT or SIGTERM; no agent is left.
     """
     try:
-        return asyncio.run(_push(config, cargo, out, tell))
+        return asyncio.run(_push(config, cargo, out, watch))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-async def _push(config: ClusterConfig, cargo: Cargo, out: Path, tell: Tell) -> dict[str, Sent]:
+async def _push(config: ClusterConfig, cargo: Cargo, out: Path, watch: Watch) -> dict[str, Sent]:
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
     assert main is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,7 +63,7 @@ async def _push(config: ClusterConfig, cargo: Cargo, out: Path, tell: Tell) -> d
     agents = await start_agents(config.hosts, new_authority("push"), start_s=start_s)
 
     async def send(agent: Agent) -> Sent:
-        return await _Delivery(agent, cargo, config.ranks_on(agent.host), out, tell).run()
+        return await _Delivery(agent, cargo, config.ranks_on(agent.host), out, watch).run()
 
     try:
         await _check_versions(agents)
@@ -84,16 +82,15 @@ class _Delivery:
     """All that one host is sent."""
 
     def __init__(
-        self, agent: Agent, cargo: Cargo, ranks: tuple[int, ...], out: Path, tell: Tell
+        self, agent: Agent, cargo: Cargo, ranks: tuple[int, ...], out: Path, watch: Watch
     ) -> None:
         self._agent = agent
         self._host = agent.host.name
         self._cargo = cargo
         self._ranks = ranks
         self._out = out
-        self._tell = tell
+        self._watch = watch
         self._sent_bytes = 0
-        self._told_s = time.monotonic()
 
     async def run(self) -> Sent:
         """Send what is missing there; see `push` for what it raises."""
@@ -139,7 +136,8 @@ class _Delivery:
             chunks = self._cargo.chunks(parcel)
             while not stored.done() and (chunk := await asyncio.to_thread(next, chunks, None)):
                 await self._say(call, pb.ReceiveRequest(chunk=chunk))
-                self._note(len(chunk.data), total)
+                self._sent_bytes += len(chunk.data)
+                self._watch(self._host, self._sent_bytes, total)
             await self._within(_STORE_S, stored)
         finally:
             stored.cancel()
@@ -172,11 +170,3 @@ class _Delivery:
 
     def _gone(self) -> Dsv4Error:
         return Dsv4Error(f"{self._host}: the connection to its agent broke; {_GO_ON}")
-
-    def _note(self, nbytes: int, total: int) -> None:
-        self._sent_bytes += nbytes
-        now_s = time.monotonic()
-        if now_s - self._told_s >= _TELL_S:
-            self._told_s = now_s
-            percent = self._sent_bytes * 100 // total
-            self._tell(f"{self._host}: {percent} % of {total / _GB:.1f} GB sent")

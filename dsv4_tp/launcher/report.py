@@ -10,12 +10,21 @@ from dsv4_tp.core import Backend
 
 _LOOK_S = 0.5
 
+Watch = Callable[[int, int], None]  # bytes that all ranks have loaded, and will have
+
 
 class Report:
     """Tells of every step of a cluster, each once."""
 
-    def __init__(self, coordinator: Coordinator, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        tell: Callable[[str], None],
+        on_loaded: Watch | None = None,
+    ) -> None:
+        """`on_loaded` is told how far the weights are, in place of lines that say it."""
         self._coordinator = coordinator
+        self._on_loaded = on_loaded
         self._tell = tell
         self._told = ""
         self._notes = 0
@@ -32,7 +41,10 @@ class Report:
         for note in state.notes[self._notes :]:
             self._tell(note)
         self._notes = len(state.notes)
-        if (line := progress_line(state)) != self._told:
+        done, total = loaded_bytes(state)
+        if self._on_loaded and total:
+            self._on_loaded(done, total)
+        elif (line := progress_line(state)) != self._told:
             self._tell(line)
             self._told = line
 
@@ -43,11 +55,18 @@ def progress_line(state: ClusterState) -> str:
         return f"recovering: {failure(state)}"
     if state.phase is not Phase.LOADING:
         return state.phase.value
-    reports = [rank.report for rank in state.ranks.values()]
-    total = sum(report.bytes_total for report in reports)
-    done = sum(report.bytes_loaded for report in reports)
+    done, total = loaded_bytes(state)
     # In tenths: a line for every percent would scroll everything else away.
     return f"loading {done * 10 // total * 10} %" if total else "loading"
+
+
+def loaded_bytes(state: ClusterState) -> tuple[int, int]:
+    """So many of so many that all ranks hold; none where they are not loading."""
+    if state.phase is not Phase.LOADING:
+        return 0, 0
+    reports = [rank.report for rank in state.ranks.values()]
+    loaded = sum(report.bytes_loaded for report in reports)
+    return loaded, sum(report.bytes_total for report in reports)
 
 
 def summary(setup: Setup) -> str:

@@ -69,14 +69,13 @@ async def _by_http(
 
 
 async def run_beside(
-    coordinator: Coordinator, job: Job[_T] | None, address: str, tell: Tell
+    coordinator: Coordinator, job: Job[_T] | None, address: str, report: Report
 ) -> _T | None:
     """Run the cluster, and `job` when it is ready; end the cluster when either has ended.
 
     Raises what the cluster failed of, else what the job raised. None if the cluster was ended
     before the job was done, or if there is no job.
     """
-    report = Report(coordinator, tell)
     running = asyncio.create_task(coordinator.run())
     working = asyncio.create_task(_work(coordinator, job, address, report))
     telling = asyncio.create_task(report.run())
