@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from dsv4_tp import __version__
 from dsv4_tp.cli import options
 from dsv4_tp.cli.exits import exit_table
 from dsv4_tp.cli.operator import OPERATORS_TOOLS
@@ -26,13 +25,28 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
+def _show_versions(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from dsv4_tp.cli.versions import version_page
+
+        click.echo(version_page())
+        ctx.exit()
+
+
 @click.group(
     cls=_InOrder,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=f"Exit codes: {exit_table()}.",
 )
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_versions,
+    help="Show what is installed, and leave.",
+)
 def cli() -> None:
     """DeepSeek-V4 over several Macs as one machine."""
 

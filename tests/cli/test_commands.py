@@ -3,14 +3,18 @@
 import errno
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import click
 import pytest
 
-from dsv4_tp import client, config, errors, text
+from dsv4_tp import __version__, client, config, errors, text
+from dsv4_tp.cli import versions
 from dsv4_tp.cli.commands import cli
 from dsv4_tp.cli.exits import Exit
 from dsv4_tp.cli.main import run
+from dsv4_tp.cli.versions import version_page
+from dsv4_tp.v1 import cluster_pb2
 
 SAMPLING = (
     "--chat --max-tokens --temperature --top-p --top-k --seed --min-p --repetition-penalty"
@@ -123,7 +127,26 @@ def test_the_module_is_the_command():
         timeout=60,
         check=True,
     )
-    assert done.stdout.startswith("dsv4-tp ")
+    lines = done.stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names[:4] == ["dsv4-tp", "Python", "mlx", "mlx-lm"]
+    assert names[4] in ("Linux", "macOS")
+    assert names[5:] == ["protocol"]
+    assert lines[0] == f"dsv4-tp {__version__}"
+    assert lines[2] == f"mlx {version('mlx')}"
+
+
+def test_the_protocol_is_the_one_that_is_spoken():
+    package = cluster_pb2.DESCRIPTOR.package
+    assert f"protocol {package.removeprefix('dsv4_tp.')};" in version_page()
+
+
+def test_what_is_not_installed_is_said(monkeypatch):
+    def absent(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(versions, "version", absent)
+    assert "mlx is not installed\n" in version_page()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def imported(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["launch", "--help"], ["chat", "--help"]], ids=" ".join
+    "arguments", [["--help"], ["--version"], ["launch", "--help"], ["chat", "--help"]], ids=" ".join
 )
 def test_help_imports_nothing_heavy(arguments: list[str]):
     assert imported(*arguments) == []
