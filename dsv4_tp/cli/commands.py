@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dsv4_tp.cli import options
+from dsv4_tp.cli.chat.talk import Think
 from dsv4_tp.cli.exits import exit_table
 from dsv4_tp.cli.operator import OPERATORS_TOOLS
 from dsv4_tp.cli.processes import PROCESSES
@@ -240,8 +241,8 @@ def generate(**given: Any) -> None:
 @click.option("--system", metavar="TEXT", help="What the model is told before all else.")
 @click.option(
     "--think",
-    type=click.Choice(["on", "off", "low", "high", "max"]),
-    default="on",
+    type=click.Choice([*map(str, Think)]),
+    default=str(Think.ON),
     help="Whether it thinks before it answers, and how much.",
 )
 @options.usual_sampling

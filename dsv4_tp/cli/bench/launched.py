@@ -43,6 +43,8 @@ def read_launched(launch: str) -> Launched:
             f"{file}: {error.strerror}; bench wants to know what was launched: "
             "run it where that was done"
         ) from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}; launch the cluster again") from error
     return _launched(words)
 
 

@@ -40,8 +40,11 @@ class Meter:
         """The texts of one round, all asked for at once."""
         asks = [self._ask(cell, tokens) for _ in range(cell.batch)]
         began_s = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._text(ask, began_s)) for ask in asks]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._text(ask, began_s)) for ask in asks]
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None  # the others have the same reason, or none
         return [task.result() for task in tasks]
 
     def _ask(self, cell: Cell, tokens: int) -> Ask:

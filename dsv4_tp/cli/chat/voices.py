@@ -72,7 +72,7 @@ class Terminal:
         from rich.console import Console
 
         self._console = Console(highlight=False)
-        self._plain = self._console.no_color or not self._console.is_terminal
+        self._plain = self._console.no_color or self._console.color_system is None
         self._begun = False  # a line that has not ended
         self._thinking = False
 

@@ -1,18 +1,25 @@
 """What `bench` makes of the times at which tokens came, and of what a cluster is; no cluster."""
 
+import asyncio
 import json
 import random
 
 import pytest
 
+from dsv4_tp import demo
 from dsv4_tp.cli.bench.bounds import Bound, bound, speeds_of
 from dsv4_tp.cli.bench.figures import Spread, Timed, Waits, decode_rate, figures, percentile
-from dsv4_tp.cli.bench.launched import read_launched
+from dsv4_tp.cli.bench.launched import Launched, read_launched
+from dsv4_tp.cli.bench.measure import Meter
 from dsv4_tp.cli.bench.run import bench_table
 from dsv4_tp.cli.bench.sweep import Cell, Sweep, prompt_ids, sweep_of
 from dsv4_tp.client import HostStatus, RankStatus
-from dsv4_tp.core import RankReport
-from dsv4_tp.errors import ConfigError
+from dsv4_tp.core import CacheRows, RankReport
+from dsv4_tp.errors import BusyError, ConfigError, Dsv4Error
+from dsv4_tp.modelspec import read_spec
+from dsv4_tp.v1 import cluster_pb2 as pb
+from dsv4_tp.v1 import types_pb2
+from tests.client.test_client import Scripted, with_client
 
 # Two prompts of 10 tokens, one behind the other; then both texts go on together.
 EARLY = Timed(10, (1.0, 1.5, 2.0, 2.5, 3.0))
@@ -86,6 +93,60 @@ def test_no_prompt_begins_like_another():
     one, other = (prompt_ids(chance, 500, 100) for _ in range(2))
     assert one[:8] != other[:8]
     assert (min(one), max(one), len(one)) == (0, 99, 500)
+
+
+class Refusing(Scripted):
+    """Takes one text at a time."""
+
+    async def Generate(self, request, context):
+        if self.asked:
+            raise BusyError("1 requests wait already")
+        self.asked = request
+        await asyncio.sleep(60)
+        yield
+
+
+def measure(service, batch, tokens=4):
+    launched = Launched("demo", read_spec(demo.path()), (2,), batch, 512, CacheRows.EXACT, ())
+    sweep = Sweep((Cell(batch, 8),), tokens=tokens, rounds=2)
+    return with_client(service, lambda client: Meter(client, launched).run(sweep, print))
+
+
+def test_a_text_that_is_refused_ends_all_with_its_reason():
+    with pytest.raises(BusyError, match="1 requests wait already"):
+        measure(Refusing(), batch=3)
+
+
+def finish(**stats):
+    finished = pb.Finish(reason=types_pb2.FINISH_REASON_LENGTH, stats=pb.Stats(**stats))
+    return pb.GenerateResponse(finish=finished)
+
+
+def test_what_is_asked_and_what_is_heard():
+    told = pb.GenerateResponse(tokens=[7, 8]), pb.GenerateResponse(tokens=[9])
+    service = Scripted(*told, finish(prompt_tokens=8, cached_tokens=3))
+    ((cell, rounds),) = measure(service, batch=2).items()
+    assert cell == Cell(2, 8)
+    assert [len(each) for each in rounds] == [2, 2]
+    text = rounds[0][0]
+    assert (text.prompt_tokens, text.cached_tokens) == (8, 3)
+    assert text.tokens_s[0] == text.tokens_s[1] <= text.tokens_s[2]
+    asked = service.asked
+    assert len(asked.ids.ids) == 8
+    assert (asked.temperature, asked.mtp, asked.max_tokens) == (0.0, 0, 4)
+    assert dict(asked.logit_bias) == {2: -100.0}
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ([finish()], "a text ended without a token"),
+        ([pb.GenerateResponse(tokens=[7]), finish(restarts=1)], "the ranks were started again"),
+    ],
+)
+def test_what_would_mislead_is_an_error(answers, says):
+    with pytest.raises(Dsv4Error, match=says):
+        measure(Scripted(*answers), batch=1)
 
 
 def host(name, *ranks):

@@ -9,6 +9,7 @@ import pytest
 from dsv4_tp.cli.chat import heard as module
 from dsv4_tp.cli.chat.heard import Heard, pieces
 from dsv4_tp.cli.chat.lines import piped, write_own
+from dsv4_tp.cli.chat.run import Chat
 from dsv4_tp.cli.chat.talk import Talk, Think, Turn
 from dsv4_tp.cli.chat.voices import Lines, Plain, Terminal, visible
 from dsv4_tp.client import Ask, Finish, Piece, Stats
@@ -190,6 +191,29 @@ def test_without_colours_words_say_what_is_thought(capsys, monkeypatch):
 
 def test_a_text_gives_no_orders_to_a_terminal():
     assert visible("a\x1b[2J\x07\x9b1m\tb\r\n") == "a\ufffd[2J\ufffd\ufffd1m\tb\ufffd\n"
+
+
+class Staged(Kept):
+    def end(self, turn):
+        self.words.append(("end", turn))
+
+
+def test_what_goes_wrong_is_told_and_ends_nothing(tmp_path):
+    def nowhere():
+        raise ConfigError("no cluster is running on this machine")
+
+    stage = Staged()
+    chat = Chat(nowhere, Talk(), {}, stage)
+    lines = ["Who?", "/again", "/foo", f"/save {tmp_path}/a.json", f"/save {tmp_path}/a.json"]
+    assert all(map(chat.take_from_somebody, lines))
+    notes = [text for _, text in stage.words]
+    assert notes[:2] == ["error: no cluster is running on this machine"] * 2
+    assert notes[2].startswith("error: /foo: no such command")
+    assert notes[3] == f"saved in {tmp_path}/a.json"
+    assert notes[4].endswith("give another name")
+    assert not chat.take_from_somebody("/exit")
+    with pytest.raises(ConfigError, match="no cluster"):
+        chat.take("Who?")
 
 
 def test_what_is_saved_is_for_its_user_and_replaces_nothing(tmp_path):
