@@ -49,7 +49,7 @@ protos-diff: setup ## fail if dsv4_tp/v1 is not what protos/ generates
 
 check: lint types protos-diff test ## all that CI asks for
 
-soak: setup ## slow tests; random caches, shares, schemas, fleets and requests, drafts, chance, leaks, faults, replays, stress, resumable: make soak CASES=1000 ROUNDS=60
+soak: setup ## slow tests; random caches, shares, schemas, fleets and requests, drafts, chance, leaks, faults, replays, stress, clients, resumable: make soak CASES=1000 ROUNDS=60
 	$(BIN)/pytest -m slow
 	$(BIN)/python -m tests.soak.cache_schedules $(CASES)
 	$(BIN)/python -m tests.soak.ranks_equal_one $(CASES)
@@ -63,6 +63,7 @@ soak: setup ## slow tests; random caches, shares, schemas, fleets and requests, 
 	$(BIN)/python -m tests.soak.replay
 	$(BIN)/python -m tests.soak.random_faults
 	$(BIN)/python -m tests.soak.stress
+	$(BIN)/python -m tests.soak.clients
 
 bench: setup ## operations, collectives and bytes per token, counted
 	$(BIN)/python benchmarks/counts.py

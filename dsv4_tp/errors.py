@@ -7,6 +7,7 @@
     |  |- CheckpointError     safetensors files
     |  |- PlanError           the model does not fit the ranks asked for
     |  |- RequestError        a prompt or a sampling setting
+    |  |  `- ContextError     the prompt is longer than the context
     |  `- PreflightError      a host, a port, a version
     |- BusyError           4  too many requests wait
     |- NotReadyError       4  the ranks are not there yet, or not there again
@@ -52,6 +53,10 @@ class PlanError(InputError):
 
 class RequestError(InputError):
     """A prompt or a sampling setting cannot be served."""
+
+
+class ContextError(RequestError):
+    """The prompt leaves no room for an answer in the context."""
 
 
 class PreflightError(InputError):

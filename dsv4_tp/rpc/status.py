@@ -16,6 +16,7 @@ from dsv4_tp.rpc.auth import Context
 _NAME_KEY = "dsv4-tp-error"
 _RETRY_KEY, _RETRY_S = "retry-after", "5"  # seconds, as HTTP says it
 _CODES: tuple[tuple[type[Dsv4Error], grpc.StatusCode], ...] = (
+    (errors.ContextError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.CheckpointError, grpc.StatusCode.DATA_LOSS),

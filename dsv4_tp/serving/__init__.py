@@ -1,8 +1,11 @@
 """The cluster over HTTP, in the coordinator's process: OpenAI's and Anthropic's APIs, and health.
 
-    app.py          paths
+    app.py          the paths, a row each
+    paths.py        a row becomes a route, and a part of /openapi.json
+    shapes.py       what answers look like, for /openapi.json
     desk.py         what a body asks for, on its way to an answer
     fields.py       what all requests have in common, and how a fault in one is named
+    schemas.py      JSON schemas in a request, checked
     completions.py  what /v1/completions is asked, checked; what it answers
     chat.py         what /v1/chat/completions is asked, checked
     turns.py        its messages and tools, in our own words
@@ -20,6 +23,7 @@
     keys.py         a file of API keys
     door.py         a socket, and the keys to it
     server.py       uvicorn on it
+    connection.py   a client that neither sends nor reads is not waited for
 
 It knows no rank and no queue: texts come from `coordinator.texts`, as those of gRPC do.
 """

@@ -15,13 +15,14 @@ from dsv4_tp.serving.choices import Pieces, usage
 from dsv4_tp.serving.fields import Idle, TextRequest, TokenId, parsed
 
 _MOST_LOGPROBS = 5
+_MOST_TOKENS = 2**20
 
 
 class CompletionRequest(TextRequest):
     """What a client may say; where it says nothing, the checkpoint's makers have."""
 
     idle: ClassVar[Idle] = {"best_of": (None, 1), "echo": (None, False), "suffix": (None, "")}
-    prompt: str | list[TokenId]
+    prompt: str | Annotated[list[TokenId], Field(max_length=_MOST_TOKENS, fail_fast=True)]
     logprobs: Annotated[int, Field(ge=0, le=_MOST_LOGPROBS)] | None = None
 
     @field_validator("prompt", mode="before")

@@ -1,9 +1,8 @@
 """What a body asks for becomes an answer on its way."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from dsv4_tp.asks import Ask, Conversation
 from dsv4_tp.coordinator.texts import Texts
@@ -71,11 +70,11 @@ class Desk:
         responding = responses.Responding(self._name, record, asked, said)
         return self._answer(asked, [asked.ask(talk)], responding, record)
 
-    def count(self, body: bytes) -> dict[str, Any]:
+    def count(self, body: bytes, _record: Record) -> Response:
         """Of /v1/messages/count_tokens."""
         asked = messages.parse_count(body)
         self.check_model(asked.model)
-        return {"input_tokens": self._texts.count(asked.talk())}
+        return JSONResponse({"input_tokens": self._texts.count(asked.talk())})
 
     def _said(self, talk: Conversation, *, calls: bool) -> Said:
         thinks = self._texts.thinks(talk)

@@ -8,11 +8,10 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dsv4_tp.config import LOCALHOST, Http
-from dsv4_tp.serving.failures import refuse_key, refuse_origin
+from dsv4_tp.serving.failures import refuse_host, refuse_key, refuse_origin
 from dsv4_tp.serving.keys import Keys
 
 HEALTH = ("/health", "/health/live", "/health/ready")  # for whoever asks
@@ -24,9 +23,9 @@ def entrance(
     """What stands before all paths, the first to be passed first; no key for `open_to_all`."""
     # A page of another site, whose name leads here, could else read texts through the browser of
     # its visitor. It has no key; and who comes through a proxy calls us by the proxy's name.
-    hosts = ["*"] if keys else [LOCALHOST, http.bind]
+    hosts = None if keys else (LOCALHOST, http.bind)
     return [
-        Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+        Middleware(HostCheck, hosts),
         Middleware(OriginCheck, http.origins),
         Middleware(
             CORSMiddleware,
@@ -43,6 +42,23 @@ def entrance(
 def is_known(scope: Scope) -> bool:
     """Whether the client has shown a key, or needs none."""
     return scope["known"]
+
+
+class HostCheck:
+    """Lets those in who call us by a name of ours."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+        """`hosts` are our names; None: any is."""
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on, or answer 400."""
+        host = Headers(scope=scope).get("host", "")
+        if self._hosts is None or host.split(":")[0] in self._hosts:
+            await self._app(scope, receive, send)
+        else:
+            await refuse_host(scope, host)(scope, receive, send)
 
 
 class OriginCheck:

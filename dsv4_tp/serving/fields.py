@@ -6,16 +6,29 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails
 
 from dsv4_tp.asks import Ask, Conversation
+from dsv4_tp.core import MOST_STOPS
 from dsv4_tp.errors import RequestError
+from dsv4_tp.serving.failures import FieldError
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 _Seed = Annotated[int, Field(ge=0, lt=2**64)]
 _MOST_CHOICES = 16
+_MOST_BIASES = 2**14
+_MOST_SHOWN = 60  # characters of a client's words in a message
 
 OPENAI_RECORDS = frozenset(
     {"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"}
@@ -35,6 +48,8 @@ _EXPECTED = {
 }
 
 _UNTYPED = ("union_tag_invalid", "union_tag_not_found")
+# OpenAI's words for faults of pydantic.
+_CODES = {"missing": "missing_required_parameter", "too_long": "array_above_max_length"}
 
 # As they come in the path to a fault.
 _TYPES = frozenset({"str", "int", "float", "bool", "dict"})
@@ -43,6 +58,19 @@ _MAPS = frozenset({"logit_bias", "metadata"})
 # Of fields that would change the answer, the values with which they do not.
 Idle = Mapping[str, tuple[Any, ...]]
 _T = TypeVar("_T", bound="Strict")
+
+
+def _few(said: object) -> object:
+    """Each fault in it would be told, and there is room for a million."""
+    if isinstance(said, dict) and len(cast(dict[str, object], said)) > _MOST_BIASES:
+        raise ValueError(f"there are more than {_MOST_BIASES:,}; give fewer")
+    return cast(object, said)
+
+
+# Keys of JSON are texts; behind a validator of ours pydantic does not know that this is JSON.
+_Biases = Annotated[
+    dict[Annotated[TokenId, Field(strict=False)], float] | None, BeforeValidator(_few)
+]
 
 
 class Strict(BaseModel):
@@ -54,6 +82,18 @@ class Strict(BaseModel):
 
     def check(self) -> None:
         """Raises RequestError for what the types do not show."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Tells also what is taken of other fields."""
+        told = handler(core_schema)
+        schema = handler.resolve_ref_schema(told)
+        schema["additionalProperties"] = False
+        schema["properties"] |= {name: {"enum": [*each]} for name, each in cls.idle.items()}
+        schema["properties"] |= {name: {} for name in sorted(cls.records)}
+        return told
 
 
 def by_type(usual: str | None = None) -> Discriminator:
@@ -89,7 +129,7 @@ class Sampled(Strict):
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[TokenId, float] | None = None
+    logit_bias: _Biases = None
     seed: _Seed | None = None
     time_limit_s: float | None = None
     stream: bool | None = None
@@ -104,7 +144,7 @@ class TextRequest(Sampled):
 
     records: ClassVar[Collection[str]] = OPENAI_RECORDS
     max_tokens: Count | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(max_length=MOST_STOPS, fail_fast=True)] | None = None
     n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
     stream_options: StreamOptions | None = None
 
@@ -132,7 +172,7 @@ def parsed(model: type[_T], body: bytes) -> _T:
     try:
         asked = model.model_validate_json(body)
     except ValidationError as error:
-        raise RequestError(_first_fault(error)) from error
+        raise _first_fault(error) from error
     _check_extra(asked)
     asked.check()
     return asked
@@ -144,9 +184,11 @@ def _check_extra(asked: Strict, at: str = "") -> None:
     for name, said in (asked.model_extra or {}).items():
         if name in asked.idle:
             if said not in asked.idle[name]:
-                raise RequestError(f"{at}{name} is {said!r}; it cannot be served, leave it out")
+                words = f"{at}{name} is {_short(repr(said))}; it cannot be served, leave it out"
+                raise FieldError(words, "unsupported_parameter")
         elif name not in asked.records:
-            raise RequestError(f"{at}{name}: {_unknown(name, known)}")
+            words = f"{at}{_short(name)}: {_unknown(_short(name), known)}"
+            raise FieldError(words, "unknown_parameter")
     for name, value in asked:
         _check_parts(value, f"{at}{name}")
 
@@ -164,20 +206,33 @@ def _unknown(name: str, known: tuple[str, ...]) -> str:
     return "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _first_fault(error: ValidationError) -> str:
+def _short(words: str) -> str:
+    return words if len(words) <= _MOST_SHOWN else f"{words[:_MOST_SHOWN]}..."
+
+
+def _first_fault(error: ValidationError) -> RequestError:
     # Of a choice of types each is told; the one that was meant got furthest.
-    fault = max(error.errors(include_url=False), key=lambda each: len(_names(each["loc"])))
+    fault = max(error.errors(include_url=False), key=_depth)
     said = fault["msg"].removeprefix("Value error, ")
     names = _names(fault["loc"])
     if not names:
-        return f"not a JSON object: {said}"
+        return FieldError(f"not a JSON object: {said}", None)
     if fault["type"] in _UNTYPED and isinstance(fault["input"], dict):
-        return f"{_place(names)}.type: {_expected_type(fault)}"
+        return FieldError(f"{_place(names)}.type: {_expected_type(fault)}", _code(fault["type"]))
     if fault["type"] in ("model_type", *_UNTYPED):
         said = "Input should be an object"
-    elif fault["type"] not in ("value_error", "missing", "literal_error"):
+    elif fault["type"] not in ("value_error", "missing", "literal_error", "too_long"):
         said = _EXPECTED.get(str(names[-1]), said)
-    return f"{_place(names)}: {said}"
+    return FieldError(f"{_place(names)}: {said}", _code(fault["type"]))
+
+
+def _depth(fault: ErrorDetails) -> tuple[int, bool]:
+    return len(_names(fault["loc"])), fault["type"] == "too_long"
+
+
+def _code(fault: str) -> str:
+    """What OpenAI's API calls such a fault."""
+    return "invalid_type" if fault.endswith("_type") else _CODES.get(fault, "invalid_value")
 
 
 def _expected_type(fault: ErrorDetails) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from dsv4_tp import __version__
 from dsv4_tp.config.cluster import MetricsAlias
@@ -16,7 +15,9 @@ from dsv4_tp.errors import BusyError, Dsv4Error
 from dsv4_tp.serving.entrance import HEALTH, is_known
 from dsv4_tp.serving.failures import RETRY_S
 from dsv4_tp.serving.metrics.look import Look
-from dsv4_tp.serving.metrics.page import page
+from dsv4_tp.serving.metrics.page import PLAIN, page
+from dsv4_tp.serving.paths import Path
+from dsv4_tp.serving.shapes import Health, Live
 
 METRICS = "/metrics"
 PROBES = (*HEALTH, METRICS)
@@ -33,14 +34,15 @@ class Probes:
         self._answers = answers
         self._alias = alias
 
-    def routes(self) -> list[Route]:
-        """Their paths."""
+    def paths(self) -> list[Path]:
+        """Their rows."""
         ready, live, ready_too = HEALTH
+        says = "Whether the cluster takes requests."
         return [
-            Route(ready, self._ready),
-            Route(live, self._live),
-            Route(ready_too, self._ready),
-            Route(METRICS, self._metrics),
+            Path("GET", ready, self._ready, says, Health, unready=Health),
+            Path("GET", live, self._live, "The process answers.", Live),
+            Path("GET", ready_too, self._ready, says, Health, unready=Health),
+            Path("GET", METRICS, self._metrics, "For Prometheus.", PLAIN),
         ]
 
     async def _live(self, _request: Request) -> Response:

@@ -8,26 +8,17 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-_IDLE_S = 75  # for a connection that may be used again; longer than clients keep theirs
-_GRACE_S = 1  # for last words when the cluster ends
+from dsv4_tp.serving.connection import Config, Patience
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None]:
+async def serving(
+    app: ASGIApp,
+    sock: socket.socket,
+    patience: Patience = Patience(),  # noqa: B008
+) -> AsyncGenerator[None]:
     """The app answers within the block; at its end, answers on their way have a second."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_IDLE_S,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-    )
+    server = _Server(Config(app, patience))
     running = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         yield

@@ -5,14 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import Field
 
 from dsv4_tp.asks import Message, ToolCall
 from dsv4_tp.errors import RequestError
 from dsv4_tp.prompts import with_tools
 from dsv4_tp.serving.fields import Idle, Strict
+from dsv4_tp.serving.schemas import check_schemas
+
+_MOST_PARTS = 1024
+_MOST_CALLS = 128
 
 
 class TextPart(Strict):
@@ -20,6 +22,9 @@ class TextPart(Strict):
 
     type: Literal["text"]
     text: str
+
+
+_Parts = Annotated[list[TextPart], Field(max_length=_MOST_PARTS, fail_fast=True)]
 
 
 class Called(Strict):
@@ -47,11 +52,11 @@ class Turn(Strict):
         "function_call": (None,),
     }
     role: Literal["system", "developer", "user", "assistant", "tool", "latest_reminder"]
-    content: str | list[TextPart] | None = None
+    content: str | _Parts | None = None
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None  # as some servers call it
-    tool_calls: list[Call] | None = None
+    tool_calls: Annotated[list[Call], Field(max_length=_MOST_CALLS, fail_fast=True)] | None = None
     tool_call_id: str | None = None
     task: str | None = None
     prefix: bool | None = None  # the answer goes on with this one
@@ -101,11 +106,12 @@ def check_tools(
     schema_at: str = "function.parameters",
 ) -> None:
     """Raises RequestError if two have one name, or what is to be a JSON schema is none."""
-    for number, (name, schema) in enumerate(tools):
-        if name in (other for other, _ in tools[:number]):
+    names = [name for name, _ in tools]
+    for number, name in enumerate(names):
+        if name in names[:number]:
             at = f"tools[{number}].{name_at}"
             raise RequestError(f"{at}: {name!r} is there twice; rename one")
-        _check_schema(schema or {}, f"tools[{number}].{schema_at}")
+    check_schemas({f"tools[{n}].{schema_at}": said or {} for n, (_, said) in enumerate(tools)})
 
 
 def written(
@@ -158,11 +164,3 @@ def _message(turn: Turn) -> Message:
         task=turn.task or "",
         open=bool(turn.prefix),
     )
-
-
-def _check_schema(schema: Mapping[str, Any], at: str) -> None:
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        where = "".join(f".{each}" for each in error.absolute_path)
-        raise RequestError(f"{at}{where}: no JSON schema: {error.message}") from error

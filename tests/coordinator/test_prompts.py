@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -15,7 +16,7 @@ from dsv4_tp.asks import Ask, Calls, Conversation, Message
 from dsv4_tp.coordinator.coordinator import Coordinator
 from dsv4_tp.coordinator.prompts import Prompts
 from dsv4_tp.coordinator.texts import Texts
-from dsv4_tp.errors import ModelError, RequestError
+from dsv4_tp.errors import ContextError, ModelError, RequestError
 from dsv4_tp.modelspec import read_spec
 
 SPEC = read_spec(demo.path())
@@ -59,6 +60,21 @@ def test_a_schema_is_checked_beside_the_loop(monkeypatch):
     asyncio.run(ask())
     assert threading.current_thread() not in threads
     assert len(threads) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (Ask([5] * 8), "the prompt has 8 tokens and the context is 8; shorten it"),
+        (Ask([5] * 9), "the prompt has 9 tokens"),
+        (Ask(Conversation((Message("user", "a story " * 9),))), "the messages have "),
+    ],
+)
+def test_what_leaves_no_room_for_an_answer_is_refused(ask: Ask, says: str):
+    coordinator = SimpleNamespace(setup=SimpleNamespace(context=8))  # which is asked nothing else
+    texts = Texts(cast(Coordinator, coordinator), Prompts(demo.path(), SPEC))
+    with pytest.raises(ContextError, match=f"^{says}"):
+        asyncio.run(anext(texts.stream(ask)))
 
 
 def test_without_a_tokenizer_no_text_can_be_held_to_a_schema(tmp_path: Path):

@@ -136,28 +136,31 @@ def test_log_probabilities_in_the_old_form():
 
 
 REFUSED = [
-    (errors.RequestError("top_p is 3; it must be 0 to 1"), 400, None),
-    (errors.ModelError("tokenizer.json: no such file"), 400, None),
-    (errors.BusyError("64 requests wait already"), 429, "1"),
-    (errors.NotReadyError("it is loading"), 503, "5"),
-    (errors.RankFailure("rank 1 on b: killed"), 503, "5"),
-    (errors.DeadlineError("too late"), 504, None),
-    (errors.NumericsError("no numbers"), 500, None),
-    (errors.Dsv4Error("something else"), 500, None),
+    (errors.RequestError("top_p is 3; it must be 0 to 1"), 400, None, None),
+    (errors.ModelError("tokenizer.json: no such file"), 400, None, None),
+    (errors.BusyError("64 requests wait already"), 429, "1", "rate_limit_exceeded"),
+    (errors.NotReadyError("it is loading"), 503, "5", "service_unavailable"),
+    (errors.RankFailure("rank 1 on b: killed"), 503, "5", "service_unavailable"),
+    (errors.DeadlineError("too late"), 504, None, None),
+    (errors.NumericsError("no numbers"), 500, None, None),
+    (errors.Dsv4Error("something else"), 500, None, None),
 ]
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize(
-    ("error", "status", "retry_s"), REFUSED, ids=[type(case[0]).__name__ for case in REFUSED]
+    ("error", "status", "retry_s", "code"),
+    REFUSED,
+    ids=[type(case[0]).__name__ for case in REFUSED],
 )
 def test_what_fails_before_the_first_piece_has_a_status(
-    error: errors.Dsv4Error, status: int, retry_s: str | None, streamed: bool
+    error: errors.Dsv4Error, status: int, retry_s: str | None, code: str | None, streamed: bool
 ):
     async def act(client: AsyncOpenAI, _it: StandIn) -> None:
         with pytest.raises(openai.APIStatusError) as caught:
             await client.completions.create(**SAY, stream=streamed)
         assert (caught.value.status_code, caught.value.body["message"]) == (status, str(error))
+        assert caught.value.code == code
         assert caught.value.param == ("top_p" if "top_p" in str(error) else None)
         headers = caught.value.response.headers
         assert headers.get("retry-after") == retry_s
@@ -237,8 +240,9 @@ def test_models_and_paths():
         with pytest.raises(openai.NotFoundError, match="model 'x' is not here") as caught:
             await client.models.retrieve("x")
         assert caught.value.code == "model_not_found"
-        with pytest.raises(openai.NotFoundError, match="Not Found"):
+        with pytest.raises(openai.NotFoundError, match="no POST /v1/embeddings") as caught:
             await client.embeddings.create(model="demo", input="x")
+        assert caught.value.code == "unknown_url"
         with pytest.raises(openai.APIStatusError) as caught:
             await client.completions.create(model="demo", prompt="x" * (17 * 2**20))
         assert caught.value.status_code == 413

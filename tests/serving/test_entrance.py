@@ -89,7 +89,7 @@ def test_refusals_are_in_the_words_of_the_path(keys: Keys):
         assert answer.json()["request_id"] == answer.headers["request-id"]
         page = client(OUTSIDE, keys).post(path, headers={"origin": "http://x.example"})
         assert (page.status_code, page.json()["error"]["type"]) == (403, "permission_error")
-    assert client().post("/v1/messagesx").json()["error"]["code"] is None
+    assert client().post("/v1/messagesx").json()["error"]["code"] == "unknown_url"
 
 
 def test_health_is_told_to_all_but_hosts_and_reasons_are_not(keys: Keys):

@@ -14,6 +14,7 @@ from dsv4_tp.serving.metrics.own import own_families
 from dsv4_tp.serving.metrics.vllm import vllm_families
 
 _OPEN = "application/openmetrics-text"
+PLAIN = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def page(look: Look, alias: MetricsAlias | None, accept: str) -> Response:
@@ -24,7 +25,7 @@ def page(look: Look, alias: MetricsAlias | None, accept: str) -> Response:
         # All names are plain ones; the other ways to escape them change the colon of vLLM's.
         text = cast(bytes, openmetrics.generate_latest(registry, escaping=openmetrics.ALLOWUTF8))
         return Response(text, headers={"content-type": openmetrics.CONTENT_TYPE_LATEST})
-    return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+    return Response(generate_latest(registry), headers={"content-type": PLAIN})
 
 
 class _Collector(Collector):
