@@ -9,12 +9,10 @@ from pydantic import Field
 from dsv4_tp.asks import Ask, Calls, Conversation
 from dsv4_tp.errors import RequestError
 from dsv4_tp.serving.calling import check_calls, held
-from dsv4_tp.serving.fields import Count, Idle, Strict, TextRequest, parsed
+from dsv4_tp.serving.fields import TOOLS, TURNS, Count, Idle, Strict, TextRequest, parsed
 from dsv4_tp.serving.turns import Tool, Turn, checked, messages
 
 _MOST_LOGPROBS = 20
-_MOST_MESSAGES = 2**14
-_MOST_TOOLS = 128
 
 
 class Thinking(Strict):
@@ -67,9 +65,9 @@ class ChatRequest(TextRequest):
         "verbosity": (None, "medium"),
         "web_search_options": (None,),
     }
-    messages: Annotated[list[Turn], Field(max_length=_MOST_MESSAGES, fail_fast=True)]
+    messages: Annotated[list[Turn], TURNS]
     max_completion_tokens: Count | None = None
-    tools: Annotated[list[Tool], Field(max_length=_MOST_TOOLS, fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], TOOLS] | None = None
     tool_choice: Literal["none", "auto", "required"] | OneTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: Format | None = None

@@ -28,6 +28,8 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 _Seed = Annotated[int, Field(ge=0, lt=2**64)]
 _MOST_CHOICES = 16
 _MOST_BIASES = 2**14
+# How long lists may be: each fault of one would be told, and there is room for a million.
+TURNS, PARTS, TOOLS = (Field(max_length=most, fail_fast=True) for most in (2**14, 1024, 128))
 _MOST_SHOWN = 60  # characters of a client's words in a message
 
 OPENAI_RECORDS = frozenset(

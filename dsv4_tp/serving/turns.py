@@ -10,11 +10,8 @@ from pydantic import Field
 from dsv4_tp.asks import Message, ToolCall
 from dsv4_tp.errors import RequestError
 from dsv4_tp.prompts import with_tools
-from dsv4_tp.serving.fields import Idle, Strict
+from dsv4_tp.serving.fields import PARTS, TOOLS, Idle, Strict
 from dsv4_tp.serving.schemas import check_schemas
-
-_MOST_PARTS = 1024
-_MOST_CALLS = 128
 
 
 class TextPart(Strict):
@@ -22,9 +19,6 @@ class TextPart(Strict):
 
     type: Literal["text"]
     text: str
-
-
-_Parts = Annotated[list[TextPart], Field(max_length=_MOST_PARTS, fail_fast=True)]
 
 
 class Called(Strict):
@@ -52,11 +46,11 @@ class Turn(Strict):
         "function_call": (None,),
     }
     role: Literal["system", "developer", "user", "assistant", "tool", "latest_reminder"]
-    content: str | _Parts | None = None
+    content: str | Annotated[list[TextPart], PARTS] | None = None
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None  # as some servers call it
-    tool_calls: Annotated[list[Call], Field(max_length=_MOST_CALLS, fail_fast=True)] | None = None
+    tool_calls: Annotated[list[Call], TOOLS] | None = None
     tool_call_id: str | None = None
     task: str | None = None
     prefix: bool | None = None  # the answer goes on with this one

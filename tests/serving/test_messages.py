@@ -378,6 +378,8 @@ def test_what_changes_nothing_may_be_said():
     [
         ({"max_tokens": None}, "max_tokens:"),
         ({"messages": []}, "messages:"),
+        (turns(*["x"] * (2**14 + 1)), "messages: List should have at most 16384 items"),
+        (turns([{}] * 100_000), r"messages\[0\].content\[0\].type: Field required"),
         ({"messages": [{"role": "robot", "content": "x"}]}, r"messages\[0\].role:"),
         (turns(5), r"messages\[0\].content: Input should be a text"),
         (turns([5]), r"messages\[0\].content\[0\]: Input should be an object"),

@@ -275,6 +275,7 @@ def test_what_changes_nothing_may_be_said():
         ),
         ({"input": [{"role": "user", "content": "x", "colour": 1}]}, "input[0].colour"),
         ({"input": [OUTPUT]}, "input[0].call_id"),
+        ({"input": [{"role": "user", "content": "x"}] * (2**14 + 1)}, "input"),
         ({"input": [CALL]}, "input[0]"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
         ({"store": True}, "store"),

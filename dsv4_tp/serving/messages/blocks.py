@@ -9,7 +9,7 @@ from pydantic import Field, Tag
 
 from dsv4_tp.asks import Message, ToolCall
 from dsv4_tp.errors import RequestError
-from dsv4_tp.serving.fields import BY_TYPE, Idle, Strict
+from dsv4_tp.serving.fields import BY_TYPE, PARTS, Idle, Strict
 from dsv4_tp.serving.turns import joined, written
 
 
@@ -49,6 +49,7 @@ class ToolUseBlock(Strict):
 
 
 _Text = Annotated[TextBlock, Tag("Text")]
+Texts = Annotated[list[Annotated[_Text, BY_TYPE]], PARTS]
 
 
 class ToolResultBlock(Strict):
@@ -57,7 +58,7 @@ class ToolResultBlock(Strict):
     idle: ClassVar[Idle] = {"toolset_name": (None,)}
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | list[Annotated[_Text, BY_TYPE]] | None = None
+    content: str | Texts | None = None
     is_error: bool | None = None  # the format knows no such mark: the content says it
     cache_control: CacheControl | None = None
 
@@ -76,7 +77,7 @@ class Turn(Strict):
     """What one of them says."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | Annotated[list[Block], PARTS]
 
     @property
     def blocks(self) -> list[Block]:

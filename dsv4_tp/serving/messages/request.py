@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field
 
 from dsv4_tp.asks import Ask, Calls, Conversation, Message
 from dsv4_tp.core import MOST_STOPS
@@ -13,10 +13,10 @@ from dsv4_tp.errors import RequestError
 from dsv4_tp.prompts import with_tools
 from dsv4_tp.serving.calling import check_calls, held
 from dsv4_tp.serving.failures import UnkeptError
-from dsv4_tp.serving.fields import BY_TYPE, Count, Idle, Sampled, Strict, parsed
+from dsv4_tp.serving.fields import TOOLS, TURNS, Count, Idle, Sampled, Strict, parsed
 from dsv4_tp.serving.messages.blocks import (
     CacheControl,
-    TextBlock,
+    Texts,
     Tool,
     Turn,
     check_turns,
@@ -78,9 +78,9 @@ class Counted(Strict):
     idle: ClassVar[Idle] = {"speed": (None, "standard")}
     records: ClassVar[Collection[str]] = ("metadata", "user_profile_id", "workspace_id")
     model: str | None = None
-    messages: list[Turn]
-    system: str | list[Annotated[Annotated[TextBlock, Tag("Text")], BY_TYPE]] | None = None
-    tools: list[Tool] | None = None
+    messages: Annotated[list[Turn], TURNS]
+    system: str | Texts | None = None
+    tools: Annotated[list[Tool], TOOLS] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

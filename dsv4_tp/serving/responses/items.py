@@ -7,7 +7,7 @@ from pydantic import Field, Tag
 
 from dsv4_tp.asks import Message, ToolCall
 from dsv4_tp.errors import RequestError
-from dsv4_tp.serving.fields import BY_TYPE, Idle, Strict, by_type
+from dsv4_tp.serving.fields import BY_TYPE, PARTS, Idle, Strict, by_type
 from dsv4_tp.serving.turns import joined, written
 
 _ECHOED = ("id", "status", "phase", "caller", "namespace")  # what answers carry, and comes back
@@ -36,9 +36,10 @@ class ReasoningText(Strict):
     text: str
 
 
-Text = Annotated[
+_Text = Annotated[
     Annotated[InputText, Tag("InputText")] | Annotated[OutputText, Tag("OutputText")], BY_TYPE
 ]
+Texts = Annotated[list[_Text], PARTS]
 
 
 class MessageItem(Strict):
@@ -47,7 +48,7 @@ class MessageItem(Strict):
     records: ClassVar[Collection[str]] = _ECHOED
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Text]
+    content: str | Texts
 
 
 class CallItem(Strict):
@@ -67,7 +68,7 @@ class OutputItem(Strict):
     records: ClassVar[Collection[str]] = _ECHOED
     type: Literal["function_call_output"]
     call_id: str
-    output: str | list[Text]
+    output: str | Texts
 
 
 class ReasoningItem(Strict):
@@ -76,8 +77,8 @@ class ReasoningItem(Strict):
     records: ClassVar[Collection[str]] = _ECHOED
     idle: ClassVar[Idle] = {"encrypted_content": (None, "")}
     type: Literal["reasoning"]
-    summary: list[ReasoningText] | None = None
-    content: list[ReasoningText] | None = None
+    summary: Annotated[list[ReasoningText], PARTS] | None = None
+    content: Annotated[list[ReasoningText], PARTS] | None = None
 
 
 Item = Annotated[

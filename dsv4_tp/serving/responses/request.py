@@ -11,7 +11,16 @@ from dsv4_tp.asks import Ask, Calls, Conversation, Message
 from dsv4_tp.errors import RequestError
 from dsv4_tp.prompts import with_tools
 from dsv4_tp.serving.calling import check_calls, held
-from dsv4_tp.serving.fields import OPENAI_RECORDS, Count, Idle, Sampled, Strict, parsed
+from dsv4_tp.serving.fields import (
+    OPENAI_RECORDS,
+    TOOLS,
+    TURNS,
+    Count,
+    Idle,
+    Sampled,
+    Strict,
+    parsed,
+)
 from dsv4_tp.serving.responses.items import Item, MessageItem, Tool, check_items, messages_of
 from dsv4_tp.serving.turns import check_tools
 
@@ -68,10 +77,10 @@ class ResponseRequest(Sampled):
         "top_logprobs": (None, 0),
         "truncation": (None, "disabled"),
     }
-    input: str | list[Item]
+    input: str | Annotated[list[Item], TURNS]
     instructions: str | None = None
     max_output_tokens: Count | None = None
-    tools: list[Tool] | None = None
+    tools: Annotated[list[Tool], TOOLS] | None = None
     tool_choice: Literal["none", "auto", "required"] | OneTool | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
