@@ -52,7 +52,7 @@ class Report:
 def progress_line(state: ClusterState) -> str:
     """Where the cluster is; changes only when there is something new to tell."""
     if state.phase is Phase.RECOVERING:
-        return f"recovering: {failure(state)}"
+        return f"recovering: {failure(state) or 'a restart was asked for'}"
     if state.phase is not Phase.LOADING:
         return state.phase.value
     done, total = loaded_bytes(state)
