@@ -6,6 +6,7 @@ from typing import TypeVar
 from dsv4_tp import launcher
 from dsv4_tp.cli.bars import Bars, somebody_looks
 from dsv4_tp.cli.inputs import Checkpoint
+from dsv4_tp.cli.unhurried import unhurried
 from dsv4_tp.config import ClusterConfig
 from dsv4_tp.launcher.serve import Job
 
@@ -14,7 +15,7 @@ _T = TypeVar("_T")
 
 def launched(config: ClusterConfig, checkpoint: Checkpoint, job: Job[_T] | None) -> _T | None:
     """Run a cluster as `launcher` promises; each step of it is told on stderr."""
-    with Bars() as bars:
+    with unhurried(), Bars() as bars:
         on_loaded = partial(bars.show, "loading") if somebody_looks() else None
         return launcher.launch(
             config,

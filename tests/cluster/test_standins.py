@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import subprocess
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
@@ -64,6 +66,19 @@ def test_a_client_that_leaves_frees_the_ranks(standins):
         cluster.run("generate", "--prompt", "Hello", "--max-tokens", 100000, timeout_s=5)
     text = cluster.run("generate", "--prompt", "Hello", "--max-tokens", 2, "--json")
     assert json.loads(text.stdout)["tokens"] == [100, 101], text.stderr
+
+
+def test_a_launch_goes_on_while_nobody_reads_what_it_says(standins):
+    cluster = standins(script=SLOW).wait_ready(ranks=2)
+    place = urlsplit(cluster.status()["endpoint"])
+    client = HTTPConnection(place.hostname, place.port, timeout=20)
+    for _ in range(500):  # each is a line of 200 characters, on a pipe that holds 64 KiB
+        client.request("GET", f"/{'nothing' * 20}")
+        client.getresponse().read()
+    client.close()
+    assert cluster.status()["phase"] == "ready"
+    assert cluster.run("down").returncode == 0
+    assert cluster.finish()[0] == 0
 
 
 def test_clients_of_a_failed_cluster_are_told(standins):
