@@ -30,7 +30,13 @@ class Unhurried:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Take it; all of it counts as written."""
+        """Take it; all of it counts as written.
+
+        Raises:
+            TypeError: it is bytes. Click tells by this that a stream is one of text.
+        """
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a stream of text takes str, not {type(text).__name__}")
         try:
             self._waiting.put_nowait(text)
         except Full:

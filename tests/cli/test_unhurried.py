@@ -5,6 +5,7 @@ import sys
 import time
 from contextlib import suppress
 
+import click
 import pytest
 
 from dsv4_tp.cli import unhurried as module
@@ -23,6 +24,13 @@ def test_all_is_written_in_its_order(capfd):
         for number in range(1000):
             print(number, file=sys.stderr)
     assert capfd.readouterr().err == "".join(f"{number}\n" for number in range(1000))
+
+
+def test_click_takes_it_for_text(capfd):
+    with unhurried():
+        click.echo("a line", err=True)
+        click.secho("and another", err=True, bold=True)
+    assert capfd.readouterr().err == "a line\nand another\n"
 
 
 def test_nobody_waits_for_a_reader_and_what_is_missing_is_counted(pipe):
