@@ -22,7 +22,7 @@ def run(*, out: Path, only: tuple[int, ...], as_json: bool, **plan: Any) -> None
     start_set(out, made.manifest, small)
     files = made.of(ranks)
     with Bars() as bars:
-        fill_set(out, files, partial(bars.show, str(out)) if somebody_looks() else _to_nobody)
+        fill_set(out, files, partial(bars.show, out.name) if somebody_looks() else _to_nobody)
     if as_json:
         print(json.dumps(_as_json(made, out, ranks)))
         return
