@@ -170,8 +170,8 @@ class Fleet:
         except Dsv4Error as error:
             self._hear(events.Unfit(agent.host, str(error)))
             return None
-        if answer.problems:
-            self._hear(events.Unfit(agent.host, "; ".join(answer.problems)))
+        if problems := [*filter(None, [answer.quarantine]), *answer.problems]:
+            self._hear(events.Unfit(agent.host, "; ".join(problems)))
             return None
         return answer
 

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from dsv4_tp.agent import quarantine
 from dsv4_tp.asks import Ask, whole
 from dsv4_tp.client import AsyncClient
 from tests.cluster.clusters import FOREVER, decoding
@@ -106,6 +107,21 @@ def test_a_text_goes_on_when_a_port_is_up_again(standins, tmp_path):
         (tmp_path / "script.json").write_text(json.dumps(up))
         out, err = client.communicate(timeout=120)
     assert json.loads(out)["tokens"] == [100 + index % 50 for index in range(60)], err
+    assert cluster.run("down").returncode == 0
+    cluster.finish()
+
+
+@pytest.mark.slow
+def test_no_rank_starts_on_a_host_that_needs_a_reboot(standins, monkeypatch):
+    cluster = standins(restart=AT_ONCE).wait_ready(ranks=2)
+    monkeypatch.setenv("DSV4TP_STATE_DIR", str(cluster.state_dir))
+    quarantine.keep("as planted; reboot it")
+    cluster.kill(cluster.workers()[0])
+    cluster.wait_for(lambda: "as planted; reboot it" in cluster.status()["failure"])
+    assert (cluster.status()["phase"], cluster.workers()) == ("recovering", [])
+    next(cluster.state_dir.glob("*.note")).unlink()
+    cluster.wait_for(lambda: cluster.status()["phase"] == "ready")
+    cluster.look()
     assert cluster.run("down").returncode == 0
     cluster.finish()
 
