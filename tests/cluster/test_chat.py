@@ -1,11 +1,13 @@
 """Chats with the demo model on two real ranks, by the real client."""
 
 import json
+from typing import Annotated
 
 import jsonschema
 import pytest
 from anthropic import Anthropic
 from openai import OpenAI
+from pydantic import BaseModel, ConfigDict, Field
 
 from tests.cluster.clusters import Launch
 from tests.cluster.test_http import endpoint
@@ -13,13 +15,15 @@ from tests.cluster.test_http import endpoint
 pytestmark = pytest.mark.cluster
 
 QUESTION = "The code of the red door is 4182. What is the code of the red door?"
-SCHEMA = {
-    "type": "object",
-    "properties": {"n": {"type": "integer", "minimum": 10, "maximum": 99}},
-    "required": ["n"],
-    "additionalProperties": False,
-    "x-guidance": {"whitespace_pattern": ""},
-}
+
+
+class Number(BaseModel):
+    """What an answer is to be, in as few characters as may be."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"x-guidance": {"whitespace_pattern": ""}}
+    )
+    n: Annotated[int, Field(ge=10, le=99)]
 
 
 def test_chats(start):
@@ -108,10 +112,11 @@ def a_call_that_is_asked_for(client: OpenAI) -> None:
 
 
 def a_form_begins_behind_the_thinking(client: OpenAI) -> None:
-    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
-    (choice,) = ask(client, "Say a number.", response_format=form).choices
+    asked = {"role": "user", "content": "Say a number."}
+    how = {"model": "demo", "temperature": 0, "max_tokens": 90, "response_format": Number}
+    (choice,) = client.chat.completions.parse(messages=[asked], **how).choices
     assert choice.message.reasoning_content
-    assert 10 <= json.loads(choice.message.content)["n"] <= 99
+    assert 10 <= choice.message.parsed.n <= 99
     assert choice.finish_reason == "stop"
 
 
