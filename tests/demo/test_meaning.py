@@ -96,7 +96,9 @@ def test_halves_of_bytes_taken_the_wrong_way_round_would_be_noticed(model: Model
         assert perplexity(model, TEXTS) > 1.1 * surprise
 
 
-@pytest.mark.parametrize("distance", [50, pytest.param(100, marks=pytest.mark.slow), 300])
+@pytest.mark.parametrize(
+    "distance", [*(pytest.param(few, marks=pytest.mark.slow) for few in (50, 100)), 300]
+)
 def test_it_finds_what_stands_far_back(model: Model, distance: int):
     assert found(model, distance) >= 0.9
 

@@ -65,7 +65,7 @@ def test_a_wrong_draft_that_counted_would_be_seen(able: Model, monkeypatch) -> N
     assert tokens(answer(able, one, pace=steady(2)), "one") != tokens(answer(able, one), "one")
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, HEAT, NARROW])
+@pytest.mark.parametrize("sampling", [GREEDY, pytest.param(HEAT, marks=pytest.mark.slow), NARROW])
 def test_right_drafts_save_passes(able: Model, sampling: Sampling) -> None:
     """Chosen with the same chance, a draft is as often right when tokens are sampled."""
     one = request("one", PROMPT, 60, sampling=sampling)

@@ -168,7 +168,9 @@ def test_what_is_killed_is_gone_on_with(push, tmp_path, pair, victim):
     assert list(out.rglob("*.partial")) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_push_leaves_no_agent(push, tmp_path, number):
     process = push(pause_s=0.3)
     wait_for_files(process, tmp_path / "set", count=1)

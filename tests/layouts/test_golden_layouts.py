@@ -59,7 +59,7 @@ def test_mtp_stages_on_several_ranks() -> None:
 @pytest.mark.parametrize(
     ("name", "style"),
     [
-        ("d_bf16_plain", "bf16"),
+        pytest.param("d_bf16_plain", "bf16", marks=pytest.mark.slow),
         ("e1_transformers_save_pretrained", "saved"),
         ("e2_transformers_module_names", "modules"),
     ],

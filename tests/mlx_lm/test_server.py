@@ -91,6 +91,7 @@ def test_a_second_turn_starts_from_the_cache(port: int) -> None:
     assert second == text_alone(TEXTS[3] + first + TURN)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_leaves_a_cached_one_half_way_is_read_anew(port: int) -> None:
     """Both tell of the same codes at first."""
     completed(port, TEXTS[5])

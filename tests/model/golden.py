@@ -23,6 +23,7 @@ class Case:
 
     model: Model
     arrays: dict[str, np.ndarray]
+    layout: bool  # whether it is there for how its weights are held
 
     @property
     def ids(self) -> np.ndarray:
@@ -41,7 +42,7 @@ def load_case(folder: str, rows: CacheRows = CacheRows.EXACT) -> Case:
     path = ROOT / folder
     promises_mtp = json.loads((path / "config.json").read_text())["num_nextn_predict_layers"] > 0
     model = load_rank(path, None, dtype=DType.FLOAT32, mtp=promises_mtp, cache_rows=rows).model
-    return Case(model, _arrays(path))
+    return Case(model, _arrays(path), folder.startswith("layouts"))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -37,7 +37,9 @@ def test_prefill(case: Case) -> None:
 
 
 def test_step_by_step(case: Case) -> None:
-    logits = run(case.model, case.ids, [1] * case.ids.shape[1])
+    # How weights are held and how tokens are fed meet nowhere, so of layouts some steps will do.
+    steps = 40 if case.layout else case.ids.shape[1]
+    logits = run(case.model, case.ids, [*filter(None, [case.ids.shape[1] - steps]), *[1] * steps])
     assert distance(logits, case.arrays["logits"]) <= TOLERANCE
 
 
