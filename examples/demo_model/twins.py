@@ -33,9 +33,20 @@ def trainable(spec: ModelSpec) -> Model:
     model = Model(spec, mtp=True)
     for block in (*model.layers, *model.mtp):
         attn: Attention = block.attn
-        block.attn = TrainedAttention(spec, attn.ratio, spec.whole, attn.rope)
+        rope = TrainedRope(spec, compressed=attn.ratio > 0)
+        block.attn = TrainedAttention(spec, attn.ratio, spec.whole, rope)
         block.ffn = TrainedMoE(spec, spec.whole, hashed="tid2eid" in block.ffn.gate)
     return model
+
+
+class TrainedRope(Rope):
+    """Turns by real numbers: no gradient goes through a view."""
+
+    def turned(self, tail: mx.array, turn: mx.array) -> mx.array:
+        """See Rope."""
+        pairs = mx.unflatten(tail, -1, (-1, 2))
+        x, y, cos, sin = pairs[..., 0], pairs[..., 1], mx.real(turn), mx.imag(turn)
+        return mx.stack([x * cos - y * sin, x * sin + y * cos], axis=-1).flatten(-2)
 
 
 class TrainedAttention(Attention):

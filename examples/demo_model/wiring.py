@@ -62,9 +62,9 @@ def _look_back(attn: Attention, spec: ModelSpec, common: mx.array) -> None:
     queries = mx.zeros((spec.num_attention_heads, spec.head_dim, spec.q_lora_rank))
     for head in range(spec.num_attention_heads):
         for pair in range(_PAIRS):
-            angle = (head + 1) / attn.rope.periods[pair]
-            queries[head, plain + 2 * pair, 0] = mx.cos(angle)
-            queries[head, plain + 2 * pair + 1, 0] = -mx.sin(angle)
+            angle = (head + 1) * float(attn.rope.frequencies[pair])
+            queries[head, plain + 2 * pair, 0] = math.cos(angle)
+            queries[head, plain + 2 * pair + 1, 0] = -math.sin(angle)
     attn.wq_b.weight = queries.flatten(0, 1)
 
 

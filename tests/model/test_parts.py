@@ -5,7 +5,7 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from dsv4_tp.model.hyper_connections import sinkhorn
+from dsv4_tp.model.mixing import sinkhorn
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.modelspec import Yarn
 from tests.model.tiny import tiny_spec
@@ -29,10 +29,31 @@ def test_inverse_rope_turns_back() -> None:
     assert mx.allclose(rope(rope(x, (1000,)), (1000,), inverse=True), x, atol=1e-5).item()
 
 
+def test_turns_are_exact_at_a_million_tokens_for_each_of_a_batch() -> None:
+    spec, starts = tiny_spec(), (1_000_000, 5)
+    rope = Rope(spec, compressed=False)
+    x = np.random.default_rng(0).standard_normal((2, 3, 2, spec.head_dim)).astype(np.float32)
+    got = np.array(rope(mx.array(x), starts))
+    keep = spec.head_dim - spec.qk_rope_head_dim
+    rows = np.array(starts)[:, None] + np.arange(2)
+    turns = np.exp(1j * rows[:, None, :, None] * rope.frequencies)
+    pairs = (x[..., keep::2] + 1j * x[..., keep + 1 :: 2]) * turns
+    np.testing.assert_allclose(got[..., keep::2], pairs.real, atol=1e-6)
+    np.testing.assert_allclose(got[..., keep + 1 :: 2], pairs.imag, atol=1e-6)
+
+
+def test_only_the_latest_turns_are_kept() -> None:
+    rope, x = Rope(tiny_spec(), compressed=True), mx.zeros((1, 1, 32))
+    for position in range(100):
+        rope(x, (position,))
+        rope(x, (position,))
+    assert len(rope._turns) <= 16
+
+
 def test_yarn_of_the_released_models() -> None:
     yarn = Yarn(factor=16, original_positions=65536, beta_fast=32, beta_slow=1)
     spec = tiny_spec(qk_rope_head_dim=64, head_dim=512, compress_rope_theta=160000.0, yarn=yarn)
-    stretched = np.array(Rope(spec, compressed=True).periods)
+    stretched = 1 / Rope(spec, compressed=True).frequencies
     plain = 160000.0 ** (np.arange(0, 64, 2) / 64)
     # Pairs up to 15 turn fast enough to be kept; from 25 on all are stretched by the factor.
     np.testing.assert_allclose(stretched[:16], plain[:16], rtol=1e-6)
@@ -44,7 +65,7 @@ def test_yarn_of_the_released_models() -> None:
 def test_window_layers_know_no_yarn() -> None:
     spec = tiny_spec()
     plain = spec.rope_theta ** (np.arange(0, spec.qk_rope_head_dim, 2) / spec.qk_rope_head_dim)
-    np.testing.assert_allclose(np.array(Rope(spec, compressed=False).periods), plain, rtol=1e-6)
+    np.testing.assert_allclose(1 / Rope(spec, compressed=False).frequencies, plain, rtol=1e-6)
 
 
 def test_sinkhorn_by_hand() -> None:
