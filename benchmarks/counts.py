@@ -10,9 +10,11 @@ window; the dearest one completes a window of the layer's compressor, and is cou
 A compiled function is one node. That is fair within a sublayer and would not be across them, so
 no count may come from compiling more than one sublayer into one function.
 
-`primitives_per_layer` is in bfloat16, as on a Mac or a GPU; `primitives_here` in the dtype that
-this machine's backend is used with. There are no custom kernels yet; where one comes to replace
-several operations on a GPU, `primitives_per_layer` is to count it as one.
+`primitives_per_layer` and `primitives_dearest_step` are in bfloat16, as on a Mac with `kernels:
+metal`: functions are fused, and a custom kernel counts as one. `primitives_without_kernels` is the
+same with `kernels: plain`. What MLX has kernels of its own for there, such as `mx.fast.rms_norm`,
+is several operations on a CPU, and is counted as these. `primitives_here` is in the dtype that this
+machine's backend is used with, and as it runs here.
 
 Collectives and bytes are measured: the command line launches the demo model on this machine,
 and its ranks' ledgers tell. They must be what the design says, two all-reduces of the hidden
@@ -26,13 +28,17 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import mlx.core as mx
 
 from dsv4_tp import demo
 from dsv4_tp.core import DType
-from dsv4_tp.model import LayerCache, Model
+from dsv4_tp.model import LayerCache
+from dsv4_tp.model.fused import fused_everywhere
+from dsv4_tp.model.mixing import Mix
+from dsv4_tp.model.model import Block
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 
@@ -55,6 +61,9 @@ PEERS = {
 }
 
 
+Count = Callable[[Block, mx.array, LayerCache], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """What one rank exchanges for one decoded token."""
@@ -68,6 +77,7 @@ class Counts:
     """The result; keys are compress ratios or numbers of ranks, as JSON wants them: strings."""
 
     primitives_per_layer: dict[str, int]
+    primitives_without_kernels: dict[str, int]
     primitives_here: dict[str, int]
     primitives_dearest_step: dict[str, int]
     collectives_per_token: dict[str, float]
@@ -76,23 +86,71 @@ class Counts:
     demo_wire_bytes_per_token: dict[str, float]
 
 
-def primitives(dtype: DType, position: int) -> dict[str, int]:
+def primitives(dtype: DType, position: int, count: Count) -> dict[str, int]:
     """Operations of the demo model's layers for the token at `position`, by compress ratio."""
     loaded = load_rank(demo.path(), None, dtype=dtype)
     model, spec = loaded.model, loaded.spec
     cache = model.make_cache()
     mx.eval(model(_ids(position), cache), cache.arrays())
     return {
-        str(ratio): _layer_primitives(model, layer, cache[layer])
+        str(ratio): count(model.layers[layer], model.embedded(_ids(1)), cache[layer])
         for layer, ratio in enumerate(spec.compress_ratios)
     }
 
 
-def _layer_primitives(model: Model, layer: int, cache: LayerCache) -> int:
-    streams, token = model.embedded(_ids(1)), _ids(1)
+def here(layer: Block, streams: mx.array, cache: LayerCache) -> int:
+    """As on this machine's backend."""
+    token = _ids(1)
     mx.eval(streams, token)
-    out = model.layers[layer](streams, token, cache)
-    return operations(out, *cache.state)
+    return operations(layer(streams, token, cache), *cache.state)
+
+
+def fused(layer: Block, streams: mx.array, cache: LayerCache) -> int:
+    """As by default on a Mac."""
+    with fused_everywhere():
+        return here(layer, streams, cache)
+
+
+def by_kernels(layer: Block, streams: mx.array, cache: LayerCache) -> int:
+    """As with `kernels: metal`."""
+    layer.hc_attn.mixing = layer.hc_ffn.mixing = kernels = Kernels()
+    token = _ids(1)
+    mx.eval(streams, token)
+    with fused_everywhere():
+        layer(streams, token, cache)
+    return operations(*kernels.given, *cache.state) + kernels.calls
+
+
+class Kernels:
+    """Stands in for the kernels of a Mac: counts them, and keeps what they are given.
+
+    What they make is there at once, so that nothing before them is counted with what follows.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.given: list[mx.array] = []
+
+    def collapse(
+        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array
+    ) -> tuple[mx.array, Mix]:
+        """See Mixing."""
+        *batch, n, width = streams.shape
+        x = self._made((*batch, width), streams.dtype, streams, scores, scale, base)
+        post, comb = (self._made((*batch, *shape), mx.float32) for shape in ((n,), (n, n)))
+        self.calls += 1
+        return x, Mix(post, comb)
+
+    def write_back(self, x: mx.array, streams: mx.array, mix: Mix) -> mx.array:
+        """See Mixing."""
+        self.calls += 1
+        return self._made(streams.shape, streams.dtype, x, streams, *mix)
+
+    def _made(self, shape: tuple[int, ...], dtype: mx.Dtype, *given: mx.array) -> mx.array:
+        self.given += given
+        made = mx.zeros(shape, dtype)
+        mx.eval(made)
+        return made
 
 
 def _ids(count: int) -> mx.array:
@@ -151,7 +209,7 @@ def checked_traffic(ranks: int) -> Traffic:
 
 def count(ranks: tuple[int, ...]) -> Counts:
     """All counts, the traffic for these numbers of ranks."""
-    here = DType.FLOAT32 if mx.default_device() == mx.cpu else DType.BFLOAT16
+    own = DType.FLOAT32 if mx.default_device() == mx.cpu else DType.BFLOAT16
     measured = {n: checked_traffic(n) for n in ranks}
     flash = {
         n: expected_traffic(
@@ -160,9 +218,10 @@ def count(ranks: tuple[int, ...]) -> Counts:
         for n in ranks
     }
     return Counts(
-        primitives_per_layer=primitives(DType.BFLOAT16, USUAL_POSITION),
-        primitives_here=primitives(here, USUAL_POSITION),
-        primitives_dearest_step=primitives(DType.BFLOAT16, DEAREST_POSITION),
+        primitives_per_layer=primitives(DType.BFLOAT16, USUAL_POSITION, by_kernels),
+        primitives_without_kernels=primitives(DType.BFLOAT16, USUAL_POSITION, fused),
+        primitives_here=primitives(own, USUAL_POSITION, here),
+        primitives_dearest_step=primitives(DType.BFLOAT16, DEAREST_POSITION, by_kernels),
         collectives_per_token={str(n): traffic.collectives for n, traffic in flash.items()},
         wire_bytes_per_token={str(n): traffic.wire_bytes for n, traffic in flash.items()},
         demo_collectives_per_token={str(n): t.collectives for n, t in measured.items()},

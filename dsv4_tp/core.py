@@ -59,6 +59,13 @@ class CacheRows(StrEnum):
     TRAINED = "trained"  # FP8 and rotated channels, FP4 for the indexer: about half the bytes
 
 
+class Kernels(StrEnum):
+    """What does the arithmetic for which MLX has no operation of its own."""
+
+    PLAIN = "plain"  # many operations of MLX
+    METAL = "metal"  # kernels of ours, on a Mac's GPU (docs/numerics.md)
+
+
 class Backend(StrEnum):
     """Which of MLX's transports joins the ranks (docs/transport.md)."""
 

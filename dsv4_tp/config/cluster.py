@@ -5,7 +5,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address
 
 from dsv4_tp import demo
-from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Row
+from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Kernels, Row
 from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
@@ -162,6 +162,7 @@ class ClusterConfig:
     prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
     cache_rows: CacheRows = CacheRows.EXACT
+    kernels: Kernels = Kernels.PLAIN
     batch: int = BATCH  # most requests at a time
     mtp: int = 0  # most tokens drafted ahead by the MTP stage; 0: it is not loaded
     queue: int = QUEUE  # most that wait; more are refused

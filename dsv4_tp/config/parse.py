@@ -30,7 +30,7 @@ from dsv4_tp.config.cluster import (
 from dsv4_tp.config.http import read_http
 from dsv4_tp.config.nodes import Section, read_yaml
 from dsv4_tp.config.rdma import read_row
-from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit
+from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Kernels
 from dsv4_tp.errors import ConfigError
 
 _VERSION = 1
@@ -64,7 +64,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         ConfigError: names file, line, path and value of what is wrong.
     """
     top = read_yaml(file)
-    top.only((*_TOP, *_REQUESTS, "cache_rows", "prefix_cache", "restart", "http"))
+    top.only((*_TOP, *_REQUESTS, "cache_rows", "kernels", "prefix_cache", "restart", "http"))
     _check_version(top)
     queue = top.integer("queue", least=0)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
@@ -81,6 +81,7 @@ def read_cluster(file: Path) -> ClusterConfig:
         prefill_chunk=top.integer("prefill_chunk") or PREFILL_CHUNK,
         context=top.integer("context"),
         cache_rows=top.choice("cache_rows", CacheRows) or CacheRows.EXACT,
+        kernels=top.choice("kernels", Kernels) or Kernels.PLAIN,
         batch=top.integer("batch", most=MOST_BATCH) or BATCH,
         mtp=top.integer("mtp", most=MOST_DRAFTS) or 0,
         queue=QUEUE if queue is None else queue,

@@ -212,6 +212,7 @@ class Fleet:
             prefill_chunk=setup.prefill_chunk,
             context=setup.context,
             cache_rows=setup.cache_rows.value,
+            kernels=setup.kernels.value,
             batch=setup.batch,
             mtp=setup.mtp,
             prefix_bytes=setup.prefix_bytes,

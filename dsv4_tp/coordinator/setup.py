@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsv4_tp.config import LOOPBACK, Restart, Timeouts
-from dsv4_tp.core import Backend, CacheRows, DType, Part, Rdma
+from dsv4_tp.core import Backend, CacheRows, DType, Kernels, Part, Rdma
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rpc.auth import Identity
 
@@ -46,6 +46,7 @@ class Setup:
     prefill_chunk: int
     context: int  # most tokens of a sequence
     cache_rows: CacheRows
+    kernels: Kernels
     batch: int  # most requests at a time
     mtp: int  # most tokens drafted ahead; 0: the MTP stage is not loaded
     queue: int  # most that wait

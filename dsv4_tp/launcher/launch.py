@@ -197,12 +197,7 @@ class _Launch:
         return staff
 
     def _settle(
-        self,
-        agents: Sequence[Agent],
-        authority: Authority,
-        facts: Facts,
-        history: Path,
-        tell: Tell,
+        self, agents: Sequence[Agent], authority: Authority, facts: Facts, history: Path, tell: Tell
     ) -> tuple[Staff, Plan]:
         """What follows from the facts of all hosts: dtype, plan, what joins the ranks."""
         config = with_backend(self._config, facts, tell)
@@ -248,6 +243,7 @@ class _Launch:
             prefill_chunk=config.prefill_chunk,
             context=plan.context,
             cache_rows=plan.cache_rows,
+            kernels=config.kernels,
             batch=config.batch,
             mtp=config.mtp,
             queue=config.queue,

@@ -5,6 +5,8 @@ Names, shapes and order follow DeepSeek's published inference code; paper: arXiv
 
 from dsv4_tp.model.cache import Cache, LayerCache, Memory
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
+from dsv4_tp.model.metal import mixing_by
+from dsv4_tp.model.mixing import Mixing
 from dsv4_tp.model.model import Model
 from dsv4_tp.model.snapshot import Arrays, Rows
 
@@ -16,7 +18,9 @@ __all__ = [
     "GroupedLinear",
     "LayerCache",
     "Memory",
+    "Mixing",
     "Model",
     "Rows",
     "identity",
+    "mixing_by",
 ]

@@ -6,8 +6,9 @@ import mlx.nn as nn
 from dsv4_tp.core import CacheRows, Part
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import Cache, LayerCache, make_cache
-from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead, write_back
+from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead
 from dsv4_tp.model.layers import AllSum, identity, linear
+from dsv4_tp.model.mixing import Mixing, PlainMixing
 from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.modelspec import ModelSpec
@@ -25,10 +26,11 @@ class Block(nn.Module):
         hashed: bool,
         rope: Rope,
         all_sum: AllSum,
+        mixing: Mixing,
     ) -> None:
         super().__init__()
         self.all_sum = all_sum
-        self.hc_attn, self.hc_ffn = HyperConnection(spec), HyperConnection(spec)
+        self.hc_attn, self.hc_ffn = (HyperConnection(spec, mixing) for _ in range(2))
         self.attn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
         self.ffn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
         self.attn = Attention(spec, ratio, part, rope)
@@ -38,10 +40,10 @@ class Block(nn.Module):
         """Streams [B, L, hc_mult, D] of the tokens ids [B, L] -> the layer's streams."""
         x, mix = self.hc_attn(streams)
         x = self.all_sum(self.attn(self.attn_norm(x), cache))
-        streams = write_back(x, streams, mix)
+        streams = self.hc_attn.write_back(x, streams, mix)
         x, mix = self.hc_ffn(streams)
         x = self.all_sum(self.ffn(self.ffn_norm(x), ids))
-        return write_back(x, streams, mix)
+        return self.hc_ffn.write_back(x, streams, mix)
 
 
 class MTPStage(Block):
@@ -50,8 +52,12 @@ class MTPStage(Block):
     Its block is a window-only layer with a cache of its own; embedding and head are the model's.
     """
 
-    def __init__(self, spec: ModelSpec, part: Part, *, rope: Rope, all_sum: AllSum) -> None:
-        super().__init__(spec, part, ratio=0, hashed=False, rope=rope, all_sum=all_sum)
+    def __init__(
+        self, spec: ModelSpec, part: Part, *, rope: Rope, all_sum: AllSum, mixing: Mixing
+    ) -> None:
+        super().__init__(
+            spec, part, ratio=0, hashed=False, rope=rope, all_sum=all_sum, mixing=mixing
+        )
         size = spec.hidden_size
         self.e_proj, self.h_proj = linear(size, size), linear(size, size)
         self.enorm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
@@ -78,6 +84,7 @@ class Model(nn.Module):
         all_sum: adds up the parts' outputs, twice per layer.
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
+        mixing: how streams and sublayers meet; None for MLX's own operations.
     """
 
     def __init__(
@@ -88,9 +95,10 @@ class Model(nn.Module):
         all_sum: AllSum = identity,
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
-        part = part or spec.whole
+        part, mixing = part or spec.whole, mixing or PlainMixing.of(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
         window_rope, pool_rope = Rope(spec, compressed=False), Rope(spec, compressed=True)
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
@@ -102,6 +110,7 @@ class Model(nn.Module):
                 hashed=layer < spec.num_hash_layers,
                 rope=pool_rope if ratio else window_rope,
                 all_sum=all_sum,
+                mixing=mixing,
             )
             for layer, ratio in enumerate(spec.compress_ratios)
         ]
@@ -111,7 +120,7 @@ class Model(nn.Module):
             self.head = linear(spec.hidden_size, len(part.vocab))
         if mtp:
             self.mtp = [
-                MTPStage(spec, part, rope=window_rope, all_sum=all_sum)
+                MTPStage(spec, part, rope=window_rope, all_sum=all_sum, mixing=mixing)
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 

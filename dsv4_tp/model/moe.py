@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.core import Part, Span
+from dsv4_tp.model.fused import fused
 from dsv4_tp.model.layers import ExpertLinear, linear
 from dsv4_tp.modelspec import ModelSpec
 
@@ -33,16 +34,15 @@ class Gate(nn.Module):
         scores = self._scores(x.astype(mx.float32) @ self.weight.T)
         experts = self.tid2eid[ids] if "tid2eid" in self else self._best(scores + self.bias)
         weights = mx.take_along_axis(scores, experts, axis=-1)
-        if self.normalise:
-            weights = weights / weights.sum(axis=-1, keepdims=True)
-        return experts, weights * self.route_scale
+        scaled = _shares if self.normalise else _scaled
+        return experts, scaled(weights, self.route_scale)
 
     def _scores(self, logits: mx.array) -> mx.array:
         if self.scoring == "softmax":
             return mx.softmax(logits, axis=-1)
         if self.scoring == "sigmoid":
             return mx.sigmoid(logits)
-        return mx.sqrt(mx.logaddexp(logits, 0))  # the root of softplus
+        return _root_of_softplus(logits)
 
     def _best(self, scores: mx.array) -> mx.array:
         return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
@@ -83,8 +83,8 @@ class Experts(nn.Module):
         gate = self.w1(rows, experts, sorted_rows=in_order)
         up = self.w3(rows, experts, sorted_rows=in_order)
         # The weight goes in before w2, which is linear, so that a row is rounded once.
-        inner = weights[:, None, None] * clamped_swiglu(gate, up, self.limit)
-        return self.w2(inner.astype(rows.dtype), experts, sorted_rows=in_order)[:, 0]
+        inner = _weighted_inner(gate, up, weights[:, None, None], self.limit)
+        return self.w2(inner, experts, sorted_rows=in_order)[:, 0]
 
     def _local(self, experts: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
         """Numbers within `held`; an expert that is elsewhere keeps a place with weight zero."""
@@ -105,7 +105,7 @@ class SharedExpert(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """[M, D] -> [M, D]."""
-        return self.w2(clamped_swiglu(self.w1(x), self.w3(x), self.limit).astype(x.dtype))
+        return self.w2(_inner(self.w1(x), self.w3(x), self.limit))
 
 
 class MoE(nn.Module):
@@ -130,7 +130,34 @@ class MoE(nn.Module):
         return out.astype(x.dtype).reshape(x.shape)
 
 
+@fused
+def _inner(gate: mx.array, up: mx.array, limit: float) -> mx.array:
+    """The clamped SwiGLU in the dtype of its arguments."""
+    return clamped_swiglu(gate, up, limit).astype(gate.dtype)
+
+
+@fused
+def _weighted_inner(gate: mx.array, up: mx.array, weights: mx.array, limit: float) -> mx.array:
+    """The same times float32 weights, rounded once."""
+    return (weights * clamped_swiglu(gate, up, limit)).astype(gate.dtype)
+
+
 def clamped_swiglu(gate: mx.array, up: mx.array, limit: float) -> mx.array:
     """silu(gate) * up in float32; both are clamped before the silu, the gate from above only."""
     gate = mx.minimum(gate.astype(mx.float32), limit)
     return gate * mx.sigmoid(gate) * mx.clip(up.astype(mx.float32), -limit, limit)
+
+
+@fused
+def _root_of_softplus(logits: mx.array) -> mx.array:
+    return mx.sqrt(mx.logaddexp(logits, 0))
+
+
+@fused
+def _shares(weights: mx.array, scale: float) -> mx.array:
+    return weights / weights.sum(axis=-1, keepdims=True) * scale
+
+
+@fused
+def _scaled(weights: mx.array, scale: float) -> mx.array:
+    return weights * scale

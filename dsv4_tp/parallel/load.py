@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from dsv4_tp.checkpoint import read_group
 from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.layouts import PLAIN, Catalog, Drafter
-from dsv4_tp.model import AllSum, Model, identity
+from dsv4_tp.model import AllSum, Mixing, Model, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.pieces import Load
 from dsv4_tp.prepared import plan_reads, read_catalog
@@ -43,14 +43,15 @@ def load_rank(
     dtype: DType,
     mtp: bool = False,
     cache_rows: CacheRows = CacheRows.EXACT,
-    all_sum: AllSum | None = None,
+    mixing: Mixing | None = None,
+    all_sum: AllSum = identity,
     on_bytes: OnBytes | None = None,
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
-    Its caches hold rows as `cache_rows` says.
+    Its caches hold rows as `cache_rows` says; `mixing` is as of `Model`.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
@@ -62,7 +63,9 @@ def load_rank(
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
-    model = Model(spec, part, all_sum=all_sum or identity, mtp=found.has_mtp, cache_rows=cache_rows)
+    model = Model(
+        spec, part, all_sum=all_sum, mtp=found.has_mtp, cache_rows=cache_rows, mixing=mixing
+    )
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from dsv4_tp.v1 import types_pb2 as dsv4__tp_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64sv4_tp/v1/worker.proto\x12\ndsv4_tp.v1\x1a\x16\x64sv4_tp/v1/types.proto\"\x86\x01\n\nRunRequest\x12&\n\x05start\x18\x01 \x01(\x0b\x32\x15.dsv4_tp.v1.StartRankH\x00\x12&\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x13.dsv4_tp.v1.CommandH\x00\x12 \n\x04join\x18\x03 \x01(\x0b\x32\x10.dsv4_tp.v1.JoinH\x00\x42\x06\n\x04kind\"\xba\x02\n\tStartRank\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x12\n\nmodel_path\x18\x03 \x01(\t\x12\x1f\n\x05parts\x18\x04 \x03(\x0b\x32\x10.dsv4_tp.v1.Part\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12\x0c\n\x04ring\x18\x06 \x03(\t\x12\x16\n\x0ejoin_timeout_s\x18\x07 \x01(\x01\x12\x15\n\rprefill_chunk\x18\x08 \x01(\r\x12\x0f\n\x07\x63ontext\x18\t \x01(\r\x12\x14\n\x0cprefix_bytes\x18\n \x01(\x04\x12\x18\n\x10prefixes_on_disk\x18\x0b \x01(\x08\x12\x12\n\ncache_rows\x18\x0c \x01(\t\x12\r\n\x05\x62\x61tch\x18\r \x01(\r\x12\x0b\n\x03mtp\x18\x0e \x01(\r\x12\x1e\n\x04rdma\x18\x0f \x01(\x0b\x32\x10.dsv4_tp.v1.Rdma\"7\n\x04Rdma\x12\x0c\n\x04ring\x18\x01 \x01(\x08\x12!\n\x04rows\x18\x02 \x03(\x0b\x32\x13.dsv4_tp.v1.RdmaRow\"3\n\x07RdmaRow\x12(\n\x07towards\x18\x01 \x03(\x0b\x32\x17.dsv4_tp.v1.RdmaDevices\"\x1c\n\x0bRdmaDevices\x12\r\n\x05names\x18\x01 \x03(\t\"\x15\n\x04Join\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\xd5\x01\n\x0bRunResponse\x12$\n\x06joined\x18\x01 \x01(\x0b\x32\x12.dsv4_tp.v1.JoinedH\x00\x12\"\n\x05ready\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.ReadyH\x00\x12\"\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x11.dsv4_tp.v1.EventH\x00\x12&\n\x07refused\x18\x04 \x01(\x0b\x32\x13.dsv4_tp.v1.RefusedH\x00\x12(\n\x08prepared\x18\x05 \x01(\x0b\x32\x14.dsv4_tp.v1.PreparedH\x00\x42\x06\n\x04kind\"h\n\x08Prepared\x12.\n\x05\x66\x61\x63ts\x18\x01 \x03(\x0b\x32\x1f.dsv4_tp.v1.Prepared.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x08\n\x06Joined\"P\n\x05Ready\x12\x14\n\x0cweight_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x12\n\nbytes_read\x18\x03 \x01(\x04\x12\r\n\x05notes\x18\x04 \x03(\t\"\x1a\n\x07Refused\x12\x0f\n\x07message\x18\x01 \x01(\t2K\n\rWorkerService\x12:\n\x03Run\x12\x16.dsv4_tp.v1.RunRequest\x1a\x17.dsv4_tp.v1.RunResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64sv4_tp/v1/worker.proto\x12\ndsv4_tp.v1\x1a\x16\x64sv4_tp/v1/types.proto\"\x86\x01\n\nRunRequest\x12&\n\x05start\x18\x01 \x01(\x0b\x32\x15.dsv4_tp.v1.StartRankH\x00\x12&\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x13.dsv4_tp.v1.CommandH\x00\x12 \n\x04join\x18\x03 \x01(\x0b\x32\x10.dsv4_tp.v1.JoinH\x00\x42\x06\n\x04kind\"\xcb\x02\n\tStartRank\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x12\n\nmodel_path\x18\x03 \x01(\t\x12\x1f\n\x05parts\x18\x04 \x03(\x0b\x32\x10.dsv4_tp.v1.Part\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12\x0c\n\x04ring\x18\x06 \x03(\t\x12\x16\n\x0ejoin_timeout_s\x18\x07 \x01(\x01\x12\x15\n\rprefill_chunk\x18\x08 \x01(\r\x12\x0f\n\x07\x63ontext\x18\t \x01(\r\x12\x14\n\x0cprefix_bytes\x18\n \x01(\x04\x12\x18\n\x10prefixes_on_disk\x18\x0b \x01(\x08\x12\x12\n\ncache_rows\x18\x0c \x01(\t\x12\r\n\x05\x62\x61tch\x18\r \x01(\r\x12\x0b\n\x03mtp\x18\x0e \x01(\r\x12\x1e\n\x04rdma\x18\x0f \x01(\x0b\x32\x10.dsv4_tp.v1.Rdma\x12\x0f\n\x07kernels\x18\x10 \x01(\t\"7\n\x04Rdma\x12\x0c\n\x04ring\x18\x01 \x01(\x08\x12!\n\x04rows\x18\x02 \x03(\x0b\x32\x13.dsv4_tp.v1.RdmaRow\"3\n\x07RdmaRow\x12(\n\x07towards\x18\x01 \x03(\x0b\x32\x17.dsv4_tp.v1.RdmaDevices\"\x1c\n\x0bRdmaDevices\x12\r\n\x05names\x18\x01 \x03(\t\"\x15\n\x04Join\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\xd5\x01\n\x0bRunResponse\x12$\n\x06joined\x18\x01 \x01(\x0b\x32\x12.dsv4_tp.v1.JoinedH\x00\x12\"\n\x05ready\x18\x02 \x01(\x0b\x32\x11.dsv4_tp.v1.ReadyH\x00\x12\"\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x11.dsv4_tp.v1.EventH\x00\x12&\n\x07refused\x18\x04 \x01(\x0b\x32\x13.dsv4_tp.v1.RefusedH\x00\x12(\n\x08prepared\x18\x05 \x01(\x0b\x32\x14.dsv4_tp.v1.PreparedH\x00\x42\x06\n\x04kind\"h\n\x08Prepared\x12.\n\x05\x66\x61\x63ts\x18\x01 \x03(\x0b\x32\x1f.dsv4_tp.v1.Prepared.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x08\n\x06Joined\"P\n\x05Ready\x12\x14\n\x0cweight_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x12\n\nbytes_read\x18\x03 \x01(\x04\x12\r\n\x05notes\x18\x04 \x03(\t\"\x1a\n\x07Refused\x12\x0f\n\x07message\x18\x01 \x01(\t2K\n\rWorkerService\x12:\n\x03Run\x12\x16.dsv4_tp.v1.RunRequest\x1a\x17.dsv4_tp.v1.RunResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,27 +37,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNREQUEST']._serialized_start=64
   _globals['_RUNREQUEST']._serialized_end=198
   _globals['_STARTRANK']._serialized_start=201
-  _globals['_STARTRANK']._serialized_end=515
-  _globals['_RDMA']._serialized_start=517
-  _globals['_RDMA']._serialized_end=572
-  _globals['_RDMAROW']._serialized_start=574
-  _globals['_RDMAROW']._serialized_end=625
-  _globals['_RDMADEVICES']._serialized_start=627
-  _globals['_RDMADEVICES']._serialized_end=655
-  _globals['_JOIN']._serialized_start=657
-  _globals['_JOIN']._serialized_end=678
-  _globals['_RUNRESPONSE']._serialized_start=681
-  _globals['_RUNRESPONSE']._serialized_end=894
-  _globals['_PREPARED']._serialized_start=896
-  _globals['_PREPARED']._serialized_end=1000
-  _globals['_PREPARED_FACTSENTRY']._serialized_start=956
-  _globals['_PREPARED_FACTSENTRY']._serialized_end=1000
-  _globals['_JOINED']._serialized_start=1002
-  _globals['_JOINED']._serialized_end=1010
-  _globals['_READY']._serialized_start=1012
-  _globals['_READY']._serialized_end=1092
-  _globals['_REFUSED']._serialized_start=1094
-  _globals['_REFUSED']._serialized_end=1120
-  _globals['_WORKERSERVICE']._serialized_start=1122
-  _globals['_WORKERSERVICE']._serialized_end=1197
+  _globals['_STARTRANK']._serialized_end=532
+  _globals['_RDMA']._serialized_start=534
+  _globals['_RDMA']._serialized_end=589
+  _globals['_RDMAROW']._serialized_start=591
+  _globals['_RDMAROW']._serialized_end=642
+  _globals['_RDMADEVICES']._serialized_start=644
+  _globals['_RDMADEVICES']._serialized_end=672
+  _globals['_JOIN']._serialized_start=674
+  _globals['_JOIN']._serialized_end=695
+  _globals['_RUNRESPONSE']._serialized_start=698
+  _globals['_RUNRESPONSE']._serialized_end=911
+  _globals['_PREPARED']._serialized_start=913
+  _globals['_PREPARED']._serialized_end=1017
+  _globals['_PREPARED_FACTSENTRY']._serialized_start=973
+  _globals['_PREPARED_FACTSENTRY']._serialized_end=1017
+  _globals['_JOINED']._serialized_start=1019
+  _globals['_JOINED']._serialized_end=1027
+  _globals['_READY']._serialized_start=1029
+  _globals['_READY']._serialized_end=1109
+  _globals['_REFUSED']._serialized_start=1111
+  _globals['_REFUSED']._serialized_end=1137
+  _globals['_WORKERSERVICE']._serialized_start=1139
+  _globals['_WORKERSERVICE']._serialized_end=1214
 # @@protoc_insertion_point(module_scope)

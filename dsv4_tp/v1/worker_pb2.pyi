@@ -68,6 +68,7 @@ class StartRank(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     MTP_FIELD_NUMBER: _builtins.int
     RDMA_FIELD_NUMBER: _builtins.int
+    KERNELS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     rank: _builtins.int
     model_path: _builtins.str
@@ -89,6 +90,8 @@ class StartRank(_message.Message):
     """most requests at a time; 0: one"""
     mtp: _builtins.int
     """most tokens drafted ahead; 0: the MTP stage is not loaded"""
+    kernels: _builtins.str
+    """plain | metal; empty: plain"""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Part]:
         """of all ranks, by rank"""
@@ -119,10 +122,11 @@ class StartRank(_message.Message):
         batch: _builtins.int = ...,
         mtp: _builtins.int = ...,
         rdma: Global___Rdma | None = ...,
+        kernels: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rdma", b"rdma"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_rows", b"cache_rows", "context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "model_path", b"model_path", "mtp", b"mtp", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "prefix_bytes", b"prefix_bytes", "prefixes_on_disk", b"prefixes_on_disk", "rank", b"rank", "rdma", b"rdma", "ring", b"ring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_rows", b"cache_rows", "context", b"context", "dtype", b"dtype", "epoch", b"epoch", "join_timeout_s", b"join_timeout_s", "kernels", b"kernels", "model_path", b"model_path", "mtp", b"mtp", "parts", b"parts", "prefill_chunk", b"prefill_chunk", "prefix_bytes", b"prefix_bytes", "prefixes_on_disk", b"prefixes_on_disk", "rank", b"rank", "rdma", b"rdma", "ring", b"ring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

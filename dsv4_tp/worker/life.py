@@ -16,10 +16,10 @@ import mlx.core as mx
 
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
-from dsv4_tp.core import CacheRows, DType, Part
+from dsv4_tp.core import CacheRows, DType, Kernels, Part
 from dsv4_tp.engine import Collectives, Engine, Pace, Team, check_addresses, check_backend, join
 from dsv4_tp.errors import ConfigError, InputError, RankFailure
-from dsv4_tp.model import Model
+from dsv4_tp.model import Mixing, Model, mixing_by
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
@@ -95,10 +95,11 @@ def live(*, socket: Path, progress: Path) -> None:
 
 def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     parts = tuple(map(part_from_proto, start.parts))
+    mixing = mixing_by(_kernels(start), read_spec(demo.model_dir(start.model_path)))
     collectives = _meet(start, parts, link, counters)
     link.say(RunResponse(joined=Joined()))
     counters.phase("loading")
-    loaded, shelf, ready = _load(start, parts, collectives, counters)
+    loaded, shelf, ready = _load(start, parts, mixing, collectives, counters)
     guides = Guides(demo.model_dir(start.model_path), loaded.spec.vocab_size, collectives)
     engine = Engine(
         loaded.model,
@@ -160,6 +161,7 @@ def _facts(start: StartRank, parts: tuple[Part, ...]) -> Mapping[str, str]:
         "prefill chunk": str(start.prefill_chunk),
         "context": str(start.context),
         "cache rows": _cache_rows(start),
+        "kernels": _kernels(start),
         "batch": str(start.batch),
         "drafts": str(start.mtp),
         "prefix cache": f"{start.prefix_bytes} bytes, on disk: {start.prefixes_on_disk}",
@@ -181,9 +183,14 @@ def _cache_rows(start: StartRank) -> CacheRows:
     return CacheRows(start.cache_rows or CacheRows.EXACT)
 
 
+def _kernels(start: StartRank) -> Kernels:
+    return Kernels(start.kernels or Kernels.PLAIN)
+
+
 def _load(
     start: StartRank,
     parts: tuple[Part, ...],
+    mixing: Mixing,
     collectives: Collectives,
     counters: Counters,
 ) -> tuple[Loaded, Shelf, Ready]:
@@ -195,6 +202,7 @@ def _load(
         dtype=DType(start.dtype),
         mtp=start.mtp > 0,
         cache_rows=_cache_rows(start),
+        mixing=mixing,
         all_sum=collectives.all_sum,
         on_bytes=counters.loaded,
     )

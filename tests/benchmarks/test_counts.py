@@ -1,6 +1,7 @@
 """The counting bench counts what it says."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import mlx.core as mx
 import pytest
 
 from benchmarks import counts
+from dsv4_tp import demo
 from dsv4_tp.core import DType
+from dsv4_tp.parallel import load_rank
 
 COUNTS = Path(counts.__file__)
 
@@ -34,13 +37,43 @@ def test_a_compiled_function_is_one_operation():
     assert counts.operations(mx.compile(lambda y: mx.exp(mx.abs(y)))(x)) == 1
 
 
-def test_a_step_that_completes_windows_costs_more():
-    usual = counts.primitives(DType.FLOAT32, counts.USUAL_POSITION)
-    dearest = counts.primitives(DType.FLOAT32, counts.DEAREST_POSITION)
+@pytest.mark.parametrize("way", [counts.here, counts.by_kernels])
+def test_a_step_that_completes_windows_costs_more(way: counts.Count):
+    usual = counts.primitives(DType.FLOAT32, counts.USUAL_POSITION, way)
+    dearest = counts.primitives(DType.FLOAT32, counts.DEAREST_POSITION, way)
     assert usual.keys() == dearest.keys() == {"0", "4", "128"}
     # Where the ring begins anew, its rows come in two runs that are joined.
     assert 0 < usual["0"] <= dearest["0"] + 2 <= usual["0"] + 4
     assert (usual["4"] < dearest["4"], usual["128"] < dearest["128"]) == (True, True)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which MLX compiles by")
+@pytest.mark.parametrize(
+    ("place", "dtype", "way"),
+    [
+        ("primitives_per_layer", DType.BFLOAT16, counts.by_kernels),
+        ("primitives_without_kernels", DType.BFLOAT16, counts.fused),
+        ("primitives_here", DType.FLOAT32, counts.here),
+    ],
+)
+def test_no_layer_takes_more_operations_than_were_published(
+    place: str, dtype: DType, way: counts.Count
+):
+    found = counts.primitives(dtype, counts.USUAL_POSITION, way)
+    published = json.loads((COUNTS.parent / "results" / "counts.json").read_text())[place]
+    assert found.keys() == published.keys()
+    assert [ratio for ratio, count in found.items() if count > 1.02 * published[ratio]] == []
+
+
+def test_kernels_are_counted_with_what_they_are_given():
+    layer = load_rank(demo.path(), None, dtype=DType.FLOAT32).model.layers[0]
+    kernels = counts.Kernels()
+    layer.hc_attn.mixing = kernels
+    streams = mx.zeros((1, 1, 4, 256)) + 1
+    x, _ = layer.hc_attn(streams)
+    assert (kernels.calls, counts.operations(x)) == (1, 0)
+    # The streams and the scores were still to be made.
+    assert counts.operations(streams) < counts.operations(*kernels.given)
 
 
 def test_traffic_by_design():

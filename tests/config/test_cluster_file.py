@@ -15,7 +15,7 @@ from dsv4_tp.config import (
     read_cluster,
 )
 from dsv4_tp.config.cluster import MetricsAlias
-from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit
+from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Kernels
 from dsv4_tp.errors import ConfigError
 
 SMALLEST = """\
@@ -53,6 +53,7 @@ batch: 3
 queue: 0
 time_limit_s: 30
 cache_rows: trained
+kernels: metal
 prefix_cache: {gb: 1.5, on_disk: true}
 restart: {policy: never, backoff_s: [0.5, 8], most: 2, window_s: 60, replay_s: 9}
 """
@@ -84,7 +85,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
     assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
     assert (config.queue, config.time_limit_s) == (64, None)
-    assert config.restart == Restart()
+    assert (config.kernels, config.restart) == (Kernels.PLAIN, Restart())
 
 
 def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
@@ -105,7 +106,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.http == Http("127.0.0.1", 8001, keys, origins, alias)
     assert config.timeouts == Timeouts(fence_s=2.0, step_s=7.5)
     assert (config.prefill_chunk, config.context) == (64, 4096)
-    assert config.cache_rows is CacheRows.TRAINED
+    assert (config.cache_rows, config.kernels) == (CacheRows.TRAINED, Kernels.METAL)
     assert (config.batch, config.queue, config.time_limit_s) == (3, 0, 30.0)
     assert config.prefix_cache == PrefixCache(1_500_000_000, on_disk=True)
     assert config.backend is Backend.JACCL_RING
@@ -183,6 +184,7 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
         ("hosts: ", "prefill_chunk: 1.5\nhosts: ", "3: prefill_chunk: 1.5; expected an integer"),
         ("hosts: ", "batch: 65\nhosts: ", "3: batch: 65; expected an integer from 1 to 64"),
         ("hosts: ", "cache_rows: fp8\nhosts: ", "3: cache_rows: 'fp8'; expected one of exact, tr"),
+        ("hosts: ", "kernels: cuda\nhosts: ", "3: kernels: 'cuda'; expected one of plain, metal"),
         ("hosts: ", "restart: {policy: always}\nhosts: ", "3: restart.policy: 'always'; expected"),
         ("hosts: ", "restart: {backoff: 1}\nhosts: ", "3: restart.backoff: unknown key (did you"),
         ("hosts: ", "restart: {backoff_s: 1}\nhosts: ", "3: restart.backoff_s: 1; expected two"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsv4_tp.config import BATCH, PREFILL_CHUNK, QUEUE, Restart, Timeouts, read_cluster
-from dsv4_tp.core import CacheRows, ExpertSplit
+from dsv4_tp.core import CacheRows, ExpertSplit, Kernels
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = (ROOT / "cluster.yaml", *sorted((ROOT / "launch").glob("*.yaml")))
@@ -34,7 +34,7 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert (config.model.dtype, config.experts) == (None, ExpertSplit.WIDTH)
     assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
     assert config.weights == (1, 1, 1)
-    assert config.cache_rows is CacheRows.EXACT
+    assert (config.cache_rows, config.kernels) == (CacheRows.EXACT, Kernels.PLAIN)
     assert (config.batch, config.queue) == (BATCH, QUEUE)
     assert not config.prefix_cache.on_disk
     assert config.restart == Restart()

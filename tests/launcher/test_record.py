@@ -10,7 +10,7 @@ import pytest
 
 from dsv4_tp.config import Host, Restart, Timeouts
 from dsv4_tp.coordinator.setup import AgentSetup, Setup
-from dsv4_tp.core import Backend, CacheRows, DType
+from dsv4_tp.core import Backend, CacheRows, DType, Kernels
 from dsv4_tp.launcher.agents import Agent, Orphan
 from dsv4_tp.launcher.record import Known, Record, digest_of, read_record, write_record
 from dsv4_tp.rpc.auth import Identity
@@ -62,6 +62,7 @@ def setup(**words):
         "prefill_chunk": 32,
         "context": 100,
         "cache_rows": CacheRows.EXACT,
+        "kernels": Kernels.PLAIN,
         "batch": 8,
         "mtp": 0,
         "queue": 64,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dsv4_tp.core import CacheRows
-from dsv4_tp.model import forms, hyper_connections, indexer, model
+from dsv4_tp.model import forms, indexer
 from dsv4_tp.model.cache import Pool
-from dsv4_tp.model.hyper_connections import Mix
+from dsv4_tp.model.mixing import Mix, PlainMixing
 from dsv4_tp.model.rope import Rope, _extended  # pyright: ignore[reportPrivateUsage]
 from dsv4_tp.model.rows import Starts
 from tests.model.golden import Case, distance, load_case, run, share_alike
@@ -41,11 +41,12 @@ def test_sinks_of_other_heads(case: Case) -> None:
 
 
 def test_comb_transposed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    def transposed(x: mx.array, streams: mx.array, mix: Mix) -> mx.array:
-        wrong = Mix(mix.post, mix.comb.swapaxes(-1, -2))
-        return hyper_connections.write_back(x, streams, wrong)
+    right = PlainMixing.write_back
 
-    monkeypatch.setattr(model, "write_back", transposed)
+    def transposed(self: PlainMixing, x: mx.array, streams: mx.array, mix: Mix) -> mx.array:
+        return right(self, x, streams, Mix(mix.post, mix.comb.swapaxes(-1, -2)))
+
+    monkeypatch.setattr(PlainMixing, "write_back", transposed)
     assert error(case) > VISIBLE
 
 
@@ -88,9 +89,10 @@ def test_shared_expert_unclamped(case: Case) -> None:
 def test_yarn_on_window_layers(case: Case) -> None:
     spec = case.model.spec
     assert spec.yarn is not None
-    plain = [1 / period for period in case.model.layers[0].attn.rope.periods.tolist()]
-    stretched = [1 / f for f in _extended(plain, spec.yarn, spec.rope_theta)]
-    case.model.layers[0].attn.rope.periods = mx.array(stretched)
+    wrong = Rope(spec, compressed=False)
+    plain = wrong.frequencies.tolist()
+    wrong.frequencies = np.array(_extended(plain, spec.yarn, spec.rope_theta))
+    case.model.layers[0].attn.rope = wrong
     assert error(case) > VISIBLE
 
 

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import mlx.core as mx
 import psutil
 import pytest
 
@@ -117,6 +118,15 @@ def test_a_model_that_is_not_there_is_refused(start_ranks):
     assert "/nowhere" in rank.hear("refused").refused.message
     assert rank.exit_code() == 2
     assert "Traceback" not in rank.stderr()
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="there is Metal here")
+def test_kernels_of_metal_are_refused_where_there_is_none(start_ranks):
+    (rank,) = start_ranks(starts(1, kernels="metal"))
+    refused = rank.hear("refused").refused.message
+    assert refused.startswith("kernels: metal: ")
+    assert refused.endswith("; use `kernels: plain`")
+    assert rank.exit_code() == 2
 
 
 @pytest.mark.parametrize(

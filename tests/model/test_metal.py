@@ -1,0 +1,136 @@
+"""The kernels of Metal do what MLX's own operations do. Their bodies run on the CPU here."""
+
+from functools import partial
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from dsv4_tp.core import Kernels
+from dsv4_tp.errors import PreflightError
+from dsv4_tp.model.metal import MetalMixing, mixing_by
+from dsv4_tp.model.metal import mixing as module
+from dsv4_tp.model.mixing import Mix, PlainMixing
+from tests.model.golden import distance, load_case, run
+from tests.model.metal_on_cpu import COMPILER, OnCpu
+from tests.model.tiny import tiny_spec
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (c++) to run kernels by")
+
+SPEC = tiny_spec()
+# How far what is rounded once may be from what is rounded once, elsewhere.
+ROUNDING = {mx.float32: 1e-5, mx.bfloat16: 2**-7}
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx.fast, "metal_kernel", partial(OnCpu, tmp_path))
+
+
+def some(*shape: int, seed: int) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(seed))
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, kernel: str, right: str, wrong: str) -> None:
+    """Another text in a kernel's body."""
+    read = module._body  # pyright: ignore[reportPrivateUsage]
+    assert right in read(kernel)
+    broken = read(kernel).replace(right, wrong)
+    monkeypatch.setattr(module, "_body", lambda name: broken if name == kernel else read(name))
+
+
+def arguments(batch: int, length: int, dtype: mx.Dtype) -> tuple[mx.array, ...]:
+    """Of collapse, with channels that fill no group of threads."""
+    n, width = SPEC.hc_mult, 300
+    streams = some(batch, length, n, width, seed=1).astype(dtype)
+    count = (2 + n) * n
+    return streams, 2 * some(batch, length, count, seed=2), some(3, seed=3), some(count, seed=4)
+
+
+def apart(one: mx.array, other: mx.array) -> float:
+    assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    one, other = one.astype(mx.float32), other.astype(mx.float32)
+    return (mx.abs(one - other) / (1 + mx.abs(other))).max().item()
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (2, 3)])
+def test_streams_and_sublayers_meet_alike(batch: int, length: int, dtype: mx.Dtype) -> None:
+    plain, metal = PlainMixing.of(SPEC), MetalMixing(SPEC)
+    given = arguments(batch, length, dtype)
+    (x, mix), (own, own_mix) = plain.collapse(*given), metal.collapse(*given)
+    assert apart(own, x) <= ROUNDING[dtype]
+    assert max(apart(own_mix.post, mix.post), apart(own_mix.comb, mix.comb)) <= ROUNDING[mx.float32]
+    out, own_out = (way.write_back(x, given[0], mix) for way in (plain, metal))
+    assert apart(own_out, out) <= ROUNDING[dtype]
+
+
+def test_a_model_of_kernels_gives_the_reference_logits() -> None:
+    case = load_case("public/a2_clamp_batch")
+    metal = MetalMixing(case.model.spec)
+    for layer in case.model.layers:
+        layer.hc_attn.mixing = layer.hc_ffn.mixing = metal
+    logits = run(case.model, case.ids[:, :40], [39, 1])
+    assert distance(logits, case.arrays["logits"][:, :40]) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kernel", "right", "wrong"),
+    [
+        ("write_back", "comb[(m * N + j) * N + k]", "comb[(m * N + k) * N + j]"),
+        ("collapse", "step < ITERS", "step < 1"),
+        ("collapse", "float sum = eps;", "float sum = 0.01;"),
+        ("collapse", "scale[1]", "scale[2]"),
+    ],
+)
+def test_a_mistake_in_a_body_shows(
+    kernel: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, kernel, right, wrong)
+    plain, metal = PlainMixing.of(SPEC), MetalMixing(SPEC)
+    given = arguments(2, 3, mx.float32)
+    x, mix = plain.collapse(*given)
+    own, own_mix = metal.collapse(*given)
+    outs = [way.write_back(x, given[0], Mix(*mix)) for way in (plain, metal)]
+    errors = [apart(own, x), apart(own_mix.post, mix.post), apart(own_mix.comb, mix.comb)]
+    assert max(*errors, apart(*outs)) > 1e-3
+
+
+def test_an_index_beyond_an_array_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "out[thread_position_in_grid.x + N * streams_shape[3]] = x[0];"
+    body += "(void)streams, (void)post, (void)comb;"
+    monkeypatch.setattr(module, "_body", lambda _name: body)
+    n, width = SPEC.hc_mult, 8
+    mix = Mix(mx.zeros((1, 1, n)), mx.zeros((1, 1, n, n)))
+    with pytest.raises(AssertionError, match="8 indices beyond"):
+        MetalMixing(SPEC).write_back(mx.zeros((1, 1, width)), mx.zeros((1, 1, n, width)), mix)
+
+
+def test_kernels_are_taken_once_they_were_tried() -> None:
+    assert isinstance(mixing_by(Kernels.METAL, SPEC), MetalMixing)
+    assert mixing_by(Kernels.PLAIN, SPEC) == PlainMixing.of(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "off"), [("1.001 * sum", r"\d\.\de-04"), ("sqrt(-1 - sum * sum)", "nan")]
+)
+def test_kernels_that_give_other_numbers_are_refused(
+    wrong: str, off: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch, "write_back", "T(sum)", f"T({wrong})")
+    with pytest.raises(PreflightError, match=f"{off} off .*; use `kernels: plain`"):
+        mixing_by(Kernels.METAL, SPEC)
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="there is Metal here")
+def test_kernels_are_refused_where_there_is_no_metal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with pytest.raises(PreflightError, match=r"kernels: metal: .*; use `kernels: plain`"):
+        mixing_by(Kernels.METAL, SPEC)
+
+
+@pytest.mark.metal
+@pytest.mark.skipif(not mx.metal.is_available(), reason="needs Metal")
+def test_the_kernels_of_this_mac_pass_their_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert isinstance(mixing_by(Kernels.METAL, SPEC), MetalMixing)
