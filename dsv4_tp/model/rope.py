@@ -13,8 +13,7 @@ import numpy as np
 
 from dsv4_tp.model.rows import Starts
 from dsv4_tp.modelspec import ModelSpec, Yarn
-
-_KEPT = 16  # turns: those of one step, of a model's layers, pools and indexers
+from dsv4_tp.rules import TURNS
 
 
 class Rope:
@@ -41,7 +40,7 @@ class Rope:
         return mx.concatenate([x[..., : -self.width], turned.astype(x.dtype)], axis=-1)
 
     def turned(self, tail: mx.array, turn: mx.array) -> mx.array:
-        """Float32 tail [B, ..., L, width], its pairs times turn [B or 1, ..., L, width / 2]."""
+        """Float32 tail [B, ..., L, width], its pairs times turn [(B, ...,) L, width / 2]."""
         return (tail.view(mx.complex64) * turn).view(mx.float32)
 
     def _turn(self, shape: tuple[int, ...], starts: Starts, stride: int) -> mx.array:
@@ -51,13 +50,13 @@ class Rope:
         that costs no operation of a graph, and at a million tokens an angle in float32 would be off
         by up to 0.03.
         """
-        own = starts if len(set(starts)) > 1 else starts[:1]
-        places = (len(own), *[1] * (len(shape) - 3), shape[-2])
-        key = (own, places, stride)
+        alike = len(set(starts)) == 1
+        places = (shape[-2],) if alike else (len(starts), *[1] * (len(shape) - 3), shape[-2])
+        key = (starts[:1] if alike else starts, places, stride)
         if key not in self._turns:
-            if len(self._turns) == _KEPT:
-                self._turns.clear()
-            rows = (np.array(own)[:, None] + np.arange(places[-1])) * stride
+            if len(self._turns) == TURNS:
+                self._turns.pop(next(iter(self._turns)))  # the oldest
+            rows = (np.array(key[0])[:, None] + np.arange(shape[-2])) * stride
             turns = np.exp(1j * rows[..., None] * self.frequencies).astype(np.complex64)
             self._turns[key] = mx.array(turns.reshape(*places, -1))
         return self._turns[key]

@@ -5,6 +5,7 @@ A prompt is fed in chunks. What lives through a whole chunk:
     kept       what slices in the caches keep alive: a chunk's rows and open windows, all layers
     streams    the residual, before and after a layer
     growing    a pool's old place, while its rows are copied to the next
+    turns      the latest of both rotary tables, a complex number for each pair of channels
 
 On top of it the larger of two stages that look back over the context, in runs of l queries,
 
@@ -32,7 +33,7 @@ from dataclasses import dataclass
 from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.cache import F32_BYTES, dtype_bytes, pool_rows, pool_width
-from dsv4_tp.rules import RUN_BYTES, row_bytes, run_length
+from dsv4_tp.rules import RUN_BYTES, TURNS, row_bytes, run_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Buffers:
         return self._lasting() + self._back(sum) + self._pooling()
 
     def _lasting(self) -> int:
-        return self._kept() + self._growing()
+        return self._kept() + self._growing() + self._turns()
 
     def _back(self, both: Callable[[Sequence[int]], int]) -> int:
         """Of the two stages that look back over the context, in the worst layer."""
@@ -96,6 +97,9 @@ class Buffers:
         spec = self.spec
         window = (2 * spec.sliding_window + self._length) * spec.head_dim * self._act
         return window + 2 * (self._length + 2 * ratio) * self._pool_widths(ratio) * F32_BYTES
+
+    def _turns(self) -> int:
+        return 2 * TURNS * self._length * self.spec.qk_rope_head_dim * F32_BYTES
 
     def _growing(self) -> int:
         ratios = (ratio for ratio in set(self.spec.compress_ratios) if ratio)
