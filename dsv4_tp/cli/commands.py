@@ -90,6 +90,12 @@ def coordinator(**given: Any) -> None:
 @options.prefix_cache
 @click.option("--memory", metavar="A,B", help="GB (10^9) that may be used, by rank or by host.")
 @click.option("--bandwidth", metavar="A,B", help="GB/s, likewise; for the split proposed.")
+@click.option(
+    "--ledger",
+    type=click.IntRange(0),
+    metavar="TOKENS",
+    help="Show as well what each rank reads of its memory for a token after so many others.",
+)
 @options.as_json
 def plan(**given: Any) -> None:
     """Show what each rank will need, in bytes.

@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-from dsv4_tp.cli.inputs import read_checkpoint
+from dsv4_tp.cli.inputs import Checkpoint, read_checkpoint
+from dsv4_tp.cli.ledger import ledger_of
 from dsv4_tp.cli.memory import Memory, read_memory
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
@@ -26,7 +27,9 @@ from dsv4_tp.plan import (
 )
 
 
-def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: Any) -> None:
+def run(
+    *, memory: str | None, bandwidth: str | None, ledger: int | None, as_json: bool, **given: Any
+) -> None:
     """Print the plan that the options ask for; PlanError if it does not fit into `memory`."""
     told = read_memory(memory, bandwidth)
     open_split = told is not None and not any(
@@ -36,7 +39,27 @@ def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: An
         given["ranks"] = len(told.sizes)
     asked = wish(**given)
     checkpoint = read_checkpoint(asked.model, mtp=asked.mtp > 0)
-    replan = partial(
+    replan = _replan(asked, checkpoint)
+    if told and open_split:
+        asked = _with_proposed_split(asked, told, replan)
+    result = replan(asked.weights)
+    if told:
+        result = _fitting(result, asked, told, replan)
+    reads = None if ledger is None else ledger_of(result, replan, ledger)
+    notes = checkpoint.catalog.notes
+    if as_json:
+        print(json.dumps(_as_json(result, asked, notes) | (reads.as_json() if reads else {})))
+        return
+    print(_as_table(result), *(["", reads.as_table()] if reads else []), sep="\n")
+    if open_split:
+        note(f"proposed: --split {':'.join(map(str, asked.weights))}")
+    for line in notes:
+        note(f"checkpoint: {line}")
+
+
+def _replan(asked: Wish, checkpoint: Checkpoint) -> Replan:
+    """The plan of these files for any weights."""
+    return partial(
         make_plan,
         checkpoint.spec,
         checkpoint.catalog,
@@ -48,19 +71,6 @@ def run(*, memory: str | None, bandwidth: str | None, as_json: bool, **given: An
         batch=asked.batch,
         prefix_bytes=asked.prefix_bytes,
     )
-    if told and open_split:
-        asked = _with_proposed_split(asked, told, replan)
-    result = replan(asked.weights)
-    if told:
-        result = _fitting(result, asked, told, replan)
-    if as_json:
-        print(json.dumps(_as_json(result, asked, checkpoint.catalog.notes)))
-        return
-    print(_as_table(result))
-    if open_split:
-        note(f"proposed: --split {':'.join(map(str, asked.weights))}")
-    for line in checkpoint.catalog.notes:
-        note(f"checkpoint: {line}")
 
 
 def _with_proposed_split(asked: Wish, told: Memory, replan: Replan) -> Wish:

@@ -17,7 +17,7 @@ from dsv4_tp.rules import index_row_bytes, row_bytes
 _EXPERTS, _EMBED = "experts", "embed"  # kinds of the sharding table
 
 
-def step_bytes(
+def step_reads(
     kinds: Mapping[str, int],
     spec: ModelSpec,
     dtype: DType,
@@ -25,14 +25,17 @@ def step_bytes(
     *,
     batch: int,
     context: int,
-) -> int:
-    """What a rank reads for a step of `batch` sequences that have `context` tokens each.
+) -> dict[str, int]:
+    """What a rank reads for a step of `batch` sequences that have `context` tokens each, by kind.
 
-    `kinds` are the bytes of its weights by the kinds of the sharding table.
+    `kinds` are the bytes of its weights by the kinds of the sharding table; those of the caches
+    follow them.
     """
-    others = sum(size for kind, size in kinds.items() if kind not in (_EXPERTS, _EMBED))
-    experts = round(kinds.get(_EXPERTS, 0) * touched_experts(spec, batch))
-    return others + experts + batch * _cache_bytes(spec, dtype, rows, context)
+    weights = {kind: size for kind, size in kinds.items() if kind != _EMBED}
+    if _EXPERTS in weights:
+        weights[_EXPERTS] = round(weights[_EXPERTS] * touched_experts(spec, batch))
+    held, indexed = _cache_bytes(spec, dtype, rows, context)
+    return {**weights, "cached rows": batch * held, "rows of indexers": batch * indexed}
 
 
 def touched_experts(spec: ModelSpec, batch: int) -> float:
@@ -40,16 +43,18 @@ def touched_experts(spec: ModelSpec, batch: int) -> float:
     return 1 - (1 - spec.num_experts_per_tok / spec.n_routed_experts) ** batch
 
 
-def _cache_bytes(spec: ModelSpec, dtype: DType, rows: CacheRows, context: int) -> int:
-    """Of one sequence, by all layers."""
+def _cache_bytes(spec: ModelSpec, dtype: DType, rows: CacheRows, context: int) -> tuple[int, int]:
+    """Of one sequence, by all layers: rows that attention reads, and those that indexers score."""
     number = dtype_bytes(dtype)
-    sizes = row_bytes(spec, rows, number), index_row_bytes(spec, rows, number)
-    return sum(_layer(spec, ratio, context, *sizes) for ratio in spec.compress_ratios)
+    counts = [_rows_read(spec, ratio, context) for ratio in spec.compress_ratios]
+    held, indexed = (sum(column) for column in zip(*counts, strict=True))
+    return held * row_bytes(spec, rows, number), indexed * index_row_bytes(spec, rows, number)
 
 
-def _layer(spec: ModelSpec, ratio: int, context: int, row: int, index_row: int) -> int:
+def _rows_read(spec: ModelSpec, ratio: int, context: int) -> tuple[int, int]:
+    """The same of one layer, in rows."""
     window = min(context, spec.sliding_window)
     pooled = context // ratio if ratio else 0
     if ratio != 4 or pooled <= spec.index_topk:
-        return (window + pooled) * row
-    return (window + spec.index_topk) * row + pooled * index_row
+        return window + pooled, 0
+    return window + spec.index_topk, pooled

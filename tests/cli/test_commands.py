@@ -36,7 +36,7 @@ OPTIONS = {
     "coordinator": LAUNCH,
     "launch": LAUNCH,
     "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
-    "--memory --bandwidth --json",
+    "--memory --bandwidth --ledger --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",

@@ -72,6 +72,29 @@ def test_json_says_the_same_in_bytes(capsys: pytest.CaptureFixture[str]):
     assert spans == [[0, 32], [32, 64]]
 
 
+def test_what_a_token_reads_is_told_beside_an_even_share(capsys: pytest.CaptureFixture[str]):
+    asked = ["plan", "--model", str(FLASH), "--split", "3:5", "--ledger", "8192"]
+    assert run(asked) == 0
+    lines = [line.split() for line in capsys.readouterr().out.partition("\n\n")[2].splitlines()]
+    head = ["GB", "read", "at", "8192", "tokens", "rank", "0", "rank", "1", "even", "share"]
+    assert lines[0] == head
+    assert lines[-1][0] == "all"
+    less, more, even = map(float, lines[-1][1:])
+    # Neither has all of its own, and what both read is counted twice.
+    assert less < even < more < 2 * even < 1.2 * (less + more)
+    told = plan(capsys, *asked[1:])
+    assert [rank["all"] / 1e9 for rank in told["read_bytes"]] == pytest.approx(
+        [less, more], abs=0.01
+    )
+    for rank in (*told["read_bytes"], told["even_share_bytes"]):
+        assert rank.pop("all") == pytest.approx(sum(rank.values()), abs=20)
+    assert "embed" not in told["even_share_bytes"]
+    assert plan(capsys, "--model", str(FLASH), "--ranks", "2").keys() == told.keys() - {
+        "read_bytes",
+        "even_share_bytes",
+    }
+
+
 def test_a_directory_is_planned_by_its_files(capsys: pytest.CaptureFixture[str]):
     planned = plan(capsys, "--model", "demo", "--hosts", "localhost,localhost")
     assert weights(planned) == [1, 1]

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from dsv4_tp import demo
-from dsv4_tp.core import CacheRows, DType
+from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.layouts import native_catalog
 from dsv4_tp.modelspec import read_spec
-from dsv4_tp.plan.reads import step_bytes, touched_experts
+from dsv4_tp.plan import make_plan
+from dsv4_tp.plan.reads import step_reads, touched_experts
+from tests.specs import FLASH
 
 KINDS = {"experts": 8000, "embed": 10**6, "attention": 300, "head": 50}
 SPEC = replace(
@@ -23,7 +26,8 @@ SPEC = replace(
 
 
 def read(batch: int, context: int, rows: CacheRows = CacheRows.EXACT) -> int:
-    return step_bytes(KINDS, SPEC, DType.BFLOAT16, rows, batch=batch, context=context)
+    how = (KINDS, SPEC, DType.BFLOAT16, rows)
+    return sum(step_reads(*how, batch=batch, context=context).values())
 
 
 def test_one_sequence_reads_the_experts_it_chose_and_no_embedding():
@@ -48,3 +52,43 @@ def test_each_sequence_reads_its_own_rows(context: int, rows: int, index_rows: i
     of_one = rows * 10 * 2 + index_rows * 3 * 2
     assert read(1, context) - read(1, 0) == of_one
     assert read(3, context) - read(3, 0) == 3 * of_one
+
+
+def reads_of_flash(ranks: int) -> dict[str, int]:
+    """By kind, of the released files on the first of so many equal ranks."""
+    catalog = native_catalog(FLASH, mtp=False)
+    plan = make_plan(FLASH, catalog, [1] * ranks, expert_split=ExpertSplit.WIDTH)
+    held = dict(plan.rank_bytes[0].kinds)
+    return step_reads(held, FLASH, DType.BFLOAT16, CacheRows.EXACT, batch=1, context=0)
+
+
+def attention_of_flash(ranks: int, bits: float) -> float:
+    """Gigabytes, by the published widths: three products are shared out, two are everybody's."""
+    wq_b = wo_a = wo_b = 8192 * 4096
+    wq_a, wkv = 4096 * 1024, 4096 * 512
+    return 43 * ((wq_b + wo_a + wo_b) / ranks + wq_a + wkv) * bits / 8e9
+
+
+def test_attention_of_flash_reads_what_theory_says():
+    assert attention_of_flash(2, bits=8.5) == pytest.approx(2.59, abs=0.005)
+    assert attention_of_flash(2, bits=8.25) == pytest.approx(2.51, abs=0.005)
+    for ranks in (1, 2, 4, 8):
+        found = reads_of_flash(ranks)
+        ours = found["attention"] + found["attention shared"]
+        assert ours / 1e9 == pytest.approx(attention_of_flash(ranks, bits=8.25), rel=0.001)
+
+
+# Beside attention, by the published widths: six experts of 4.25 bits and the shared one of 8.25,
+# the head, and what every rank reads whole: the fp32 matrices of hyper-connections, the gates, and
+# in 21 layers the compressors of ratio 4 with an indexer each, in 20 that of ratio 128.
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_all_that_flash_reads_is_within_3_percent_of_theory(ranks: int):
+    expert = 3 * 4096 * 2048
+    shared_out = 43 * (6 * expert * 4.25 + expert * 8.25) / 8 + 129_280 * 4096 * 2
+    hyper = 43 * 2 * 24 * 4 * 4096 * 4
+    gates = 43 * 256 * 4096 * 2
+    index = 2 * 4096 * 256 * 2 + 4096 * 64 * 2 + 1024 * 8192 * 8.25 / 8
+    compressors = 21 * (2 * 4096 * 1024 * 2 + index) + 20 * 2 * 4096 * 512 * 2
+    theory = attention_of_flash(ranks, bits=8.25) * 1e9 + shared_out / ranks
+    theory += hyper + gates + compressors
+    assert sum(reads_of_flash(ranks).values()) == pytest.approx(theory, rel=0.03)

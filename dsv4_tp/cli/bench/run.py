@@ -17,7 +17,7 @@ from dsv4_tp.cli.tables import GB, gigabytes, note, table
 from dsv4_tp.client import AsyncClient, ClusterStatus
 from dsv4_tp.core import DType
 from dsv4_tp.errors import NotReadyError
-from dsv4_tp.plan.reads import step_bytes
+from dsv4_tp.plan.reads import step_reads
 
 _HEAD = ("batch", "prompt", "prefill/s", "decode/s", "first p50", "p95", "p99", "GB read")
 Result = tuple[Figures, Bound]
@@ -71,15 +71,9 @@ def _bound(
 ) -> Bound:
     """In the middle of the texts."""
     context = each.prompt_tokens + tokens // 2
+    how = (launched.spec, DType(found.dtype), launched.cache_rows)
     reads = [
-        step_bytes(
-            kinds,
-            launched.spec,
-            DType(found.dtype),
-            launched.cache_rows,
-            batch=each.batch,
-            context=context,
-        )
+        sum(step_reads(kinds, *how, batch=each.batch, context=context).values())
         for kinds in launched.kinds
     ]
     decode = each.decode_tokens_per_s
