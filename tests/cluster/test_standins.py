@@ -68,6 +68,7 @@ def test_a_client_that_leaves_frees_the_ranks(standins):
     assert json.loads(text.stdout)["tokens"] == [100, 101], text.stderr
 
 
+@pytest.mark.slow
 def test_a_launch_goes_on_while_nobody_reads_what_it_says(standins):
     cluster = standins(script=SLOW).wait_ready(ranks=2)
     place = urlsplit(cluster.status()["endpoint"])

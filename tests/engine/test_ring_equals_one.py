@@ -52,7 +52,7 @@ def off(got: np.ndarray, expected: np.ndarray) -> float:
         pytest.param(2, 300, {"folder": PLAIN, "split": "width"}, marks=pytest.mark.slow),
         (3, 60, {"folder": PLAIN, "split": "whole"}),
         pytest.param(4, 300, {"folder": PLAIN, "split": "width"}, marks=pytest.mark.slow),
-        (2, 30, {"folder": OFFICIAL, "split": "whole", "weights": [3, 5]}),
+        (2, 10, {"folder": OFFICIAL, "split": "whole", "weights": [3, 5]}),
     ],
     ids=["two", "three", "four", "official-3:5"],
 )

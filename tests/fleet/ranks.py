@@ -228,6 +228,7 @@ class Ring:
             case Wait():
                 self._cross(())
             case Leave():
+                self._show("leaving", 0)
                 for rank in self.ranks.values():
                     self.agenda.after(self.rng.uniform(0.01, 0.2), rank.exit, 0)
                 return

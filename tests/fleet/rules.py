@@ -217,7 +217,8 @@ class Rules:
 
     def at_the_end(self) -> None:
         state = self.world.control.state
-        self.hold(not state.settled or bool(state.epoch), "ended before it began")
+        begun = state.epoch or self.causes  # a host may be gone before the first epoch
+        self.hold(not state.settled or bool(begun), "ended before it began")
         if self.world.ended_s is None:
             return
         for agents in self.world.every_agent.values():

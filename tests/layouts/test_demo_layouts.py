@@ -117,6 +117,7 @@ def test_ranks_compute_what_was_written(
     assert too_far(conversion.model_dir, reference.logits, splits=splits) == []
 
 
+@pytest.mark.slow
 def test_it_predicts_as_well_as_its_bits_allow(conversion: Written, reference: Reference) -> None:
     if reference is unrounded() or conversion.bits not in COSTS:
         return

@@ -1,6 +1,6 @@
 """One tensor lost, renamed, turned or cut: the load fails and names it, in every layout.
 
-Thousands of cases on headers alone (all of them if slow, else a fourth); a few with real files,
+Thousands of cases on headers alone (all of them if slow, else a twelfth); a few with real files,
 read to the end. A square matrix that is turned looks the same in a header.
 """
 
@@ -90,7 +90,7 @@ def of_interest(entries: Entries) -> list[str]:
     return [name for name in entries if not alike.search(name)]
 
 
-EVERY = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 4])
+EVERY = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 12])
 CHANGES = pytest.mark.parametrize("change", [lost, renamed, turned, cut])
 Change = Callable[[Entries, str], Iterator[Entries]]
 

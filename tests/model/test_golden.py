@@ -24,9 +24,16 @@ TOLERANCE = 1e-4
 # Of those that the reference also evaluated with its rounding of rows.
 ROUNDED = ["public/a1_flash_mini", "public/a3_window", "layouts/a_official_fp8_fp4"]
 FOLDERS = [f"public/{name}" for name in PUBLIC] + [f"layouts/{name}" for name in LAYOUTS]
+SLOW = "layouts/a_base_fp8"  # whose products are the dearest; tests/layouts reads it too
 
 
-@pytest.fixture(scope="module", params=[*FOLDERS, "native"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param(name, marks=pytest.mark.slow if name == SLOW else ()) for name in FOLDERS),
+        "native",
+    ],
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return load_case(request.param)
 
