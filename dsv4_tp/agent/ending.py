@@ -45,8 +45,8 @@ def end(state: HostState, event: Ending) -> Step:
             return _lose(state, event)
         case MemorySeen():
             return _reclaim(state, event)
-        case Dismissed(reason=reason):
-            return leave(state, reason)
+        case Dismissed(reason=reason, ordered=ordered):
+            return leave(state, reason, ordered=ordered)
 
 
 def _obey(state: HostState, event: Halted) -> Step:
@@ -159,17 +159,22 @@ def _reclaim(state: HostState, event: MemorySeen) -> Step:
 
 
 def _stopped(state: HostState, *, returned_bytes: int = 0) -> Step:
-    """Nothing of the epoch is left that could be ended."""
-    told = ReportStopped(returned_bytes, state.quarantine)
+    """Nothing of the epoch is left that could be ended.
+
+    An agent that leaves unasked does not offer its host: the next epoch would start under its feet.
+    """
+    told = (ReportStopped(returned_bytes, state.quarantine),)
     after = replace(state, gone=(), gone_s=None)
-    return after, (told, Leave(state.leaving)) if state.leaving else (told,)
+    if not state.leaving:
+        return after, told
+    return after, (*(told if state.ordered else ()), Leave(state.leaving))
 
 
-def leave(state: HostState, reason: str) -> Step:
+def leave(state: HostState, reason: str, *, ordered: bool = False) -> Step:
     """End the agent, after its ranks."""
     if state.leaving:
         return state, ()
-    after = replace(state, leaving=reason)
+    after = replace(state, leaving=reason, ordered=ordered)
     if state.ranks or state.gone:
         return halt(after)
     return after, (Leave(reason),)

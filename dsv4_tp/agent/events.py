@@ -139,9 +139,10 @@ class MemorySeen:
 
 @dataclass(frozen=True, slots=True)
 class Dismissed:
-    """The agent itself is to end."""
+    """The agent itself is to end; `ordered` by a coordinator that starts nothing here any more."""
 
     reason: str
+    ordered: bool = False
 
 
 Event = (

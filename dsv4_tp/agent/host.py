@@ -31,6 +31,7 @@ class HostState:
     gone_s: float | None = None  # when it was first asked for, after the last of them
     quarantine: str = ""  # why nothing may start here any more
     leaving: str = ""  # why the agent ends once its ranks are gone
+    ordered: bool = False  # to leave, by the coordinator
 
     @property
     def well(self) -> frozenset[int]:

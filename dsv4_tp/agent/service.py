@@ -80,7 +80,7 @@ class AgentService(AgentServiceServicer):
         self, request: pb.ShutdownRequest, context: Context
     ) -> pb.ShutdownResponse:
         """Stop all ranks; the agent ends after the answer."""
-        self._supervisor.dismiss("shut down by the coordinator")
+        self._supervisor.dismiss("shut down by the coordinator", ordered=True)
         await self._supervisor.left.wait()
         return pb.ShutdownResponse()
 

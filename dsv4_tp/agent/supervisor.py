@@ -132,9 +132,9 @@ class Supervisor:
         if epoch == self._state.epoch:
             self._feed(events.Halted(self._stopped(), explain))
 
-    def dismiss(self, reason: str) -> None:
+    def dismiss(self, reason: str, *, ordered: bool = False) -> None:
         """End the epoch and the agent."""
-        self._feed(events.Dismissed(reason))
+        self._feed(events.Dismissed(reason, ordered))
 
     async def run(self) -> None:
         """Look at the ranks and the clock at every beat until the agent is to end."""

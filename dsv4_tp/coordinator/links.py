@@ -81,5 +81,6 @@ def _fault(deaf: str, link: core.Link) -> Fault:
 
 
 def _is_steady(deaf: Host, other: Host, beat_s: float) -> bool:
-    """Whether none of them had just come back when the first one spoke last."""
-    return deaf.seen_s - max(deaf.steady_s, other.steady_s) >= FRESH_BEATS * beat_s
+    """Whether both have spoken since, and none had just come back when the first one did last."""
+    spoke_s = min(deaf.seen_s, other.seen_s)
+    return spoke_s - max(deaf.steady_s, other.steady_s) >= FRESH_BEATS * beat_s

@@ -78,7 +78,7 @@ def fresh(ranks: Mapping[int, str]) -> dict[int, Rank]:
 def forgiven(hosts: Mapping[str, Host], slept_s: float, now_s: float) -> dict[str, Host]:
     """What agents said while this process slept is still on its way; nor is their pace known."""
     return {
-        name: replace(host, seen_s=host.seen_s + slept_s, steady_s=now_s)
+        name: replace(host, seen_s=min(host.seen_s + slept_s, now_s), steady_s=now_s)
         for name, host in hosts.items()
     }
 

@@ -241,7 +241,7 @@ def test_memory_that_does_not_come_back_spoils_the_host():
     assert actions == []
     words = "11.0 GB of wired memory did not come back within 50 s; reboot it"
     spoilt = ReportStopped(29 * GB, words)
-    leaving = events.Dismissed("the end"), events.MemorySeen(60, 14 * GB)
+    leaving = events.Dismissed("the end", ordered=True), events.MemorySeen(60, 14 * GB)
     assert run(state, *leaving)[1] == [Condemn(words), spoilt, Leave("the end")]
     state, actions = run(state, events.MemorySeen(60, 14 * GB))
     assert actions == [Condemn(words), spoilt]
@@ -317,23 +317,25 @@ def test_without_a_beat_everything_ends():
     state, actions = run(state, sample(15.1))
     assert actions == [Kill(0), Kill(1)]
     _, actions = run(state, exited(0, -15), exited(1, -15))
-    assert actions == [ReportStopped(), Leave("no sign of the coordinator for 10 s")]
+    assert actions == [Leave("no sign of the coordinator for 10 s")]
 
 
 def test_an_agent_that_nobody_speaks_to_leaves():
     assert run(fresh(), sample(31))[1] == [Leave("no sign of the coordinator for 30 s")]
 
 
-def test_a_dismissed_agent_leaves_after_its_ranks():
-    state, actions = run(running(), events.Dismissed("a"), events.Dismissed("b"))
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_dismissed_agent_leaves_after_its_ranks_and_offers_its_host_no_more(ordered):
+    state, actions = run(running(), events.Dismissed("a", ordered), events.Dismissed("b", True))
     assert actions == [Kill(0), Kill(1)]
-    assert run(state, exited(1, -15), exited(0, -15))[1] == [ReportStopped(), Leave("a")]
+    told = [ReportStopped()] if ordered else []
+    assert run(state, exited(1, -15), exited(0, -15))[1] == [*told, Leave("a")]
 
 
 HAPPENINGS = st.one_of(
     st.just(events.Halted()),
     st.just(events.Drained()),
-    st.just(events.Dismissed("x")),
+    st.builds(events.Dismissed, st.just("x"), st.booleans()),
     st.builds(events.Beaten, st.floats(0, 200)),
     st.builds(events.Tasked, st.floats(0, 200), st.sampled_from("ab")),
     st.builds(sample, st.floats(0, 200), st.builds(report, st.just(0), st.just("decode"))),
@@ -361,7 +363,9 @@ def test_whatever_happens_ranks_are_killed_once_and_the_end_is_told_once(happene
         done += actions
     assert all(done.count(Kill(rank)) <= 1 for rank in range(3))
     told = [action for action in done if isinstance(action, ReportStopped)]
-    assert len(told) == (0 if state.ranks or state.gone else 1)
+    unasked = state.leaving and not state.ordered
+    assert len(told) <= 1
+    assert unasked or len(told) == (0 if state.ranks or state.gone else 1)
     if not state.ranks and state.gone:
         assert Measure() in run(state, sample(300), sample(300.5))[1]
     assert sum(isinstance(action, Leave) for action in done) <= 1

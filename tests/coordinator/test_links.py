@@ -155,6 +155,22 @@ def test_what_came_in_while_the_coordinator_slept_is_no_matter_of_a_link():
     assert not cluster.state.faults
 
 
+@pytest.mark.parametrize("its_last_word", ["heard before the sleep", "read right after it"])
+def test_a_host_that_went_while_the_coordinator_slept_is_no_matter_of_a_link(its_last_word):
+    cluster = Cluster()
+    cluster.all_hear(until_s=2.0)
+    cluster.now_s += 4.0
+    if its_last_word == "read right after it":
+        cluster.beat("b", Link("a", 0.2), Link("c", 0.2))
+    cluster.hear(events.Ticked())
+    while not cluster.state.faults:
+        cluster.now_s += 0.5
+        cluster.beat("c", Link("a", 0.2))
+        cluster.beat("a", Link("b", cluster.now_s - 2, silent=True), Link("c", 0.2))
+        cluster.hear(events.Ticked())
+    assert [fault.loss for fault in cluster.state.faults] == [Loss.HOST]
+
+
 def test_an_agent_that_is_new_is_not_missed():
     cluster = Cluster()
     cluster.all_hear(until_s=2.0)

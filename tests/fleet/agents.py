@@ -123,7 +123,7 @@ class Agent(Process):
             self._session = None
 
     def dismiss(self, reason: str) -> None:
-        self._feed(events.Dismissed(reason))
+        self._feed(events.Dismissed(reason, ordered=True))
 
     def _start(self, epoch: int, ranks: tuple[int, ...], peers: tuple[str, ...]) -> None:
         if self.state.ranks or self.state.gone or epoch <= self.state.epoch:
