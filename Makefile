@@ -10,7 +10,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-batching bench-load bench-serving help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-batching bench-load bench-serving bench-peers bench-simulate help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -78,6 +78,12 @@ bench-batching: setup ## what sharing steps saves, what a long prompt delays, wh
 
 bench-load: setup ## bytes off the disk and peak memory of loading a rank, 15 GB of disk, Linux only
 	$(BIN)/python -m benchmarks.load $(ARGS)
+
+bench-peers: setup ## the forecast of `plan --chips` beside what others have published
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-simulate: setup ## the forecast for clusters from one Mac to sixteen
+	$(BIN)/python -m benchmarks.simulate $(ARGS)
 
 bench-serving: setup ## what the coordinator, the agents and HTTP take per token; latency beside mlx_lm.server
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -12,6 +12,7 @@ import click
 from dsv4_tp.cli import options
 from dsv4_tp.cli.chat.talk import Think
 from dsv4_tp.cli.exits import exit_table
+from dsv4_tp.cli.macs import macs
 from dsv4_tp.cli.operator import OPERATORS_TOOLS
 from dsv4_tp.cli.processes import PROCESSES
 
@@ -88,14 +89,7 @@ def coordinator(**given: Any) -> None:
 @options.mtp
 @options.cache_rows
 @options.prefix_cache
-@click.option("--memory", metavar="A,B", help="GB (10^9) that may be used, by rank or by host.")
-@click.option("--bandwidth", metavar="A,B", help="GB/s, likewise; for the split proposed.")
-@click.option(
-    "--ledger",
-    type=click.IntRange(0),
-    metavar="TOKENS",
-    help="Show as well what each rank reads of its memory for a token after so many others.",
-)
+@macs
 @options.as_json
 def plan(**given: Any) -> None:
     """Show what each rank will need, in bytes.

@@ -8,6 +8,7 @@ from dsv4_tp.cli.tables import GB
 from dsv4_tp.cli.wish import Wish
 from dsv4_tp.errors import ConfigError
 from dsv4_tp.plan import Room
+from dsv4_tp.plan.chips import Chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +24,23 @@ class Memory:
         Raises:
             ConfigError: there are more or fewer hosts than numbers.
         """
-        homes = _homes(asked)
-        if len(homes) != len(self.sizes):
-            what = "hosts" if asked.hosts else "ranks"
-            raise ConfigError(f"--memory has {len(self.sizes)} values for {len(homes)} {what}")
-        sizes = zip(homes, self.sizes, strict=True)
+        sizes = zip(homes(asked, "--memory", len(self.sizes)), self.sizes, strict=True)
         return tuple(Room(name, ranks, int(size * GB)) for (name, ranks), size in sizes)
 
     def speeds(self, asked: Wish) -> tuple[float, ...] | None:
         """By rank; those of one host share its bandwidth."""
         if self.bandwidths is None:
             return None
-        hosts = zip(_homes(asked), self.bandwidths, strict=True)
+        widths = self.bandwidths
+        hosts = zip(homes(asked, "--bandwidth", len(widths)), widths, strict=True)
         speed = {rank: width / len(ranks) for (_, ranks), width in hosts for rank in ranks}
         return tuple(speed[rank] for rank in sorted(speed))
 
 
-def read_memory(memory: str | None, bandwidth: str | None) -> Memory | None:
-    """What the options say; None if they say nothing.
+def read_memory(
+    memory: str | None, bandwidth: str | None, chips: Sequence[Chip] = ()
+) -> Memory | None:
+    """What the options say; None if they say nothing. Chips say the bandwidths that are not said.
 
     Raises:
         ConfigError: not positive numbers, or not equally many.
@@ -50,15 +50,27 @@ def read_memory(memory: str | None, bandwidth: str | None) -> Memory | None:
             raise ConfigError("--bandwidth needs --memory")
         return None
     sizes = positive_numbers("--memory", memory)
-    speeds = None if bandwidth is None else positive_numbers("--bandwidth", bandwidth)
-    if speeds is not None and len(speeds) != len(sizes):
-        counts = f"--memory has {len(sizes)} values, --bandwidth {len(speeds)}"
+    speeds = tuple(chip.bandwidth_bytes_s / GB for chip in chips)
+    option = "--chips" if bandwidth is None else "--bandwidth"
+    if bandwidth is not None:
+        speeds = positive_numbers(option, bandwidth)
+    if speeds and len(speeds) != len(sizes):
+        counts = f"--memory has {len(sizes)} values, {option} {len(speeds)}"
         raise ConfigError(f"{counts}; give one of each for every host")
-    return Memory(sizes, speeds)
+    return Memory(sizes, speeds or None)
 
 
-def _homes(asked: Wish) -> Sequence[tuple[str, tuple[int, ...]]]:
-    return asked.hosts or [("", (rank,)) for rank in range(len(asked.weights))]
+def homes(asked: Wish, option: str, given: int) -> Sequence[tuple[str, tuple[int, ...]]]:
+    """Names of hosts, and which ranks each has.
+
+    Raises:
+        ConfigError: they are more or fewer than the values `given` to this option.
+    """
+    found = asked.hosts or [("", (rank,)) for rank in range(len(asked.weights))]
+    if len(found) != given:
+        what = "hosts" if asked.hosts else "ranks"
+        raise ConfigError(f"{option} has {given} values for {len(found)} {what}")
+    return found
 
 
 def positive_numbers(option: str, text: str) -> tuple[float, ...]:

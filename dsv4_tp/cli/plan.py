@@ -12,6 +12,7 @@ from typing import Any
 from dsv4_tp.cli.inputs import Checkpoint, read_checkpoint
 from dsv4_tp.cli.ledger import ledger_of
 from dsv4_tp.cli.memory import Memory, read_memory
+from dsv4_tp.cli.speeds import chips_of, forecasts
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
 from dsv4_tp.core import CacheRows, Part
@@ -28,29 +29,40 @@ from dsv4_tp.plan import (
 
 
 def run(
-    *, memory: str | None, bandwidth: str | None, ledger: int | None, as_json: bool, **given: Any
+    *,
+    memory: str | None,
+    bandwidth: str | None,
+    chips: str | None,
+    link: str,
+    ledger: int | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Print the plan that the options ask for; PlanError if it does not fit into `memory`."""
-    told = read_memory(memory, bandwidth)
-    open_split = told is not None and not any(
-        given[way] is not None for way in ("ranks", "split", "hosts", "file")
-    )
-    if told and open_split:
-        given["ranks"] = len(told.sizes)
+    named = chips_of(chips)
+    told = read_memory(memory, bandwidth, named)
+    hosts = len(told.sizes) if told else len(named)
+    nothing_said = not any(given[way] is not None for way in ("ranks", "split", "hosts", "file"))
+    if hosts and nothing_said:
+        given["ranks"] = hosts
     asked = wish(**given)
     checkpoint = read_checkpoint(asked.model, mtp=asked.mtp > 0)
     replan = _replan(asked, checkpoint)
+    open_split = told is not None and nothing_said
     if told and open_split:
         asked = _with_proposed_split(asked, told, replan)
     result = replan(asked.weights)
     if told:
         result = _fitting(result, asked, told, replan)
     reads = None if ledger is None else ledger_of(result, replan, ledger)
+    speeds = forecasts(result, asked, named, link) if named else None
     notes = checkpoint.catalog.notes
+    more = [each for each in (reads, speeds) if each]
     if as_json:
-        print(json.dumps(_as_json(result, asked, notes) | (reads.as_json() if reads else {})))
+        told = (_as_json(result, asked, notes), *(each.as_json() for each in more))
+        print(json.dumps({key: value for part in told for key, value in part.items()}))
         return
-    print(_as_table(result), *(["", reads.as_table()] if reads else []), sep="\n")
+    print(_as_table(result), *(each.as_table() for each in more), sep="\n\n")
     if open_split:
         note(f"proposed: --split {':'.join(map(str, asked.weights))}")
     for line in notes:

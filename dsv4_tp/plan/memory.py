@@ -1,4 +1,4 @@
-"""What the weights of a rank will take, in bytes, by kind of tensor.
+"""What the weights of a rank will take, in bytes, by kind of tensor, and how many they are.
 
 Exact, as the formats in memory are known. Caches (`cache.py`) and buffers (`buffers.py`) come on
 top.
@@ -6,6 +6,7 @@ top.
 
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 
 from dsv4_tp.core import DType, Part
 from dsv4_tp.layouts import Catalog, Source
@@ -19,6 +20,7 @@ class RankBytes:
 
     kinds: tuple[tuple[str, int], ...]
     largest_layer: int = 0  # the most that is in memory twice while it is loaded
+    counts: tuple[tuple[str, int], ...] = ()  # of the weights, likewise
 
     @property
     def total(self) -> int:
@@ -31,22 +33,29 @@ def rank_bytes(
 ) -> RankBytes:
     """What a rank with `part` holds, unquantised weights as `dtype` (None: as stored)."""
     kinds: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     layers: Counter[str] = Counter()
-    known: dict[object, int] = {}  # layers repeat each other, and splits are tried by the dozen
+    known: dict[
+        object, tuple[int, int]
+    ] = {}  # layers repeat each other, and splits are tried by the dozen
     for source in catalog.sources:
         layer, name = _place(source.tensor.name)
         alike = (name, source.tensor.shape, source.format, source.dtype)
         if alike not in known:
-            known[alike] = _held_bytes(spec, source, part, dtype)
-        kinds[rule_of(source.tensor.name).kind] += known[alike]
-        layers[layer] += known[alike]
-    return RankBytes(tuple(kinds.items()), max(layers.values(), default=0))
+            known[alike] = _held(spec, source, part, dtype)
+        size, count = known[alike]
+        kind = rule_of(source.tensor.name).kind
+        kinds[kind] += size
+        counts[kind] += count
+        layers[layer] += size
+    return RankBytes(tuple(kinds.items()), max(layers.values(), default=0), tuple(counts.items()))
 
 
-def _held_bytes(spec: ModelSpec, source: Source, part: Part, dtype: DType | None) -> int:
+def _held(spec: ModelSpec, source: Source, part: Part, dtype: DType | None) -> tuple[int, int]:
+    """Of a tensor: how many bytes, and how many weights."""
     tensor = source.tensor
-    shapes = (cut_shape(cut, tensor.shape) for cut in cuts(tensor, part, spec))
-    return sum(source.held_bytes(shape, dtype) for shape in shapes)
+    shapes = [cut_shape(cut, tensor.shape) for cut in cuts(tensor, part, spec)]
+    return sum(source.held_bytes(shape, dtype) for shape in shapes), sum(map(prod, shapes))
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -25,15 +25,17 @@ def step_reads(
     *,
     batch: int,
     context: int,
+    drafts: int = 0,
 ) -> dict[str, int]:
     """What a rank reads for a step of `batch` sequences that have `context` tokens each, by kind.
 
     `kinds` are the bytes of its weights by the kinds of the sharding table; those of the caches
-    follow them.
+    follow them. With `drafts` behind each sequence that many more tokens choose experts.
     """
     weights = {kind: size for kind, size in kinds.items() if kind != _EMBED}
     if _EXPERTS in weights:
-        weights[_EXPERTS] = round(weights[_EXPERTS] * touched_experts(spec, batch))
+        chosen = touched_experts(spec, batch * (1 + drafts))
+        weights[_EXPERTS] = round(weights[_EXPERTS] * chosen)
     held, indexed = _cache_bytes(spec, dtype, rows, context)
     return {**weights, "cached rows": batch * held, "rows of indexers": batch * indexed}
 
@@ -46,13 +48,13 @@ def touched_experts(spec: ModelSpec, batch: int) -> float:
 def _cache_bytes(spec: ModelSpec, dtype: DType, rows: CacheRows, context: int) -> tuple[int, int]:
     """Of one sequence, by all layers: rows that attention reads, and those that indexers score."""
     number = dtype_bytes(dtype)
-    counts = [_rows_read(spec, ratio, context) for ratio in spec.compress_ratios]
+    counts = [rows_read(spec, ratio, context) for ratio in spec.compress_ratios]
     held, indexed = (sum(column) for column in zip(*counts, strict=True))
     return held * row_bytes(spec, rows, number), indexed * index_row_bytes(spec, rows, number)
 
 
-def _rows_read(spec: ModelSpec, ratio: int, context: int) -> tuple[int, int]:
-    """The same of one layer, in rows."""
+def rows_read(spec: ModelSpec, ratio: int, context: int) -> tuple[int, int]:
+    """What a token behind `context` others reads of one layer: rows attended to, rows scored."""
     window = min(context, spec.sliding_window)
     pooled = context // ratio if ratio else 0
     if ratio != 4 or pooled <= spec.index_topk:

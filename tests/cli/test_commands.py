@@ -36,7 +36,7 @@ OPTIONS = {
     "coordinator": LAUNCH,
     "launch": LAUNCH,
     "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
-    "--memory --bandwidth --ledger --json",
+    "--memory --bandwidth --ledger --chips --link --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
     "push": "--model --out --hosts -f --file --json",
@@ -154,7 +154,7 @@ def test_what_is_not_installed_is_said(monkeypatch):
     [
         ("", "Missing command. See dsv4-tp --help"),
         ("laumch", "No such command 'laumch'. Did you mean 'launch'?"),
-        ("plan --rank 2", "No such option '--rank'. Did you mean '--ranks'?"),
+        ("plan --rank 2", "(Did you mean one of: '--link', '--ranks'?)"),
         ("plan --ranks 0", "Invalid value for '--ranks'"),
         ("plan --ranks 2.5", "Invalid value for '--ranks'"),
         ("score --model demo", "Missing option '--tokens'. See dsv4-tp score --help"),

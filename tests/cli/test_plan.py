@@ -280,3 +280,52 @@ def test_the_ranks_of_one_host_share_its_bandwidth():
         ("a", (0, 2), 128 * 10**9),
         ("b", (1,), 96 * 10**9),
     ]
+
+
+def test_chips_bring_a_forecast(capsys: pytest.CaptureFixture[str]):
+    chips = ("--model", str(FLASH), "--chips", "m3-ultra,m5-max")
+    planned = plan(capsys, *chips, "--context", "100000", "--mtp", "1")
+    assert weights(planned) == [1, 1]
+    assert [each["context"] for each in planned["forecast"]] == [2048, 32768, 100000]
+    first = planned["forecast"][0]
+    assert first["with_kernels"]["tokens_s"] > first["decode"]["tokens_s"]
+    assert first["drafted"]["tokens"] > 1
+    assert first["decode"]["limit"] == "bytes"
+    assert run(["plan", *chips]) == 0
+    lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert lines[0].split()[:4] == ["predicted", "tokens/s", "prefill", "decode"]
+    assert [line.split()[1] for line in lines[1:]] == [
+        "2048",
+        "32768",
+        "131072",
+        "524288",
+        "1048576",
+    ]
+
+
+def test_chips_say_the_bandwidth_that_is_not_said(capsys: pytest.CaptureFixture[str]):
+    memory = ("--model", str(FLASH), "--memory", "300,300", "--context", "8192")
+    by_chips = weights(plan(capsys, *memory, "--chips", "m2-ultra,m4-max"))
+    assert by_chips == weights(plan(capsys, *memory, "--bandwidth", "800,546"))
+    even = weights(plan(capsys, *memory, "--bandwidth", "1,1", "--chips", "m2-ultra,m4-max"))
+    assert even == [1, 1] != by_chips
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--chips m3-ultra --ranks 2", "--chips has 1 values for 2 ranks"),
+        ("--chips m3-ultra --hosts a,b", "--chips has 1 values for 2 hosts"),
+        ("--chips m3-ultra --memory 1,2", "--memory has 2 values, --chips 1"),
+        ("--chips m3-ultra,m3", "--chips 'm3': there are figures of m1-ultra, m2-ultra"),
+    ],
+)
+def test_chips_that_do_not_fit(capsys: pytest.CaptureFixture[str], options: str, message: str):
+    assert message in refused(capsys, "--model", str(FLASH), *options.split())
+
+
+def test_ranks_of_one_host_share_its_chip(capsys: pytest.CaptureFixture[str]):
+    hosts = ("--model", str(FLASH), "--hosts", "localhost,localhost", "--context", "8192")
+    one = plan(capsys, *hosts, "--chips", "m3-ultra")["forecast"][0]["decode"]
+    two = plan(capsys, "--model", str(FLASH), "--context", "8192", "--chips", "m3-ultra,m3-ultra")
+    assert one["bytes_s"] == 2 * two["forecast"][0]["decode"]["bytes_s"]

@@ -1,0 +1,126 @@
+"""The forecast: its arithmetic by hand, what holds of any cluster, and whence its counts are."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dsv4_tp.core import DType, ExpertSplit, Kernels
+from dsv4_tp.errors import ConfigError
+from dsv4_tp.layouts import native_catalog
+from dsv4_tp.plan import Plan, make_plan
+from dsv4_tp.plan.chips import Chip, Link, chip_named, link_named
+from dsv4_tp.plan.speed import DRAFTS_RIGHT, OPERATION_S, OPERATIONS, PRODUCTS, REACHED, Cluster
+from dsv4_tp.plan.work import token_flop
+from tests.specs import FLASH, PRO
+
+COUNTS = Path(__file__).parents[2] / "benchmarks" / "results" / "counts.json"
+CHIP = Chip(500e9, 10e12)
+LINK = Link(40e-6, 5e9, ring=False)
+
+
+def flash(*split: int, mtp: bool = False) -> Plan:
+    catalog = native_catalog(FLASH, mtp=mtp)
+    return make_plan(
+        FLASH, catalog, split, expert_split=ExpertSplit.WIDTH, dtype=DType.BFLOAT16, chunk=4096
+    )
+
+
+def test_a_step_of_flash_by_hand():
+    step = Cluster((CHIP, CHIP), LINK).decode(flash(1, 1), 0)
+    assert step.bytes_s == pytest.approx(6.34e9 / (500e9 * REACHED), rel=0.01)
+    layers = 2 * 444 + 21 * 531 + 20 * 467
+    assert step.operations_s == pytest.approx(layers * OPERATION_S)
+    assert step.collectives_s == pytest.approx(87 * 40e-6)
+    assert step.tokens_s == pytest.approx(1 / step.total_s)
+    assert step.limit == "bytes"
+
+
+def test_a_chunk_of_flash_by_hand():
+    chunk = Cluster((CHIP, CHIP), LINK).prefill(flash(1, 1), 8192)
+    # 13 billion weights are met; two products are everybody's, the rest is shared.
+    assert 0.5 * 26e9 < chunk.products_s / 4096 * 10e12 * PRODUCTS < 0.65 * 26e9
+    assert chunk.sums_s == pytest.approx(4096 * 2 * 43 * 4096 * 2 / 5e9)
+    assert chunk.limit == "products"
+
+
+def test_the_slowest_rank_is_waited_for():
+    slow = Chip(CHIP.bandwidth_bytes_s / 2, CHIP.products_flop_s / 2)
+    plan = flash(1, 1)
+    for cluster in (Cluster((CHIP, slow), LINK), Cluster((slow, CHIP), LINK)):
+        both = Cluster((slow, slow), LINK)
+        assert cluster.decode(plan, 100) == both.decode(plan, 100)
+        assert cluster.prefill(plan, 100) == both.prefill(plan, 100)
+    uneven = Cluster((CHIP, slow), LINK).decode(flash(2, 1), 100)
+    assert uneven.tokens_s > Cluster((CHIP, slow), LINK).decode(plan, 100).tokens_s
+
+
+def test_one_rank_waits_for_no_other():
+    one = Cluster((CHIP,), LINK)
+    assert one.decode(flash(1), 100).collectives_s == 0
+    assert one.prefill(flash(1), 100).sums_s == 0
+
+
+def test_a_ring_takes_a_hop_more_with_each_host():
+    plan, ring = flash(1, 1, 1, 1), replace(LINK, ring=True)
+    times = [Cluster((CHIP,) * 4, link).decode(plan, 0).collectives_s for link in (LINK, ring)]
+    assert times[1] == pytest.approx(3 * times[0])
+
+
+def test_a_longer_context_is_never_faster():
+    cluster, plan = Cluster((CHIP, CHIP), LINK), flash(1, 1)
+    contexts = (128, 2048, 30_000, 500_000)
+    for rates in (
+        [cluster.decode(plan, context).tokens_s for context in contexts],
+        [cluster.prefill(plan, context).tokens_s for context in contexts[1:]],
+    ):
+        assert rates == sorted(rates, reverse=True)
+
+
+def test_drafts_cost_layers_experts_and_the_head_and_bring_what_is_right_of_them():
+    cluster = Cluster((CHIP, CHIP), LINK)
+    bare, held = flash(1, 1), flash(1, 1, mtp=True)
+    none, one, two = (cluster.decode(held, 100, drafts=drafts) for drafts in (0, 1, 2))
+    # Without drafts nothing of the MTP stage is read, though it is held.
+    assert none.bytes_s == pytest.approx(cluster.decode(bare, 100).bytes_s, rel=0.005)
+    assert none.bytes_s < one.bytes_s < two.bytes_s
+    assert one.collectives_s == pytest.approx(90 * 40e-6)
+    assert one.operations_s == pytest.approx(none.operations_s * 44 / 43)
+    assert two.tokens == 1 + DRAFTS_RIGHT + DRAFTS_RIGHT**2
+
+
+def test_work_counts_what_a_token_meets():
+    counts = {"experts": 2560, "attention": 100, "embed": 10**9, "head": 10**9}
+    spec = replace(FLASH, compress_ratios=(0, 4), n_routed_experts=256, num_experts_per_tok=6)
+    found = token_flop(spec, counts, heads=2, context=4096)
+    assert found["weights"] == 2 * (60 + 100)
+    assert found["attention"] == 4 * 2 * spec.head_dim * (128 + 128 + 512)
+    assert found["indexers"] == 2 * 64 * 128 * 1024
+
+
+def test_flash_has_as_many_weights_as_it_is_sold_with():
+    for spec, billions in ((FLASH, 284), (PRO, 1573)):
+        catalog = native_catalog(spec, mtp=False)
+        plan = make_plan(spec, catalog, [1], expert_split=ExpertSplit.WIDTH)
+        count = sum(count for _, count in plan.rank_bytes[0].counts)
+        assert count / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_operations_are_those_that_were_counted():
+    found = json.loads(COUNTS.read_text())
+    told = {
+        Kernels.PLAIN: found["primitives_without_kernels"],
+        Kernels.METAL: found["primitives_per_layer"],
+    }
+    assert told == {
+        kernels: {str(ratio): count for ratio, count in counts.items()}
+        for kernels, counts in OPERATIONS.items()
+    }
+
+
+def test_a_chip_or_link_of_which_nothing_is_known_is_named():
+    with pytest.raises(ConfigError, match=r"--chips 'M5-Max': .*; did you mean m5-max\?"):
+        chip_named("M5-Max")
+    with pytest.raises(ConfigError, match=r"--link 'usb': there are figures of rdma, tcp only$"):
+        link_named("usb")
