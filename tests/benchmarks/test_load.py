@@ -42,6 +42,7 @@ def test_eviction_leaves_nothing_in_the_page_cache(checkpoint: Path):
         assert page_cache.cached_bytes(stream.fileno()) == 0
 
 
+@pytest.mark.slow
 def test_every_way_reads_what_it_needs_and_holds_the_same(checkpoint: Path):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load", "--model", checkpoint, "--ranks", "2", "--json"],

@@ -160,6 +160,7 @@ def text_of(tokens: list[int]) -> str:
     return stream.add(tokens) + stream.finish()
 
 
+@pytest.mark.slow
 def test_a_prepared_set_is_used_where_it_fits_and_refused_where_not(
     state_dir: Path, tmp_path: Path
 ):

@@ -13,12 +13,12 @@ pytestmark = [
 # On one cluster, if all goes well; the last one ends it.
 CELLS = [
     ("data link down", "decode", "healed"),
-    ("host gone", "prefill", "healed"),
+    pytest.param("host gone", "prefill", "healed", marks=pytest.mark.slow),
     pytest.param("GIL held", "decode", "healed", marks=pytest.mark.slow),
     pytest.param("agent killed", "idle", "healed", marks=pytest.mark.slow),
     pytest.param("control link down", "idle", "healed", marks=pytest.mark.slow),
     ("STOP", "prefill", "healed"),
-    ("exception on one rank", "init", "healed"),
+    pytest.param("exception on one rank", "init", "healed", marks=pytest.mark.slow),
     ("KILL", "load", "healed"),
     ("coordinator killed", "decode", "adopted"),
     ("KILL", "drain", "ended"),

@@ -36,6 +36,7 @@ def test_texts_go_on_after_a_rank_was_killed(ranks):
     assert cluster.finish()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_text_goes_on_with_another_agent(standins):
     slow = {"all": {"token_s": 0.05}}
     cluster = standins(script=slow, restart=AT_ONCE).wait_ready(ranks=2)

@@ -168,6 +168,7 @@ def test_ranks_that_ignore_sigterm_are_killed(standins):
     )
 
 
+@pytest.mark.slow
 def test_a_stopped_agent_loses_its_ranks_to_their_guard(standins):
     cluster = decoding(standins(*FOREVER, script=SLOW, fence_s=2.0))
     (agent,) = cluster.agents()

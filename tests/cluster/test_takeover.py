@@ -49,6 +49,7 @@ def test_where_another_thing_is_asked_for_all_begins_anew(standins):
     assert "nothing is taken over: other hosts, settings" in second.err
 
 
+@pytest.mark.slow
 def test_after_the_fence_all_begins_anew(standins):
     first = standins(fence_s=1).wait_ready(ranks=2)
     kill(first)

@@ -59,6 +59,7 @@ def test_it_finds_the_same_in_chunks(model: Model, answered: list[int], chunk: i
     assert greedy_text(model, QUESTION, TOKENS, prefill_chunk=chunk) == answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chunk", [*(pytest.param(few, marks=pytest.mark.slow) for few in (1, 3)), 64]
 )

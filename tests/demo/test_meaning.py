@@ -140,6 +140,7 @@ def test_its_drafts_are_accepted(model: Model):
     assert acceptance(model, evaluate.prompts(3), 32) >= 0.6
 
 
+@pytest.mark.slow
 def test_drafts_are_those_of_reading_all_tokens_anew(model: Model):
     (prompt,), tokens = evaluate.prompts(1), 12
     written = greedy(model, prompt, tokens + 1)

@@ -133,6 +133,7 @@ def test_a_draft_that_a_guide_fails_at_changes_nothing():
     assert (finish(events, "a").reason, finish(events, "a").error) == (FinishReason.STOP, "")
 
 
+@pytest.mark.slow
 def test_drafts_do_not_change_a_text(able: Model):
     guides = Guides(demo.path(), able.spec.vocab_size, Collectives())
     asked = guided_requests()

@@ -25,7 +25,7 @@ def model() -> Model:
 
 @pytest.mark.parametrize(
     ("seed", "batch"),
-    [pytest.param(0, 2, marks=pytest.mark.slow), (1, 3), (2, 8)],
+    [*(pytest.param(*few, marks=pytest.mark.slow) for few in ((0, 2), (1, 3))), (2, 8)],
 )
 def test_each_gets_what_it_would_get_alone(model: Model, seed: int, batch: int) -> None:
     rng = random.Random(seed)

@@ -98,6 +98,7 @@ def test_a_cancelled_prompt_leaves_its_borders(model: Model) -> None:
     assert tokens(events, "second") == alone(model, second)
 
 
+@pytest.mark.slow
 def test_a_launch_goes_on_from_what_the_last_one_left(model: Model, tmp_path: Path) -> None:
     def shelf() -> Shelf:
         return Shelf(open_folder(tmp_path, rank=0, facts="this"), 64 * MB)

@@ -50,7 +50,7 @@ def off(got: np.ndarray, expected: np.ndarray) -> float:
     ("size", "steps", "how"),
     [
         pytest.param(2, 300, {"folder": PLAIN, "split": "width"}, marks=pytest.mark.slow),
-        (3, 60, {"folder": PLAIN, "split": "whole"}),
+        (3, 20, {"folder": PLAIN, "split": "whole"}),
         pytest.param(4, 300, {"folder": PLAIN, "split": "width"}, marks=pytest.mark.slow),
         (2, 10, {"folder": OFFICIAL, "split": "whole", "weights": [3, 5]}),
     ],

@@ -131,6 +131,7 @@ def lives(asked: list[Request], whole: dict[str, list[TokenEvent]]) -> list[tupl
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_the_rest_is_that_of_one_life(able: Model, asked, whole, depth: int):
     again = lives(asked, whole)

@@ -147,7 +147,7 @@ def test_a_set_that_is_here_is_sent_as_it_is(push, tmp_path, pair):
     assert digests(tmp_path / "set") == digests(pair)
 
 
-@pytest.mark.parametrize("victim", ["pusher", "agent"])
+@pytest.mark.parametrize("victim", [pytest.param("pusher", marks=pytest.mark.slow), "agent"])
 def test_what_is_killed_is_gone_on_with(push, tmp_path, pair, victim):
     out = tmp_path / "set"
     process = push(pause_s=0.3)
@@ -183,6 +183,7 @@ def test_an_interrupted_push_leaves_no_agent(push, tmp_path, number):
     assert list((tmp_path / "set").rglob("*.partial")) == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_swapped_meanwhile_is_named(push, tmp_path, pair):
     model, out = shutil.copytree(demo.path(), tmp_path / "model"), tmp_path / "set"
     process = push(model=model, pause_s=0.3)
@@ -213,6 +214,7 @@ def test_a_disk_that_is_full_is_named(push, tmp_path, pair):
     assert digests(out) == digests(pair)
 
 
+@pytest.mark.slow
 def test_other_things_are_left_alone(push, tmp_path, pair):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("x")

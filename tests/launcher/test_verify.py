@@ -135,6 +135,7 @@ def make_sets(tmp_path):
     return sets
 
 
+@pytest.mark.slow
 def test_the_files_of_a_set_are_held_against_what_was_written(copies, tmp_path):
     sets = make_sets(tmp_path)
     verify(sets)

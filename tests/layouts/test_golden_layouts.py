@@ -39,7 +39,14 @@ def too_far(
     return [pair for pair in zip(SPLITS, distances, strict=False) if not pair[1] <= TOLERANCE]
 
 
-@pytest.mark.parametrize("model_dir", [FP4, BASE, RAGGED, *CONVERSIONS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "model_dir",
+    [
+        *(FP4, BASE, RAGGED, CONVERSIONS[0]),
+        *(pytest.param(path, marks=pytest.mark.slow) for path in CONVERSIONS[1:]),
+    ],
+    ids=lambda path: path.name,
+)
 def test_a_sample_on_one_rank_and_on_several(model_dir: Path) -> None:
     with np.load(model_dir / "expected.npz") as arrays:
         ids, expected = arrays["ids"][:1].astype(np.int32), arrays["logits"][:1]

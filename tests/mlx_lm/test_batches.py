@@ -115,6 +115,7 @@ def test_a_second_turn_goes_on_from_the_first() -> None:
             assert all(map(mx.array_equal, layer.arrays, copy.state))
 
 
+@pytest.mark.slow
 def test_room_goes_with_the_sequence_that_needed_it() -> None:
     caches = [loaded()[0].make_cache() for _ in range(2)]
     for prompt, cache in zip((prompts()[7] * 3, prompts()[0]), caches, strict=True):

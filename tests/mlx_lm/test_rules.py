@@ -34,6 +34,7 @@ def test_kv_bits_are_refused() -> None:
         steps(prompts()[0], 2, kv_bits=8, quantized_kv_start=0)
 
 
+@pytest.mark.slow
 def test_its_lru_goes_on_from_a_shorter_prompt_and_never_from_a_longer_one() -> None:
     held, model, prompt = LRUPromptCache(), loaded()[0], prompts()[5]
     answer = alone(prompt)

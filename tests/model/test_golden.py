@@ -44,8 +44,9 @@ def test_prefill(case: Case) -> None:
 
 
 def test_step_by_step(case: Case) -> None:
-    # How weights are held and how tokens are fed meet nowhere, so of layouts some steps will do.
-    steps = 40 if case.layout else case.ids.shape[1]
+    # How weights are held and how tokens are fed meet nowhere, so of layouts some steps will do; of
+    # long cases so many as fill a window of either ratio. The shorter ones begin with nothing.
+    steps = 40 if case.layout else min(case.ids.shape[1], 150)
     logits = run(case.model, case.ids, [*filter(None, [case.ids.shape[1] - steps]), *[1] * steps])
     assert distance(logits, case.arrays["logits"]) <= TOLERANCE
 

@@ -66,7 +66,7 @@ def distance(parts: list[np.ndarray], one: np.ndarray) -> float:
         ([1], WIDTH),
         ([1, 1], WIDTH),
         ([1, 1, 1], WIDTH),
-        ([1] * 4, WIDTH),
+        pytest.param([1] * 4, WIDTH, marks=pytest.mark.slow),
         ([1] * 8, WIDTH),
         ([3, 5], WHOLE),
         ([2, 3, 3], WIDTH),

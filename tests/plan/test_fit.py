@@ -104,6 +104,7 @@ def test_a_smaller_context_a_smaller_chunk_or_one_more_host():
     assert fits(replan(weights_in(hosts)), rooms(92, 92, 92))
 
 
+@pytest.mark.slow
 def test_without_snapshots_or_with_rows_as_trained():
     replan, there = replan_of(FLASH, context=1 << 20), rooms(90, 90)
     _, without, trained, _ = offers(replan([1, 1]), there, replan)
