@@ -3,6 +3,7 @@
 `python -m examples.page_screenshots [FOLDER]`; needs playwright and Chromium.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _LAUNCH = ("launch", "--hosts", "localhost,localhost", "--model", "demo", "--http", "0")
@@ -53,6 +54,7 @@ def open_page(found: Browser, address: str, size: tuple[int, int], scheme: str) 
     width, height = size
     dark = "dark" if scheme == "dark" else "light"
     page = found.new_page(viewport={"width": width, "height": height}, color_scheme=dark)
+    page.route("**/v1/chat/completions", greedily)
     page.goto(address)
     expect(page.locator("#phase")).to_have_text("ready", timeout=_WITHIN_MS)
     ask(page, _QUESTION)
@@ -63,6 +65,12 @@ def open_page(found: Browser, address: str, size: tuple[int, int], scheme: str) 
     expect(story).not_to_be_empty(timeout=_WITHIN_MS)
     page.wait_for_timeout(_TO_SEE_MS)
     return page
+
+
+def greedily(route: Route) -> None:
+    """Ask for the likeliest text, so that the pictures show the same one each time."""
+    asked = json.loads(route.request.post_data or "{}")
+    route.continue_(post_data=json.dumps({**asked, "temperature": 0}))
 
 
 def ask(page: Page, question: str) -> None:
