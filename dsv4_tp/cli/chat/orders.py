@@ -11,6 +11,7 @@ from dsv4_tp.cli.chat.talk import Talk, Think, as_openai
 from dsv4_tp.cli.show import cost
 from dsv4_tp.errors import ConfigError
 
+_ALSO = {"quit": "exit", "bye": "exit", "?": "help"}  # as others' programs call them
 _ORDER = re.compile(r"/([A-Za-z?]*)(?:\s+(.*))?", re.DOTALL)
 
 
@@ -56,7 +57,7 @@ def obey(talk: Talk, line: str) -> Change | None:
     order = _ORDER.fullmatch(line.rstrip())
     if order is None:
         return (talk, Put(line.strip())) if line.strip() else None
-    name = order[1].lower()
+    name = _ALSO.get(order[1].lower(), order[1].lower())
     if name not in _ORDERS:
         near = get_close_matches(name, _ORDERS, n=1)
         meant = f"; did you mean /{near[0]}?" if near else ";"

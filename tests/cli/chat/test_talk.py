@@ -106,7 +106,7 @@ def test_what_it_cost():
 
 
 def test_leaving_and_help():
-    assert obey(TALK, "/exit") == (TALK, Leave())
+    assert [obey(TALK, word) for word in ("/exit", "/quit", "/bye")] == [(TALK, Leave())] * 3
     page = told(TALK, "/help")
     assert all(f"  {name}" in page for name in order_names())
 
