@@ -120,9 +120,7 @@ def planned(split: Sequence[int], program: Program | None = None) -> Plan:
     whole = planned((1,))
     held = tuple(_held(ours, whole.rank_bytes[0], program) for ours in plan.rank_bytes)
     parts = whole.parts * len(split) if program.whole == 1 else plan.parts
-    index_heads = FLASH.index_n_heads // (len(split) if program.divided else 1)
-    spec = replace(FLASH, index_n_heads=index_heads)
-    return replace(plan, spec=spec, rank_bytes=held, parts=parts)
+    return replace(plan, rank_bytes=held, parts=parts)
 
 
 def _held(ours: RankBytes, all_of_it: RankBytes, program: Program) -> RankBytes:
@@ -147,7 +145,7 @@ def forecast(figure: Published) -> float:
     """Tokens per second, by the planner's model and the program's own counts."""
     program, plan = PROGRAMS[figure.program], planned(figure.split, PROGRAMS[figure.program])
     link = LINKS[figure.link]
-    cluster = Cluster(tuple(map(chip_named, figure.chips)), link)
+    cluster = Cluster(tuple(map(chip_named, figure.chips)), link, divided=program.divided)
     if figure.prefill:
         return cluster.prefill(plan, figure.context).tokens_s
     ours = cluster.decode(plan, figure.context)

@@ -113,6 +113,11 @@ class Collectives:
             total = total + other
         return total.astype(x.dtype)
 
+    def put_together(self, x: mx.array) -> mx.array:
+        """The sum of all ranks' integers `x`, of which at most one is not zero at each place."""
+        assert not mx.issubdtype(x.dtype, mx.floating), f"{x.dtype} may be rounded"
+        return x if self.size == 1 else self._run("all_sum", mx.distributed.all_sum, x)
+
     @contextmanager
     def watched(self) -> Generator[list[mx.array]]:
         """Whether what this rank puts into sums meanwhile are numbers: scalars, in their order."""

@@ -4,6 +4,7 @@ Names, shapes and order follow DeepSeek's published inference code; paper: arXiv
 """
 
 from dsv4_tp.model.cache import Cache, LayerCache, Memory
+from dsv4_tp.model.division import Division
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
 from dsv4_tp.model.metal import mixing_by
 from dsv4_tp.model.mixing import Mixing
@@ -14,6 +15,7 @@ __all__ = [
     "AllSum",
     "Arrays",
     "Cache",
+    "Division",
     "ExpertLinear",
     "GroupedLinear",
     "LayerCache",

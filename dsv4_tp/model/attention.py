@@ -15,8 +15,9 @@ from dsv4_tp.core import Part
 from dsv4_tp.model.cache import LayerCache, Memory
 from dsv4_tp.model.compressor import Compressor
 from dsv4_tp.model.context import Context, runs
-from dsv4_tp.model.indexer import Asked, Indexer
-from dsv4_tp.model.layers import GroupedLinear, linear
+from dsv4_tp.model.division import Division
+from dsv4_tp.model.indexer import Indexer
+from dsv4_tp.model.layers import GroupedLinear, identity, linear
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.rows import Starts, alike, joined, parted
 from dsv4_tp.modelspec import ModelSpec
@@ -26,8 +27,11 @@ from dsv4_tp.rules import head_runs
 class Attention(nn.Module):
     """The attention of one layer with the heads of `part`; their outputs are partial sums."""
 
-    def __init__(self, spec: ModelSpec, ratio: int, part: Part, rope: Rope) -> None:
+    def __init__(
+        self, spec: ModelSpec, ratio: int, part: Part, rope: Rope, division: Division
+    ) -> None:
         super().__init__()
+        self.division = division
         self.ratio, self.heads = ratio, len(part.heads)
         self.head, self.window = spec.head_dim, spec.sliding_window
         self.few = spec.index_topk  # pooled rows of sequences that may be copied to one array
@@ -63,21 +67,22 @@ class Attention(nn.Module):
             self.compressor(x, starts, cache.pools, self.rope)
         if self.ratio == 4:
             self.indexer.compressor(x, starts, cache.index_pools, self.rope)
-        if not self.heads:
-            return mx.zeros((*x.shape[:2], self.hidden), dtype=x.dtype)
+        length = x.shape[1]
         contexts = [
-            self._context(memory, window, x.shape[1])
+            self._context(memory, window, length)
             for memory, window in zip(cache.memories, windows, strict=True)
         ]
-        if x.shape[1] == 1:
-            contexts = self._picked(x, q_latent, contexts)
+        picks = self._picks(x, q_latent, contexts)
+        if not self.heads:
+            return mx.zeros((*x.shape[:2], self.hidden), dtype=x.dtype)
+        if length == 1:
+            contexts = list(map(_with, contexts, picks))
+            picks = [None] * len(picks)
         queries = self._queries(q_latent, starts)
-        query_bytes = sum(map(self._query_bytes, contexts)) * x.shape[0] // len(contexts)
-        pieces: list[mx.array] = []
-        for first, last in runs(x.shape[1], self.window, query_bytes):
-            run = slice(first, last)
-            asked = self._asked(x[:, run], q_latent[:, run], first, contexts)
-            pieces.append(self._read(queries[:, :, run], asked, contexts, first))
+        pieces = [
+            self._read(queries[:, :, first:last], picks, contexts, first)
+            for first, last in runs(length, self.window, self._bytes(contexts, x.shape[0]))
+        ]
         return self._project(joined(pieces, axis=2), starts)
 
     def note(self, x: mx.array, cache: LayerCache) -> None:
@@ -101,8 +106,12 @@ class Attention(nn.Module):
             window, rows, index_rows, memory.forms, start, length, self.window, self.ratio
         )
 
+    def _bytes(self, contexts: Sequence[Context], batch: int) -> int:
+        """Of the arrays that one token's queries need in all sequences."""
+        return sum(map(self._query_bytes, contexts)) * batch // len(contexts)
+
     def _query_bytes(self, context: Context) -> int:
-        """Of the arrays that one token's query needs in one sequence."""
+        """The same in one sequence."""
         if context.index_rows is not None:
             topk = self.indexer.topk
             own = topk * self.head + self.heads * (topk + 2 * self.window)
@@ -110,40 +119,52 @@ class Attention(nn.Module):
         rows = 0 if context.rows is None else context.rows.shape[1]
         return 4 * self.heads * (2 * self.window + rows)
 
-    def _asked(
-        self, x: mx.array, q_latent: mx.array, first: int, contexts: Sequence[Context]
-    ) -> Sequence[Asked | None]:
-        """What the call's tokens from `first` on look for in each context, if they have to."""
+    def _picks(
+        self, x: mx.array, q_latent: mx.array, contexts: Sequence[Context]
+    ) -> list[mx.array | None]:
+        """By context, which pooled rows [B, L, topk] its tokens read; None: all there are.
+
+        All parts would pick the same, so each picks for some of the tokens.
+        """
         if all(context.index_rows is None for context in contexts):
             return [None] * len(contexts)
-        starts = tuple(context.start + first for context in contexts)
-        form = contexts[0].forms.index
-        asked = self.indexer.asked(x, q_latent, starts, form=form, rope=self.rope)
-        return asked.parted(len(contexts))
+        length = x.shape[1]
+        mine = self.division.span(length)
+        pieces = [
+            self._picks_of(slice(mine.start + first, mine.start + last), x, q_latent, contexts)
+            for first, last in runs(len(mine), self.window, self._bytes(contexts, x.shape[0]))
+        ]
+        found = [[own for own in of_one if own is not None] for of_one in zip(*pieces, strict=True)]
+        return [self.division.whole(joined(own, axis=1), length) if own else None for own in found]
 
-    def _picked(self, x: mx.array, q_latent: mx.array, contexts: list[Context]) -> list[Context]:
-        """What a single token reads of each: of many pooled rows only those that are picked."""
-        asked = zip(contexts, self._asked(x, q_latent, 0, contexts), strict=True)
+    def _picks_of(
+        self, run: slice, x: mx.array, q_latent: mx.array, contexts: Sequence[Context]
+    ) -> list[mx.array | None]:
+        """The same for a run of the tokens."""
+        starts = tuple(context.start + run.start for context in contexts)
+        form = contexts[0].forms.index
+        asked = self.indexer.asked(x[:, run], q_latent[:, run], starts, form=form, rope=self.rope)
+        # Not views of the numbers of all rows, which would last as long; of one token they do not.
+        own = mx.contiguous if run.stop - run.start > 1 else identity
+        each = zip(asked.parted(len(contexts)), starts, contexts, strict=True)
         return [
-            context.picked(self.indexer(asks, context.start, context.index_rows))
-            if asks is not None and context.index_rows is not None
-            else context
-            for context, asks in asked
+            None if (rows := context.index_rows) is None else own(self.indexer(asks, start, rows))
+            for asks, start, context in each
         ]
 
     def _read(
-        self, q: mx.array, asked: Sequence[Asked | None], contexts: list[Context], first: int
+        self, q: mx.array, picks: Sequence[mx.array | None], contexts: list[Context], first: int
     ) -> mx.array:
         """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
         done: dict[int, mx.array] = {}
         queries = parted(q, len(contexts))
         for places in alike(context.kind(self.few) for context in contexts):
             context = Context.together([contexts[place] for place in places])
-            own, asks = joined([queries[place] for place in places]), asked[places[0]]
-            if asks is None or context.index_rows is None:
+            own, picked = joined([queries[place] for place in places]), picks[places[0]]
+            if picked is None:
                 out = context.read_all(own, first, self.attn_sink)
             else:
-                picked = self.indexer(asks, context.start + first, context.index_rows)
+                picked = picked[:, first : first + q.shape[2]]
                 out = context.read_picked(own, first, picked, self.attn_sink)
             done.update(zip(places, parted(out, len(places)), strict=True))
         return joined([done[place] for place in range(len(contexts))])
@@ -167,3 +188,8 @@ class Attention(nn.Module):
             latents.append(wo_a(grouped.swapaxes(2, 3).flatten(-2)))
         latent = mx.concatenate(latents, axis=1).swapaxes(1, 2)  # [B, L, groups, o_lora_rank]
         return self.wo_b(latent.flatten(-2))
+
+
+def _with(context: Context, picked: mx.array | None) -> Context:
+    """What a single token reads: of many pooled rows only those that are picked."""
+    return context if picked is None else context.picked(picked)

@@ -6,6 +6,7 @@ import mlx.nn as nn
 from dsv4_tp.core import CacheRows, Part
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import Cache, LayerCache, make_cache
+from dsv4_tp.model.division import Division, Undivided
 from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead
 from dsv4_tp.model.layers import AllSum, identity, linear
 from dsv4_tp.model.mixing import Mixing, PlainMixing
@@ -27,13 +28,14 @@ class Block(nn.Module):
         rope: Rope,
         all_sum: AllSum,
         mixing: Mixing,
+        division: Division,
     ) -> None:
         super().__init__()
         self.all_sum = all_sum
         self.hc_attn, self.hc_ffn = (HyperConnection(spec, mixing) for _ in range(2))
         self.attn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
         self.ffn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
-        self.attn = Attention(spec, ratio, part, rope)
+        self.attn = Attention(spec, ratio, part, rope, division)
         self.ffn = MoE(spec, part, hashed=hashed)
 
     def __call__(self, streams: mx.array, ids: mx.array, cache: LayerCache) -> mx.array:
@@ -56,7 +58,14 @@ class MTPStage(Block):
         self, spec: ModelSpec, part: Part, *, rope: Rope, all_sum: AllSum, mixing: Mixing
     ) -> None:
         super().__init__(
-            spec, part, ratio=0, hashed=False, rope=rope, all_sum=all_sum, mixing=mixing
+            spec,
+            part,
+            ratio=0,
+            hashed=False,
+            rope=rope,
+            all_sum=all_sum,
+            mixing=mixing,
+            division=Undivided(),
         )
         size = spec.hidden_size
         self.e_proj, self.h_proj = linear(size, size), linear(size, size)
@@ -85,6 +94,7 @@ class Model(nn.Module):
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
         mixing: how streams and sublayers meet; None for MLX's own operations.
+        division: which tokens this device looks up rows for; None for all.
     """
 
     def __init__(
@@ -96,6 +106,7 @@ class Model(nn.Module):
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
         mixing: Mixing | None = None,
+        division: Division | None = None,
     ) -> None:
         super().__init__()
         part, mixing = part or spec.whole, mixing or PlainMixing.of(spec)
@@ -111,6 +122,7 @@ class Model(nn.Module):
                 rope=pool_rope if ratio else window_rope,
                 all_sum=all_sum,
                 mixing=mixing,
+                division=division or Undivided(),
             )
             for layer, ratio in enumerate(spec.compress_ratios)
         ]

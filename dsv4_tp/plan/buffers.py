@@ -9,7 +9,8 @@ A prompt is fed in chunks. What lives through a whole chunk:
 
 On top of it the larger of two stages that look back over the context, in runs of l queries,
 
-    indexing   matches of the indexer's heads with pooled rows, and the rows' scores [l, rows]
+    indexing   matches of the indexer's heads with pooled rows, and the rows' scores [l, rows];
+               the numbers of the rows that are picked, of all queries
     attending  scores [heads, l, keys] in float32, as they come, with the sinks, after the softmax;
                of layers that pick rows, also those of each query [l, topk, head_dim]; two runs'
 
@@ -64,9 +65,8 @@ class Buffers:
 
     def _back(self, both: Callable[[Sequence[int]], int]) -> int:
         """Of the two stages that look back over the context, in the worst layer."""
-        ratios = set(self.spec.compress_ratios) if len(self.part.heads) else ()
-        stages = (both((self._indexing(ratio), self._attending(ratio))) for ratio in ratios)
-        return max(stages, default=0)
+        ratios = set(self.spec.compress_ratios)
+        return max(both((self._indexing(ratio), self._attending(ratio))) for ratio in ratios)
 
     @property
     def _length(self) -> int:
@@ -147,14 +147,17 @@ class Buffers:
         row_bytes = F32_BYTES * (spec.index_n_heads * run + 2 * spec.index_head_dim)
         matches = 2 * min(rows * row_bytes, max(RUN_BYTES, row_bytes))
         scores = min(run * rows * F32_BYTES, max(RUN_BYTES, rows * F32_BYTES))
-        return queries * F32_BYTES + matches + 6 * scores
+        numbers = 3 * self._length * spec.index_topk
+        return (queries + numbers) * F32_BYTES + matches + 6 * scores
 
     def _attending(self, ratio: int) -> int:
         spec, heads = self.spec, len(self.part.heads)
+        if not heads:
+            return 0
         window, rows = spec.sliding_window, self._rows(ratio)
         seen = min(rows, spec.index_topk) if ratio == 4 else rows
         scores = self._scores(seen)
-        read = 3 * scores + 3 * scores // max(1, heads)  # and masks, for all heads at once
+        read = 3 * scores + 3 * scores // heads  # and masks, for all heads at once
         if seen < rows:
             read = max(read, self._picked())
         if min(self._most, self._picking) < self._length:

@@ -18,7 +18,6 @@ from dsv4_tp.core import MOST_IN_MESH, Kernels
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.cache import dtype_bytes
 from dsv4_tp.plan.chips import Chip, Link
-from dsv4_tp.plan.memory import RankBytes
 from dsv4_tp.plan.plan import Plan
 from dsv4_tp.plan.reads import step_reads
 from dsv4_tp.plan.work import token_flop
@@ -89,11 +88,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a plan runs on: the chip of each rank, the link between hosts, the kernels."""
+    """What a plan runs on: the chip of each rank, the link between hosts, the kernels.
+
+    `divided`: each rank looks up pooled rows for its share of a prompt's tokens; else, for all.
+    """
 
     chips: tuple[Chip, ...]
     link: Link
     kernels: Kernels = Kernels.PLAIN
+    divided: bool = True
 
     def decode(self, plan: Plan, context: int, *, drafts: int = 0) -> Step:
         """A step of one sequence behind `context` tokens, in which `drafts` are made and verified.
@@ -118,15 +121,22 @@ class Cluster:
     def prefill(self, plan: Plan, context: int) -> Chunk:
         """A chunk in the middle of a prompt of `context` tokens: neither the first nor the last."""
         spec, tokens, ranks = plan.spec, min(plan.chunk, context), len(self.chips)
-        ways = zip(self.chips, plan.parts, plan.rank_bytes, strict=True)
-        products_s = max(
-            _products(spec, held, len(part.heads), context // 2) / (chip.products_flop_s * PRODUCTS)
-            for chip, part, held in ways
-        )
-        summed = _LAYER_SUMS * spec.num_hidden_layers * spec.hidden_size * dtype_bytes(plan.dtype)
-        sent = tokens * summed * 2 * (ranks - 1) / ranks
+        heads = [len(part.heads) for part in plan.parts]
+        products = [
+            token_flop(
+                spec,
+                dict(held.counts),
+                heads=own,
+                context=context // 2,
+                index_share=(own / sum(heads)) if self.divided else 1.0,
+            )
+            for held, own in zip(plan.rank_bytes, heads, strict=True)
+        ]
+        ways = zip(products, self.chips, strict=True)
+        token_s = max(sum(p.values()) / (chip.products_flop_s * PRODUCTS) for p, chip in ways)
+        sent = tokens * _summed_bytes(plan, divided=self.divided) * 2 * (ranks - 1) / ranks
         read_s = self._slowest_read_s([held.total for held in plan.rank_bytes])
-        return Chunk(tokens * products_s, read_s, sent / self.link.bytes_s, tokens)
+        return Chunk(tokens * token_s, read_s, sent / self.link.bytes_s, tokens)
 
     @property
     def _hops(self) -> int:
@@ -157,5 +167,9 @@ def _drafts_read(reads: Mapping[str, int], layers: int, drafts: int, *, mtp: boo
     return (drafts - mtp) * layer + drafts * head
 
 
-def _products(spec: ModelSpec, held: RankBytes, heads: int, context: int) -> float:
-    return sum(token_flop(spec, dict(held.counts), heads=heads, context=context).values())
+def _summed_bytes(plan: Plan, *, divided: bool) -> int:
+    """Of a token, by all layers: two sums in each, and numbers of rows where indexers choose."""
+    spec = plan.spec
+    sums = _LAYER_SUMS * spec.num_hidden_layers * spec.hidden_size * dtype_bytes(plan.dtype)
+    numbers = 4 * spec.index_topk * spec.compress_ratios.count(4)
+    return sums + (numbers if divided and len(plan.parts) > 1 else 0)

@@ -17,7 +17,16 @@ import mlx.core as mx
 from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Kernels, Part
-from dsv4_tp.engine import Collectives, Engine, Pace, Team, check_addresses, check_backend, join
+from dsv4_tp.engine import (
+    Collectives,
+    Engine,
+    Pace,
+    Team,
+    TokenShares,
+    check_addresses,
+    check_backend,
+    join,
+)
 from dsv4_tp.errors import ConfigError, InputError, RankFailure
 from dsv4_tp.model import Mixing, Model, mixing_by
 from dsv4_tp.modelspec import read_spec
@@ -204,6 +213,7 @@ def _load(
         cache_rows=_cache_rows(start),
         mixing=mixing,
         all_sum=collectives.all_sum,
+        division=TokenShares(collectives, parts),
         on_bytes=counters.loaded,
     )
     lasting = start.prefix_bytes and start.prefixes_on_disk

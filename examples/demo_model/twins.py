@@ -14,6 +14,7 @@ from dsv4_tp.core import Part
 from dsv4_tp.model import Model
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import LayerCache
+from dsv4_tp.model.division import Undivided
 from dsv4_tp.model.indexer import visible
 from dsv4_tp.model.moe import Experts, Gate, MoE, clamped_swiglu
 from dsv4_tp.model.rope import Rope
@@ -57,7 +58,7 @@ class TrainedAttention(Attention):
     """
 
     def __init__(self, spec: ModelSpec, ratio: int, part: Part, rope: Rope) -> None:
-        super().__init__(spec, ratio, part, rope)
+        super().__init__(spec, ratio, part, rope, Undivided())
         self.select = True
         self.draw = random.Random(0)
         # With an underscore it is no parameter; so too `_load` below.

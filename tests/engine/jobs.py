@@ -74,6 +74,9 @@ def agree(collectives: Collectives, out: Path) -> None:
         "gathered": collectives.gather(mx.array([[rank, 7]])),
         "columns": collectives.gather_columns(mx.full([2, rank], rank), list(range(size))),
         "agreed": mx.array(collectives.agree(10 - rank)),
+        "together": collectives.put_together(
+            mx.array([2**31 + rank if at == rank else 0 for at in range(size)], mx.uint32)
+        ),
     }
     # Asked for in another order on every rank, and still sent in the order of the calls.
     chain = [collectives.all_sum(mx.array([float(number)])) for number in range(20)]

@@ -27,11 +27,12 @@ def test_collectives(tmp_path, size):
         columns = [r for r in range(size) for _ in range(r)]
         np.testing.assert_array_equal(got["columns"], [columns, columns])
         assert got["agreed"] == 10 - (size - 1)
+        np.testing.assert_array_equal(got["together"], 2**31 + np.arange(size))
         np.testing.assert_array_equal(got["chain"], size * np.arange(20.0))
         # The canary's facts, sums and their digests; a sum, gathers of a pair and of the widest
-        # columns, a number, the chain.
+        # columns, a number, the numbers put together, the chain.
         payload = 256 + 4 * 256 + 32 + 4 * 65 * 1024 + 32 + 8 + 8 + 8 * (size - 1) + 4 + 20 * 4
-        assert got["traffic"].tolist() == [29, payload]
+        assert got["traffic"].tolist() == [30, payload + size * 4]
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

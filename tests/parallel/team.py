@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import mlx.core as mx
 
 from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.engine import Collectives, TokenShares
 from dsv4_tp.model import AllSum, Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
@@ -18,6 +20,15 @@ from dsv4_tp.prepared import read_catalog
 _WAIT_S = 120.0
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What `TokenShares` needs of collectives."""
+
+    rank: int
+    size: int
+    put_together: AllSum
 
 
 class AllReduce:
@@ -69,8 +80,14 @@ def on_ranks(
     def rank_main(rank: int) -> T:
         try:
             all_sum = change(rank, reduce.of(rank))
+            sums = cast(Collectives, Sums(rank, len(shares), all_sum))
             loaded = load_rank(
-                model_dir, plan.parts[rank], dtype=DType.FLOAT32, all_sum=all_sum, mtp=mtp
+                model_dir,
+                plan.parts[rank],
+                dtype=DType.FLOAT32,
+                all_sum=all_sum,
+                division=TokenShares(sums, plan.parts),
+                mtp=mtp,
             )
             return run(loaded.model)
         except BaseException:

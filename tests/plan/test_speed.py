@@ -41,8 +41,18 @@ def test_a_chunk_of_flash_by_hand():
     chunk = Cluster((CHIP, CHIP), LINK).prefill(flash(1, 1), 8192)
     # 13 billion weights are met; two products are everybody's, the rest is shared.
     assert 0.5 * 26e9 < chunk.products_s / 4096 * 10e12 * PRODUCTS < 0.65 * 26e9
-    assert chunk.sums_s == pytest.approx(4096 * 2 * 43 * 4096 * 2 / 5e9)
+    numbers = 21 * 512 * 4
+    assert chunk.sums_s == pytest.approx(4096 * (2 * 43 * 4096 * 2 + numbers) / 5e9)
     assert chunk.limit == "products"
+
+
+def test_ranks_divide_what_indexers_look_up():
+    plan = flash(1, 1)
+    whole = Cluster((CHIP, CHIP), LINK, divided=False).prefill(plan, 500_000)
+    shared = Cluster((CHIP, CHIP), LINK).prefill(plan, 500_000)
+    scored = 4096 * 21 * 2 * 64 * 128 * (250_000 // 4)
+    assert whole.products_s - shared.products_s == pytest.approx(scored / 2 / (10e12 * PRODUCTS))
+    assert shared.sums_s > whole.sums_s
 
 
 def test_the_slowest_rank_is_waited_for():

@@ -1,0 +1,42 @@
+"""Tokens of a long call divided over ranks, in proportion to what else each has to do."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from dsv4_tp.core import Part, Span
+from dsv4_tp.engine.collectives import Collectives
+
+LEAST_TOKENS = 64  # of a call; for fewer a collective would cost more than it saves
+
+
+class TokenShares:
+    """The `model.Division` of the ranks of one model."""
+
+    def __init__(self, collectives: Collectives, parts: Sequence[Part]) -> None:
+        """`parts` by rank: a rank with more attention heads is a faster one, and gets more."""
+        self._collectives = collectives
+        self._weights = [1 + len(part.heads) for part in parts]
+
+    def span(self, length: int) -> Span:
+        """Of a call's `length` tokens those of this rank; all of a short one."""
+        if not self._divides(length):
+            return Span(0, length)
+        rank, total = self._collectives.rank, sum(self._weights)
+        bounds = (length * sum(self._weights[:stop]) // total for stop in (rank, rank + 1))
+        return Span(*bounds)
+
+    def whole(self, mine: mx.array, length: int) -> mx.array:
+        """What all ranks found [B, length, k], in integers; `mine` [B, l, k] is of its span.
+
+        By a sum to which each rank adds zeros for the others' tokens. Over RDMA that takes less
+        time than gathering pieces, of which there may also be unequal ones.
+        """
+        if not self._divides(length):
+            return mine
+        span = self.span(length)
+        padded = mx.pad(mine, [(0, 0), (span.start, length - span.stop), (0, 0)])
+        return self._collectives.put_together(padded)
+
+    def _divides(self, length: int) -> bool:
+        return self._collectives.size > 1 and length >= LEAST_TOKENS
