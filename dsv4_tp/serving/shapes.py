@@ -215,6 +215,22 @@ class Response(BaseModel):
     output: list[dict[str, Any]]  # reasoning, messages and calls, in their order
 
 
+class ThinkingDetails(Shape):
+    """Of the answer's tokens."""
+
+    thinking_tokens: int
+
+
+class AnthropicUsage(Shape):
+    """What an answer cost; what was read from a cache is counted apart."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+    output_tokens_details: ThinkingDetails
+
+
 class AnthropicMessage(BaseModel):
     """An answer, in Anthropic's words."""
 
@@ -225,7 +241,7 @@ class AnthropicMessage(BaseModel):
     content: list[dict[str, Any]]  # blocks of thinking, text and calls, in their order
     stop_reason: str | None
     stop_sequence: str | None
-    usage: dict[str, int]
+    usage: AnthropicUsage
 
 
 class AnthropicFault(BaseModel):

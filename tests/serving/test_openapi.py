@@ -41,6 +41,14 @@ CHECKS = [
     checks.response_schema_conformance,
     checks.response_headers_conformance,
 ]
+TALK = [{"role": "user", "content": "hi"}]
+USUAL: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "a", "logprobs": 2},
+    "/v1/chat/completions": {"messages": TALK, "logprobs": True, "top_logprobs": 2},
+    "/v1/responses": {"input": "hi"},
+    "/v1/messages": {"messages": TALK, "max_tokens": 5},
+    "/v1/messages/count_tokens": {"messages": TALK},
+}
 READY = ("/health", "/health/ready")  # not yet, and 503 is no fault there
 
 
@@ -122,6 +130,15 @@ def asked_at_random(label: str, mode: GenerationMode, address: str, examples: in
 
     ask()
     return found
+
+
+@pytest.mark.parametrize("path", USUAL)
+def test_what_is_usually_asked_is_answered_by_it(path: str, address: str):
+    body = {"model": "demo", **USUAL[path]}
+    case = OPERATIONS[f"POST {path}"].Case(body=body, media_type="application/json")
+    response = case.call(base_url=address, timeout=_SOON_S)
+    assert response.status_code == 200
+    case.validate_response(response, checks=CHECKS)
 
 
 def test_it_is_openapi_and_needs_nobody_else():
