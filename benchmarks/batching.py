@@ -17,20 +17,14 @@ whose products take as long as they have rows, sharing saves only what a step co
 
 import argparse
 import json
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
+from benchmarks.rings import said_by_leader
 from dsv4_tp import demo
-from dsv4_tp.config.environment import worker_environment
 from dsv4_tp.core import (
     Command,
     Drain,
@@ -56,7 +50,6 @@ SHARED_STEPS, ROUNDS = 12, 2
 LONG, CHUNK = 4000, 512
 WAYS = {"greedy": Sampling(temperature=0), "top-k 64": Sampling(top_k=64)}
 RANKS = (2, 3)  # that packets are counted for
-_DEADLINE_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,25 +213,8 @@ def rank_main(rank: int, addresses: Sequence[str], part: str) -> None:
 
 
 def on_ranks(count: int, part: str) -> object:
-    """What rank 0 of a ring of so many processes prints of a part."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        running: list[subprocess.Popen[bytes]] = []
-        for rank in range(count):
-            (tmp := folder / str(rank)).mkdir()
-            command = [sys.executable, "-m", "benchmarks.batching", part, str(rank), *addresses]
-            process = subprocess.Popen(command, env=worker_environment(tmp), stdout=subprocess.PIPE)
-            stack.callback(process.kill)
-            running.append(process)
-        said = [each.communicate(timeout=_DEADLINE_S)[0] for each in running]
-    if any(each.returncode for each in running):
-        sys.exit(f"{part}: a rank of {count} has failed; see above")
-    return json.loads(said[0])
+    """What rank 0 of a ring of so many processes finds of a part."""
+    return json.loads(said_by_leader("benchmarks.batching", count, part))
 
 
 def measure() -> dict[str, object]:

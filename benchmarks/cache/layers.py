@@ -9,6 +9,7 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from benchmarks.synthetic import CONFIGS
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import LayerCache
+from dsv4_tp.model.division import Undivided
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.modelspec import ModelSpec, read_spec
 
@@ -33,7 +34,8 @@ def narrow_spec(ratio: int) -> ModelSpec:
 def random_layer(spec: ModelSpec, ratio: int) -> Attention:
     """All heads of one layer."""
     mx.random.seed(0)
-    layer = Attention(spec, ratio, spec.whole, Rope(spec, compressed=bool(ratio)))
+    rope = Rope(spec, compressed=bool(ratio))
+    layer = Attention(spec, ratio, spec.whole, rope, Undivided())
     weights = ((name, mx.random.normal(old.shape) * 0.02) for name, old in parameters(layer))
     layer.load_weights([(name, array.astype(mx.bfloat16)) for name, array in weights])
     mx.eval(layer.parameters())
