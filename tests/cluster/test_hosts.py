@@ -67,6 +67,7 @@ def test_generates_over_ssh_and_leaves_nothing(network, start, model_dir):
     network.wait_empty("hostA", "hostB")
 
 
+@pytest.mark.slow
 def test_every_host_runs_the_demo_of_its_own_installation(network, start, tmp_path):
     theirs = tmp_path / "installed"
     shutil.copytree(Path(dsv4_tp.__file__).parent, theirs / "dsv4_tp")

@@ -121,6 +121,7 @@ def test_a_rank_that_never_joins_is_found(standins):
     assert "rank 0 on localhost: no progress for 5 s while joining" in err
 
 
+@pytest.mark.slow
 def test_ranks_wait_for_one_that_does_not_prepare_and_meet_nobody(standins):
     cluster = standins(script={"0": {"hang": "starting"}}, join_s=8)
 
@@ -141,6 +142,7 @@ def test_ranks_that_differ_are_refused_before_they_meet(standins):
     assert "rank 1 on localhost has bfloat16, rank 0 on localhost float32" in err
 
 
+@pytest.mark.slow
 def test_a_rank_stopped_while_idle_is_found_by_the_next_request(standins):
     cluster = standins(step_s=2).wait_ready(ranks=2)
     cluster.kill(cluster.workers()[1], signal.SIGSTOP)

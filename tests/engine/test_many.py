@@ -113,15 +113,17 @@ def test_a_running_text_goes_on_while_a_long_prompt_is_fed(model: Model) -> None
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize(("size", "depth"), [(2, 2), pytest.param(3, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("size", "depth", "count"), [(2, 2, 6), pytest.param(3, 3, 12, marks=pytest.mark.slow)]
+)
 def test_ranks_agree_and_each_request_is_as_it_is_alone(
-    tmp_path: Path, size: int, depth: int
+    tmp_path: Path, size: int, depth: int, count: int
 ) -> None:
     """Of three ranks and more, a ring adds up in an order that depends on the batch."""
-    run_ranks("many", size, tmp_path, deadline_s=200, count=12, batch=6, depth=depth)
+    run_ranks("many", size, tmp_path, deadline_s=200, count=count, batch=6, depth=depth)
     first = np.load(tmp_path / "0.npz")
-    assert len(first["together"]) > 30
-    assert (first["right"] > 10) == (depth > 0)
+    assert len(first["together"]) > 2 * count
+    assert first["right"] > count / 2
     np.testing.assert_array_equal(first["together"], first["alone"])
     for rank in range(1, size):
         np.testing.assert_array_equal(np.load(tmp_path / f"{rank}.npz")["ends"], first["ends"])
