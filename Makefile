@@ -10,7 +10,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-batching bench-load bench-serving bench-peers bench-simulate help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-batching bench-load bench-serving bench-peers bench-simulate bench-layers bench-scaling help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -78,6 +78,12 @@ bench-batching: setup ## what sharing steps saves, what a long prompt delays, wh
 
 bench-load: setup ## bytes off the disk and peak memory of loading a rank, 15 GB of disk, Linux only
 	$(BIN)/python -m benchmarks.load $(ARGS)
+
+bench-layers: setup ## what layers take of a CPU: make bench-layers ARGS="--against DIR"
+	$(BIN)/python -m benchmarks.layers $(ARGS)
+
+bench-scaling: setup ## two ranks beside one, on wide layers
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 bench-peers: setup ## the forecast of `plan --chips` beside what others have published
 	$(BIN)/python -m benchmarks.peers $(ARGS)
