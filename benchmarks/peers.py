@@ -6,7 +6,7 @@
 Each program is planned as it shares the model out, and reckoned with its own operations and
 collectives. The model's three constants come from single Macs: the share of bandwidth from the
 program with the fewest operations, the time of an operation from two programs on MLX, the share
-of products from MLX's prefill beside the fastest. So no figure of a pair has been fitted.
+of products from MLX's prefill beside the fastest. So no speed of a pair has been fitted.
 """
 
 import argparse
@@ -147,7 +147,9 @@ def forecast(figure: Published) -> float:
     link = LINKS[figure.link]
     cluster = Cluster(tuple(map(chip_named, figure.chips)), link, divided=program.divided)
     if figure.prefill:
-        return cluster.prefill(plan, figure.context).tokens_s
+        chunk = cluster.prefill(plan, figure.context)
+        sums = program.collectives / (2 * LAYERS)  # of those that we would make
+        return replace(chunk, sums_s=chunk.sums_s * sums).tokens_s
     ours = cluster.decode(plan, figure.context)
     its = replace(
         ours,

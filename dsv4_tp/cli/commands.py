@@ -12,8 +12,8 @@ import click
 from dsv4_tp.cli import options
 from dsv4_tp.cli.chat.talk import Think
 from dsv4_tp.cli.exits import exit_table
-from dsv4_tp.cli.macs import macs
 from dsv4_tp.cli.operator import OPERATORS_TOOLS
+from dsv4_tp.cli.plan_options import plan_options
 from dsv4_tp.cli.processes import PROCESSES
 
 _PATH = click.Path(path_type=Path)
@@ -89,7 +89,7 @@ def coordinator(**given: Any) -> None:
 @options.mtp
 @options.cache_rows
 @options.prefix_cache
-@macs
+@plan_options
 @options.as_json
 def plan(**given: Any) -> None:
     """Show what each rank will need, in bytes.

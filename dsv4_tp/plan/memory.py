@@ -35,9 +35,8 @@ def rank_bytes(
     kinds: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     layers: Counter[str] = Counter()
-    known: dict[
-        object, tuple[int, int]
-    ] = {}  # layers repeat each other, and splits are tried by the dozen
+    # Layers repeat each other, and splits are tried by the dozen.
+    known: dict[object, tuple[int, int]] = {}
     for source in catalog.sources:
         layer, name = _place(source.tensor.name)
         alike = (name, source.tensor.shape, source.format, source.dtype)

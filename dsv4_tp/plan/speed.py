@@ -57,12 +57,9 @@ class Step:
     @property
     def limit(self) -> str:
         """What takes the largest part."""
-        parts = {
-            "bytes": self.bytes_s,
-            "operations": self.operations_s,
-            "collectives": self.collectives_s,
-        }
-        return max(parts, key=parts.__getitem__)
+        return _largest(
+            bytes=self.bytes_s, operations=self.operations_s, collectives=self.collectives_s
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +79,7 @@ class Chunk:
     @property
     def limit(self) -> str:
         """What takes the largest part."""
-        parts = {"products": self.products_s, "bytes": self.bytes_s, "sums": self.sums_s}
-        return max(parts, key=parts.__getitem__)
+        return _largest(products=self.products_s, bytes=self.bytes_s, sums=self.sums_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +144,10 @@ class Cluster:
     def _slowest_read_s(self, sizes: Sequence[int]) -> float:
         ways = zip(sizes, self.chips, strict=True)
         return max(size / (chip.bandwidth_bytes_s * REACHED) for size, chip in ways)
+
+
+def _largest(**parts: float) -> str:
+    return max(parts, key=parts.__getitem__)
 
 
 def operations(spec: ModelSpec, kernels: Kernels) -> int:

@@ -30,6 +30,6 @@ _OPTIONS = (
 )
 
 
-def macs(command: Callable[..., Any]) -> Callable[..., Any]:
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command with all of them."""
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
