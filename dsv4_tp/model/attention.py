@@ -80,10 +80,10 @@ class Attention(nn.Module):
             picks = [None] * len(picks)
         queries = self._queries(q_latent, starts)
         pieces = [
-            self._read(queries[:, :, first:last], picks, contexts, first)
+            self._read(queries[:, first:last], picks, contexts, first)
             for first, last in runs(length, self.window, self._bytes(contexts, x.shape[0]))
         ]
-        return self._project(joined(pieces, axis=2), starts)
+        return self._project(joined(pieces, axis=1), starts)
 
     def note(self, x: mx.array, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the cache of a layer that does not compress."""
@@ -155,7 +155,7 @@ class Attention(nn.Module):
     def _read(
         self, q: mx.array, picks: Sequence[mx.array | None], contexts: list[Context], first: int
     ) -> mx.array:
-        """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
+        """What the queries q [B, l, H, head] from the call's token `first` on read, likewise."""
         done: dict[int, mx.array] = {}
         queries = parted(q, len(contexts))
         for places in alike(context.kind(self.few) for context in contexts):
@@ -164,30 +164,29 @@ class Attention(nn.Module):
             if picked is None:
                 out = context.read_all(own, first, self.attn_sink)
             else:
-                picked = picked[:, first : first + q.shape[2]]
+                picked = picked[:, first : first + q.shape[1]]
                 out = context.read_picked(own, first, picked, self.attn_sink)
             done.update(zip(places, parted(out, len(places)), strict=True))
         return joined([done[place] for place in range(len(contexts))])
 
     def _queries(self, q_latent: mx.array, starts: Starts) -> mx.array:
-        """[B, H, L, head], each head normalised without a weight."""
+        """[B, L, H, head], each head normalised without a weight."""
         batch, length, _ = q_latent.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        return self.rope(mx.fast.rms_norm(q, None, self.eps).swapaxes(1, 2), starts)
+        return self.rope(mx.fast.rms_norm(q, None, self.eps), starts)
 
     def _project(self, o: mx.array, starts: Starts) -> mx.array:
-        """Heads [B, H, L, head] -> [B, L, D] through their output groups."""
-        batch, _, length, _ = o.shape
+        """Heads [B, L, H, head] -> [B, L, D] through their output groups."""
+        batch, length, _, _ = o.shape
         o = self.rope(o, starts, inverse=True)
         latents: list[mx.array] = []
         first = 0
         for run, wo_a in zip(self._runs, self.wo_a, strict=True):
-            heads = o[:, first : first + run.groups * run.heads]
+            heads = o[:, :, first : first + run.groups * run.heads]
             first += run.groups * run.heads
-            grouped = heads.reshape(batch, run.groups, run.heads, length, self.head)
-            latents.append(wo_a(grouped.swapaxes(2, 3).flatten(-2)))
-        latent = mx.concatenate(latents, axis=1).swapaxes(1, 2)  # [B, L, groups, o_lora_rank]
-        return self.wo_b(latent.flatten(-2))
+            grouped = heads.reshape(batch, length, run.groups, -1).swapaxes(1, 2)
+            latents.append(wo_a(grouped))  # [B, groups, L, o_lora_rank]
+        return self.wo_b(joined(latents, axis=1).swapaxes(1, 2).flatten(-2))
 
 
 def _with(context: Context, picked: mx.array | None) -> Context:

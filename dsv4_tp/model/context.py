@@ -37,8 +37,8 @@ class Context:
     ratio: int
 
     def read_all(self, q: mx.array, first: int, sinks: mx.array) -> mx.array:
-        """What the queries q [B, H, l, head] from the call's token `first` on read, likewise."""
-        last = first + q.shape[2]
+        """What the queries q [B, l, H, head] from the call's token `first` on read, likewise."""
+        last = first + q.shape[1]
         keys, mask = self._window(first, last)
         if self.rows is not None:
             rows = self.forms.attention.decode(self.rows, keys.dtype)
@@ -71,7 +71,7 @@ class Context:
     def read_picked(self, q: mx.array, first: int, picked: mx.array, sinks: mx.array) -> mx.array:
         """The same, of the pooled rows with the numbers `picked` [B, l, k] only."""
         assert self.rows is not None
-        last = first + q.shape[2]
+        last = first + q.shape[1]
         window, mask = self._window(first, last)
         rows = self.forms.attention.decode(_taken(self.rows, picked), window.dtype)
         if mask is None:
@@ -105,18 +105,18 @@ def runs(length: int, reach: int, query_bytes: int) -> Iterator[tuple[int, int]]
 
 
 def _softmax_over(q: mx.array, keys: mx.array, mask: mx.array | None, sinks: mx.array) -> mx.array:
-    """[B, H, L, head] over keys [B, K, head]; in float32, as scores in bf16 lose choices.
+    """[B, L, H, head] over keys [B, K, head]; in float32, as scores in bf16 lose choices.
 
     All heads read the same keys, so they are rows of one product: head by head, a single token's
     would read the keys once for each.
     """
-    batch, heads, length, head = q.shape
+    batch, length, heads, head = q.shape
     shared = keys.astype(mx.float32)
-    queries = q.astype(mx.float32).reshape(batch, heads * length, head) * head**-0.5
-    scores = (queries @ shared.swapaxes(-1, -2)).reshape(batch, heads, length, -1)
+    queries = q.astype(mx.float32).reshape(batch, length * heads, head) * head**-0.5
+    scores = (queries @ shared.swapaxes(-1, -2)).reshape(batch, length, heads, -1)
     if mask is not None:
-        scores = mx.where(mask[:, None], scores, -mx.inf)
-    weights = _weights(scores, sinks[:, None, None]).reshape(batch, heads * length, -1)
+        scores = mx.where(mask[:, :, None], scores, -mx.inf)
+    weights = _weights(scores, sinks[:, None]).reshape(batch, length * heads, -1)
     return (weights[..., :-1] @ shared).reshape(q.shape).astype(q.dtype)
 
 
@@ -139,7 +139,7 @@ def _softmax_over_own(
 
     mask [1, L, w] and seen [B, L, k] say which of them count.
     """
-    queries = q.swapaxes(1, 2).astype(mx.float32) * q.shape[-1] ** -0.5  # [B, L, H, head]
+    queries = q.astype(mx.float32) * q.shape[-1] ** -0.5
     near, own = window[:, None].astype(mx.float32), rows.astype(mx.float32)
     scores = mx.concatenate([queries @ near.swapaxes(-1, -2), queries @ own.swapaxes(-1, -2)], -1)
     both = mx.concatenate([mx.broadcast_to(mask, (*seen.shape[:2], mask.shape[-1])), seen], axis=-1)
@@ -147,7 +147,7 @@ def _softmax_over_own(
     weights = _weights(scores, sinks[:, None])
     width = window.shape[1]
     out = weights[..., :width] @ near + weights[..., width:-1] @ own
-    return out.swapaxes(1, 2).astype(q.dtype)
+    return out.astype(q.dtype)
 
 
 def _taken(rows: mx.array, picked: mx.array) -> mx.array:

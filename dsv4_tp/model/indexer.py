@@ -51,16 +51,16 @@ class Indexer(nn.Module):
         """
         batch, length, _ = x.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        q = as_held(form, rope(q.swapaxes(1, 2), starts)).astype(mx.float32)
+        q = as_held(form, rope(q, starts)).astype(mx.float32)
         scale = (self.head * self.heads) ** -0.5
-        weights = self.weights_proj(x).astype(mx.float32) * scale  # [B, L, H]
-        return Asked(q, weights.swapaxes(1, 2)[..., None], form)
+        weights = self.weights_proj(x).astype(mx.float32) * scale
+        return Asked(q, weights[..., None], form)
 
     def scores(self, asked: "Asked", rows: mx.array) -> mx.array:
         """How well each of `rows` [B, T, any] suits each query, [B, L, T] in float32."""
-        batch, heads, length, head = asked.q.shape
+        batch, length, heads, head = asked.q.shape
         # The product of all heads is what is large; of a single token, the rows in float32.
-        most = run_length(rows.shape[1], 4 * batch * max(heads * length, head))
+        most = run_length(rows.shape[1], 4 * batch * max(length * heads, head))
         runs = [
             asked.weighed(rows[:, first : first + most]) for first in range(0, rows.shape[1], most)
         ]
@@ -69,7 +69,7 @@ class Indexer(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What tokens look for: queries [B, H, L, head] and the heads' weights [B, H, L, 1].
+    """What tokens look for: queries [B, L, H, head] and the heads' weights [B, L, H, 1].
 
     `form` is that of the rows they look among.
     """
@@ -85,12 +85,12 @@ class Asked:
 
     def weighed(self, rows: mx.array) -> mx.array:
         """How well each of rows [B, T, any] suits, [B, L, T]."""
-        batch, heads, length, head = self.q.shape
+        batch, length, heads, head = self.q.shape
         keys = self.form.decode(rows, mx.float32).astype(mx.float32).swapaxes(-1, -2)
         # All heads in one product: head by head, a single token's would read the rows for each.
-        scores = self.q.reshape(batch, heads * length, head) @ keys
-        scores = scores.reshape(batch, heads, length, -1)
-        return (mx.maximum(scores, 0) * self.weights).sum(axis=1)
+        scores = self.q.reshape(batch, length * heads, head) @ keys
+        scores = scores.reshape(batch, length, heads, -1)
+        return (mx.maximum(scores, 0) * self.weights).sum(axis=2)
 
 
 def visible(start: int, length: int, rows: int, *, ratio: int) -> mx.array:

@@ -31,7 +31,7 @@ class Rope:
     def __call__(
         self, x: mx.array, starts: Starts, *, stride: int = 1, inverse: bool = False
     ) -> mx.array:
-        """Rotates x [B, ..., L, D]: row i of sequence b stands at (starts[b] + i) * stride.
+        """Rotates x [B, L, ..., D]: row i of sequence b stands at (starts[b] + i) * stride.
 
         `inverse` rotates back: the attention output is turned by minus its query's position.
         """
@@ -40,23 +40,23 @@ class Rope:
         return mx.concatenate([x[..., : -self.width], turned.astype(x.dtype)], axis=-1)
 
     def turned(self, tail: mx.array, turn: mx.array) -> mx.array:
-        """Float32 tail [B, ..., L, width], its pairs times turn [(B, ...,) L, width / 2]."""
+        """Float32 tail [B, L, ..., width], its pairs times turn [(B,) L, ..., width / 2]."""
         return (tail.view(mx.complex64) * turn).view(mx.float32)
 
     def _turn(self, shape: tuple[int, ...], starts: Starts, stride: int) -> mx.array:
-        """The turn of each pair of rows [B, ..., L, any], in complex64.
+        """The turn of each pair of rows [B, L, ..., any], in complex64.
 
         All layers of a step turn alike, so the latest are kept. They are made here and not by MLX:
         that costs no operation of a graph, and at a million tokens an angle in float32 would be off
         by up to 0.03.
         """
         alike = len(set(starts)) == 1
-        places = (shape[-2],) if alike else (len(starts), *[1] * (len(shape) - 3), shape[-2])
+        places = (1 if alike else len(starts), shape[1], *[1] * (len(shape) - 3))
         key = (starts[:1] if alike else starts, places, stride)
         if key not in self._turns:
             if len(self._turns) == TURNS:
                 self._turns.pop(next(iter(self._turns)))  # the oldest
-            rows = (np.array(key[0])[:, None] + np.arange(shape[-2])) * stride
+            rows = (np.array(key[0])[:, None] + np.arange(shape[1])) * stride
             turns = np.exp(1j * rows[..., None] * self.frequencies).astype(np.complex64)
             self._turns[key] = mx.array(turns.reshape(*places, -1))
         return self._turns[key]

@@ -68,7 +68,7 @@ class TrainedAttention(Attention):
         """x [B, L, D] -> [B, L, D]; L is a multiple of the window."""
         kv = self.rope(self.kv_norm(self.wkv(x)), START)
         q_latent = self.q_norm(self.wq_a(x))
-        q = self._queries(q_latent, START)
+        q = self._queries(q_latent, START).swapaxes(1, 2)  # [B, H, L, head]
         scores, rows = [self._window_scores(q, kv)], None
         if self.ratio:
             self.compressor(x, START, cache.pools, self.rope)
@@ -80,7 +80,7 @@ class TrainedAttention(Attention):
         if rows is not None and self.ratio == 4:
             to_rows = weights[..., 2 * self.window :]
             self._index_loss = self._divergence(x, q_latent, to_rows, cache)
-        return self._project(self._mixed(weights, kv, rows), START)
+        return self._project(self._mixed(weights, kv, rows).swapaxes(1, 2), START)
 
     @property
     def index_loss(self) -> mx.array:

@@ -33,11 +33,11 @@ def test_inverse_rope_turns_back() -> None:
 def test_turns_are_exact_at_a_million_tokens_for_each_of_a_batch() -> None:
     spec, starts = tiny_spec(), (1_000_000, 5)
     rope = Rope(spec, compressed=False)
-    x = np.random.default_rng(0).standard_normal((2, 3, 2, spec.head_dim)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 2, 3, spec.head_dim)).astype(np.float32)
     got = np.array(rope(mx.array(x), starts))
     keep = spec.head_dim - spec.qk_rope_head_dim
     rows = np.array(starts)[:, None] + np.arange(2)
-    turns = np.exp(1j * rows[:, None, :, None] * rope.frequencies)
+    turns = np.exp(1j * rows[:, :, None, None] * rope.frequencies)
     pairs = (x[..., keep::2] + 1j * x[..., keep + 1 :: 2]) * turns
     np.testing.assert_allclose(got[..., keep::2], pairs.real, atol=1e-6)
     np.testing.assert_allclose(got[..., keep + 1 :: 2], pairs.imag, atol=1e-6)
