@@ -112,12 +112,12 @@ class Line:
 def planned(split: Sequence[int], program: Program | None = None) -> Plan:
     """Flash shared out as a program does it; by ours if none is given."""
     catalog = native_catalog(FLASH, mtp=False)
-    plan = make_plan(
-        FLASH, catalog, split, expert_split=ExpertSplit.WIDTH, dtype=DType.BFLOAT16, chunk=4096
-    )
+    # What we hold in float32 the others have as it is released, as far as we know.
+    dtype = None if program else DType.BFLOAT16
+    plan = make_plan(FLASH, catalog, split, expert_split=ExpertSplit.WIDTH, dtype=dtype, chunk=4096)
     if program is None or len(split) == 1:
         return plan
-    whole = planned((1,))
+    whole = planned((1,), program)
     held = tuple(_held(ours, whole.rank_bytes[0], program) for ours in plan.rank_bytes)
     parts = whole.parts * len(split) if program.whole == 1 else plan.parts
     return replace(plan, rank_bytes=held, parts=parts)
@@ -166,7 +166,7 @@ def lines() -> list[Line]:
 
 def fitted() -> dict[str, float]:
     """The three constants, from figures of an M3 Ultra alone."""
-    one = planned((1,))
+    one = planned((1,), PROGRAMS["ds4"])
     kinds = dict(one.rank_bytes[0].kinds)
     reads = step_reads(kinds, FLASH, DType.BFLOAT16, CacheRows.EXACT, batch=1, context=SHORT)
     ds4, size = PROGRAMS["ds4"], sum(reads.values())

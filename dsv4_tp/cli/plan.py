@@ -15,6 +15,7 @@ from dsv4_tp.cli.memory import Memory, read_memory
 from dsv4_tp.cli.speeds import chips_of, forecasts
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
+from dsv4_tp.config.precision import settle_dtype
 from dsv4_tp.core import CacheRows, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.plan import (
@@ -76,7 +77,7 @@ def _replan(asked: Wish, checkpoint: Checkpoint) -> Replan:
         checkpoint.spec,
         checkpoint.catalog,
         expert_split=asked.experts,
-        dtype=asked.dtype,
+        dtype=settle_dtype(asked.dtype, device="metal", torch_dtype=checkpoint.spec.torch_dtype),
         context=asked.context,
         chunk=asked.chunk,
         cache_rows=asked.cache_rows,

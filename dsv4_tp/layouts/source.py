@@ -12,6 +12,8 @@ from dsv4_tp.modelspec import Stored, Tensor
 
 # Tensors (globs) that the model computes with as plain numbers, however a file packs them.
 _UNPACKED = ("*.ffn.gate.weight",)
+# Those that meet float32. Held in 16 bits, MLX would convert them whole for every token.
+_PRECISE = ("*.ffn.gate.weight", "*.compressor.wkv.*", "*.compressor.wgate.*", "head.*")
 
 
 class Drafter(StrEnum):
@@ -47,15 +49,15 @@ class Source:
     def held_dtype(self, wanted: DType | None) -> str:
         """In what dtype unquantised values are held in memory, in safetensors' words.
 
-        Integers are int32, what the reference keeps in fp32 stays so, and all else, an affine
-        format's scales among it, becomes the `wanted` dtype (None: as stored).
+        Integers are int32, what the reference keeps or multiplies in fp32 is fp32, and all else,
+        an affine format's scales among it, becomes the `wanted` dtype (None: as stored).
         """
         if self.tensor.stored is Stored.INT:
             return "I32"
         if self.tensor.stored is Stored.F32:
             return "F32"
         if wanted is not None:
-            return TORCH_DTYPES[wanted.value]
+            return "F32" if _is_any(self.tensor.name, _PRECISE) else TORCH_DTYPES[wanted.value]
         return self.dtype if self.dtype in FLOATS else "BF16"  # of values without a dtype
 
     def held_bytes(self, shape: tuple[int, ...], wanted: DType | None) -> int:
@@ -93,7 +95,11 @@ class Catalog:
 
 def is_unpacked(name: str) -> bool:
     """Whether the tensor of this path is held as plain numbers, however stored."""
-    return any(fnmatchcase(name, pattern) for pattern in _UNPACKED)
+    return _is_any(name, _UNPACKED)
+
+
+def _is_any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def rows_of(entry: Entry, first: int, count: int) -> Entry:

@@ -140,7 +140,7 @@ def test_cluster_yaml_is_not_read_beside_hosts(elsewhere: Path, capsys: pytest.C
         ("--model demo --ranks 2 --bandwidth 8,4", "--bandwidth needs --memory"),
         (
             "--model demo --ranks 2 --memory 0.001,1",
-            "GB at a context of 4096 tokens (weights 0.0042, caches",
+            "GB at a context of 4096 tokens (weights 0.0050, caches",
         ),
         ("--hosts a,b", "which model? give --model"),
         ("--model none --ranks 2", "no such file"),
@@ -229,7 +229,7 @@ def test_what_does_not_fit_is_refused_with_what_would(capsys: pytest.CaptureFixt
     fitting = ("--hosts", "a,b", "--memory", "87,87", "--model", str(FLASH))
     says = refused(capsys, *fitting, "--context", "1048576")
     assert (
-        " GB at a context of 1048576 tokens (weights 79.3, caches 8.0, prefix cache 2.0, " in says
+        " GB at a context of 1048576 tokens (weights 80.5, caches 8.0, prefix cache 2.0, " in says
     )
     assert says.count("87.0 GB may be used; ") == 2
     assert "a: rank 0 needs" in says
@@ -251,9 +251,9 @@ def test_a_prefix_cache_is_counted_as_asked(capsys: pytest.CaptureFixture[str]):
 def test_the_memory_of_a_host_is_for_all_its_ranks(capsys: pytest.CaptureFixture[str]):
     both = ("--model", str(FLASH), "--hosts", "localhost,localhost,b", "--context", "4096")
     plan(capsys, *both, "--memory", "120,60")
-    says = refused(capsys, *both, "--memory", "100,70")
-    assert "localhost: ranks 0, 1 need 109.9 GB at a context of 4096 tokens" in says
-    assert "100.0 GB may be used; what would fit: weights " in says
+    says = refused(capsys, *both, "--memory", "104,72")
+    assert "localhost: ranks 0, 1 need 112.0 GB at a context of 4096 tokens" in says
+    assert "104.0 GB may be used; what would fit: weights " in says
 
 
 def test_a_context_nobody_asked_for_is_what_fits_and_that_is_said(

@@ -66,7 +66,11 @@ def test_float32_doubles_what_is_stored_as_bfloat16() -> None:
         for dtype in (None, DType.BFLOAT16, DType.FLOAT32)
     ]
     stored, bf16, f32 = (dict(plan.rank_bytes[0].kinds) for plan in held)
-    assert stored == bf16
+    wide = ("head", "gates", "compressors", "indexers")  # which meet float32
+    assert {kind: size for kind, size in bf16.items() if kind not in wide} == {
+        kind: size for kind, size in stored.items() if kind not in wide
+    }
+    assert bf16["head"] == f32["head"] == 2 * stored["head"]
     assert f32["embed"] == 2 * stored["embed"]
     assert f32["experts"] == stored["experts"]
     assert f32["hyper-connections"] == stored["hyper-connections"]
