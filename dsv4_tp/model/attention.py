@@ -13,11 +13,11 @@ import mlx.nn as nn
 
 from dsv4_tp.core import Part
 from dsv4_tp.model.cache import LayerCache, Memory
-from dsv4_tp.model.compressor import Compressor
+from dsv4_tp.model.compressor import Compressor, Together
 from dsv4_tp.model.context import Context, runs
 from dsv4_tp.model.division import Division
 from dsv4_tp.model.indexer import Indexer
-from dsv4_tp.model.layers import GroupedLinear, identity, linear
+from dsv4_tp.model.layers import GroupedLinear, SideBySide, identity, linear
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.rows import Starts, alike, joined, parted
 from dsv4_tp.modelspec import ModelSpec
@@ -47,6 +47,18 @@ class Attention(nn.Module):
             self.compressor = Compressor(spec, ratio, self.head)
         if ratio == 4:
             self.indexer = Indexer(spec)
+        self._latents: SideBySide | None = None
+        self._together: Together | None = None
+
+    def bundle(self) -> None:
+        """Lays matrices side by side that meet the same tokens; see `Model.bundle`."""
+        self._latents = SideBySide.of(self.wq_a, self.wkv)
+        if self.ratio:
+            self._together = Together.of(self._compressors)
+
+    @property
+    def _compressors(self) -> list[Compressor]:
+        return [self.compressor, *([self.indexer.compressor] if self.ratio == 4 else [])]
 
     def _build_heads(self, spec: ModelSpec, part: Part) -> None:
         self._runs = head_runs(part.heads, spec)
@@ -61,12 +73,11 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """Tokens x [B, L, D] appended to the cache -> this part's share of [B, L, D]."""
         starts = cache.starts(x.shape[0])
-        windows = cache.extend(self._keys(x, starts))
-        q_latent = self.q_norm(self.wq_a(x))
+        q_latent, keys = self._projected(x)
+        windows = cache.extend(self._keys(keys, starts))
+        q_latent = self.q_norm(q_latent)
         if self.ratio:
-            self.compressor(x, starts, cache.pools, self.rope)
-        if self.ratio == 4:
-            self.indexer.compressor(x, starts, cache.index_pools, self.rope)
+            self._compress(x, starts, cache)
         length = x.shape[1]
         contexts = [
             self._context(memory, window, length)
@@ -88,11 +99,27 @@ class Attention(nn.Module):
     def note(self, x: mx.array, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the cache of a layer that does not compress."""
         assert not self.ratio, "the rows of a pool need more than that"
-        cache.extend(self._keys(x, cache.starts(x.shape[0])))
+        cache.extend(self._keys(self.wkv(x), cache.starts(x.shape[0])))
 
-    def _keys(self, x: mx.array, starts: Starts) -> mx.array:
+    def _projected(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """The queries' latent and the keys of tokens x [B, L, D], before their norms."""
+        if self._latents is None:
+            return self.wq_a(x), self.wkv(x)
+        q_latent, keys = self._latents(x)
+        return q_latent, keys
+
+    def _keys(self, projected: mx.array, starts: Starts) -> mx.array:
         """Keys, which are the values too, [B, L, head]."""
-        return self.rope(self.kv_norm(self.wkv(x)), starts)
+        return self.rope(self.kv_norm(projected), starts)
+
+    def _compress(self, x: mx.array, starts: Starts, cache: LayerCache) -> None:
+        """Appends tokens x [B, L, D] to the pools."""
+        pools = [cache.pools, cache.index_pools] if self.ratio == 4 else [cache.pools]
+        if self._together is not None:
+            self._together(x, starts, pools, self.rope)
+            return
+        for compressor, its in zip(self._compressors, pools, strict=True):
+            compressor(x, starts, its, self.rope)
 
     def _context(self, memory: Memory, window: mx.array, length: int) -> Context:
         """What the last `length` tokens of a memory may read."""

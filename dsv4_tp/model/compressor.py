@@ -6,12 +6,14 @@ All in float32; follows Compressor of the reference.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from dsv4_tp.model.cache import Pool
-from dsv4_tp.model.layers import linear
+from dsv4_tp.model.layers import SideBySide, linear
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.rows import Starts, alike, joined, parted
 from dsv4_tp.modelspec import ModelSpec
@@ -36,8 +38,14 @@ class Compressor(nn.Module):
         There is a pool for each sequence, or one for all of them, which then stand alike.
         """
         precise = x.astype(mx.float32)
-        score = self.wgate(precise) + self._position_bias(starts, x.shape[1])
+        score = self.wgate(precise) + self.by_place(self.ape, starts, x.shape[1])
         tokens = mx.concatenate([self.wkv(precise), score], axis=-1)
+        self.append(tokens, starts, pools, rope, x.dtype)
+
+    def append(
+        self, tokens: mx.array, starts: Starts, pools: Sequence[Pool], rope: Rope, dtype: mx.Dtype
+    ) -> None:
+        """The same, of the tokens' keys and scores [B, L, 2 * width]; rows are of `dtype`."""
         ready: list[tuple[mx.array, int, Pool]] = []
         for pool, start, own in zip(pools, starts, parted(tokens, len(pools)), strict=False):
             windows = self._windows(own, start, pool)
@@ -46,17 +54,21 @@ class Compressor(nn.Module):
         for places in alike(windows.shape[1] for windows, _, _ in ready):
             group = [ready[place] for place in places]
             windows = joined([windows for windows, _, _ in group])
-            rows = self.norm(self._pooled(windows).astype(x.dtype))
+            rows = self.norm(self._pooled(windows).astype(dtype))
             # A row stands at the position of its window's first token.
             rows = rope(rows, tuple(number for _, number, _ in group), stride=self.ratio)
             held = parted(pools[0].form.encode(rows), len(group))
             for (_, number, pool), own in zip(group, held, strict=True):
                 pool.rows.write(number, own)
 
-    def _position_bias(self, starts: Starts, length: int) -> mx.array:
-        """`ape` by the tokens' places in their windows, [1 or B, L, width]."""
-        firsts = mx.array([start % self.ratio for start in starts])
-        return self.ape[(firsts[:, None] + mx.arange(length)) % self.ratio]
+    def by_place(self, table: mx.array, starts: Starts, length: int) -> mx.array:
+        """Rows of a table [ratio, any] by the tokens' places in their windows, [1 or B, L, any]."""
+        alike = starts[:1] if len(set(starts)) == 1 else starts
+        places = (np.array(alike)[:, None] + np.arange(length)) % self.ratio
+        if places.size == 1:
+            place = int(places.item())
+            return table[place : place + 1]
+        return table[mx.array(places)]
 
     def _windows(self, tokens: mx.array, start: int, pool: Pool) -> mx.array | None:
         """The windows [B, n, ratio, 2 * width] that end within the tokens [B, L, 2 * width].
@@ -93,3 +105,30 @@ class Compressor(nn.Module):
         """Puts the window before each window into its slots: [B, n + 1, 4, 2c] -> [B, n, 8, c]."""
         previous, own = windows[:, :-1, :, : self.head], windows[:, 1:, :, self.head :]
         return mx.concatenate([previous, own], axis=2)
+
+
+class Together:
+    """The products of compressors that meet the same tokens, as one."""
+
+    def __init__(self, compressors: Sequence[Compressor], product: nn.Module) -> None:
+        self.compressors, self.product = compressors, product
+        # For keys and scores at once; nothing is added to keys.
+        self.biases = [mx.concatenate([mx.zeros_like(it.ape), it.ape], -1) for it in compressors]
+        widths = [bias.shape[-1] for bias in self.biases]
+        self.cuts = [sum(widths[:count]) for count in range(1, len(widths))]
+
+    @classmethod
+    def of(cls, compressors: Sequence[Compressor]) -> "Together | None":
+        """None where their matrices are of several formats."""
+        each = SideBySide.of(*(matrix for it in compressors for matrix in (it.wkv, it.wgate)))
+        return cls(compressors, each.matrix) if each is not None else None
+
+    def __call__(
+        self, x: mx.array, starts: Starts, pools: Sequence[Sequence[Pool]], rope: Rope
+    ) -> None:
+        """As each of the compressors, with its pools."""
+        whole = cast(mx.array, self.product(x.astype(mx.float32)))
+        tokens = mx.split(whole, self.cuts, axis=-1)
+        for each, own, bias, its in zip(self.compressors, tokens, self.biases, pools, strict=True):
+            own = own + each.by_place(bias, starts, x.shape[1])
+            each.append(own, starts, its, rope, x.dtype)

@@ -40,7 +40,7 @@ class Indexer(nn.Module):
         if (start + 1) // 4 < rows.shape[1]:  # the first query does not see all
             seen = visible(start, *scores.shape[1:], ratio=4)
             scores = mx.where(seen, scores, -mx.inf)
-        return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
+        return mx.argpartition(scores, -self.topk, axis=-1)[..., -self.topk :]
 
     def asked(
         self, x: mx.array, q_latent: mx.array, starts: Starts, *, form: Form, rope: Rope

@@ -136,6 +136,15 @@ class Model(nn.Module):
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 
+    def bundle(self) -> None:
+        """Makes one product of those whose matrices meet the same tokens and are of one format.
+
+        The matrices become views of others, so they must have the values they are to keep.
+        """
+        for block in (*self.layers, *(self.mtp if self.drafts else ())):
+            block.attn.bundle()
+            block.ffn.bundle()
+
     @property
     def drafts(self) -> bool:
         """Whether it has an MTP stage."""

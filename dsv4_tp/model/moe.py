@@ -4,12 +4,14 @@ The first layers route by a table from token id to experts; the others by the ga
 a bias that steers the choice but never the weight. Follows Gate, Expert and MoE of the reference.
 """
 
+from functools import lru_cache
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.core import Part, Span
 from dsv4_tp.model.fused import fused
-from dsv4_tp.model.layers import ExpertLinear, linear
+from dsv4_tp.model.layers import ExpertLinear, SideBySide, linear
 from dsv4_tp.modelspec import ModelSpec
 
 # From this many rows on, sorting them by expert pays for itself.
@@ -45,7 +47,7 @@ class Gate(nn.Module):
         return _root_of_softplus(logits)
 
     def _best(self, scores: mx.array) -> mx.array:
-        return mx.argpartition(-scores, self.topk - 1, axis=-1)[..., : self.topk]
+        return mx.argpartition(scores, -self.topk, axis=-1)[..., -self.topk :]
 
 
 class Experts(nn.Module):
@@ -58,33 +60,44 @@ class Experts(nn.Module):
         self.w1 = ExpertLinear(spec.hidden_size, width, self.count)
         self.w2 = ExpertLinear(width, spec.hidden_size, self.count)
         self.w3 = ExpertLinear(spec.hidden_size, width, self.count)
+        self._both: SideBySide | None = None
+
+    def bundle(self) -> None:
+        """Lays w1 and w3 side by side; see `Model.bundle`."""
+        self._both = SideBySide.of(self.w1, self.w3)
 
     def __call__(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
         """Tokens x [M, D] through experts [M, topk] -> their weighted sum [M, D] in float32."""
-        tokens, topk = experts.shape
         if not self.all_held:
             experts, weights = self._local(experts, weights)
-        rows = mx.repeat(x, topk, axis=0)
-        routed = self._routed_rows if tokens * topk < _SORT_ROWS else self._sorted_rows
-        out = routed(rows, experts.flatten(), weights.flatten())
-        return out.reshape(tokens, topk, -1).astype(mx.float32).sum(axis=1)
+        routed = self._few if experts.size < _SORT_ROWS else self._many
+        rows = routed(x[:, None], experts, weights.reshape(-1, 1, 1))
+        return rows.reshape(*experts.shape, -1).astype(mx.float32).sum(axis=1)
 
-    def _sorted_rows(self, rows: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
-        """As `_routed_rows`, with the rows of one expert brought together for the products."""
+    def _few(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
+        """Tokens x [M, 1, D] through experts [M, topk], times weights -> [M * topk, 1, D]."""
+        tokens, experts = _tokens(*experts.shape), experts.flatten()
+        inner = self._inner(x, experts, weights, tokens)
+        return self.w2(inner, experts, _tokens(experts.size, 1))
+
+    def _many(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
+        """The same, with the tokens of one expert brought together for the products."""
+        tokens, experts = _tokens(*experts.shape), experts.flatten()
         order = mx.argsort(experts)
-        out = self._routed_rows(rows[order], experts[order], weights[order], in_order=True)
-        return out[mx.argsort(order)]
+        experts = experts[order]
+        inner = self._inner(x[tokens[order]], experts, weights[order], None)
+        return self.w2(inner, experts, None)[mx.argsort(order)]
 
-    def _routed_rows(
-        self, rows: mx.array, experts: mx.array, weights: mx.array, *, in_order: bool = False
+    def _inner(
+        self, x: mx.array, experts: mx.array, weights: mx.array, rows: mx.array | None
     ) -> mx.array:
-        """Row i [M, D] through experts[i], times weights[i] -> [M, D]."""
-        rows = rows[:, None]
-        gate = self.w1(rows, experts, sorted_rows=in_order)
-        up = self.w3(rows, experts, sorted_rows=in_order)
+        """What goes into w2, [..., 1, width]; `rows` as of ExpertLinear."""
+        if self._both is None:
+            gate, up = self.w1(x, experts, rows), self.w3(x, experts, rows)
+        else:
+            gate, up = self._both(x, experts, rows)
         # The weight goes in before w2, which is linear, so that a row is rounded once.
-        inner = _weighted_inner(gate, up, weights[:, None, None], self.limit)
-        return self.w2(inner, experts, sorted_rows=in_order)[:, 0]
+        return _weighted_inner(gate, up, weights, self.limit)
 
     def _local(self, experts: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
         """Numbers within `held`; an expert that is elsewhere keeps a place with weight zero."""
@@ -102,10 +115,19 @@ class SharedExpert(nn.Module):
         self.w1 = linear(spec.hidden_size, width)
         self.w2 = linear(width, spec.hidden_size)
         self.w3 = linear(spec.hidden_size, width)
+        self._both: SideBySide | None = None
+
+    def bundle(self) -> None:
+        """Lays w1 and w3 side by side; see `Model.bundle`."""
+        self._both = SideBySide.of(self.w1, self.w3)
 
     def __call__(self, x: mx.array) -> mx.array:
         """[M, D] -> [M, D]."""
-        return self.w2(_inner(self.w1(x), self.w3(x), self.limit))
+        if self._both is None:
+            gate, up = self.w1(x), self.w3(x)
+        else:
+            gate, up = self._both(x)
+        return self.w2(_inner(gate, up, self.limit))
 
 
 class MoE(nn.Module):
@@ -119,15 +141,36 @@ class MoE(nn.Module):
         if len(part.shared_width):
             self.shared_experts = SharedExpert(spec, len(part.shared_width))
 
+    def bundle(self) -> None:
+        """Lays matrices side by side that meet the same tokens; see `Model.bundle`."""
+        for name in ("experts", "shared_experts"):
+            if name in self:
+                self[name].bundle()
+
     def __call__(self, x: mx.array, ids: mx.array) -> mx.array:
         """Tokens x [B, L, D] with ids [B, L] -> this part's share of [B, L, D]."""
         flat = x.reshape(-1, x.shape[-1])
-        out = mx.zeros(flat.shape, dtype=mx.float32)
+        shares: list[mx.array] = []
         if "experts" in self:
-            out = out + self.experts(flat, *self.gate(flat, ids.flatten()))
+            shares.append(self.experts(flat, *self.gate(flat, ids.flatten())))
         if "shared_experts" in self:
-            out = out + self.shared_experts(flat)
+            shares.append(self.shared_experts(flat))
+        if not shares:
+            return mx.zeros(x.shape, dtype=x.dtype)
+        out = shares[0] if len(shares) == 1 else _together(*shares)
         return out.astype(x.dtype).reshape(x.shape)
+
+
+@lru_cache(maxsize=32)  # few numbers of tokens are fed again and again
+def _tokens(count: int, topk: int) -> mx.array:
+    """Of each of `count` tokens its number, `topk` times, [count * topk]."""
+    return mx.array([token for token in range(count) for _ in range(topk)], dtype=mx.uint32)
+
+
+@fused
+def _together(routed: mx.array, shared: mx.array) -> mx.array:
+    """Their sum in float32, rounded once."""
+    return (routed + shared).astype(shared.dtype)
 
 
 @fused

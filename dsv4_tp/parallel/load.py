@@ -70,6 +70,7 @@ def load_rank(
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
+    model.bundle()
     bytes_read = sum(load.span_bytes for group in groups for load in group)
     notes = (*found.notes, *(_without_stage(found) if mtp else ()))
     return Loaded(model, spec, weight_bytes, bytes_read, notes)

@@ -66,7 +66,7 @@ class TrainedAttention(Attention):
 
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """x [B, L, D] -> [B, L, D]; L is a multiple of the window."""
-        kv = self.rope(self.kv_norm(self.wkv(x)), START)
+        kv = self._keys(self.wkv(x), START)
         q_latent = self.q_norm(self.wq_a(x))
         q = self._queries(q_latent, START).swapaxes(1, 2)  # [B, H, L, head]
         scores, rows = [self._window_scores(q, kv)], None

@@ -74,11 +74,11 @@ def test_gate_weights(scoring: str) -> None:
 
 def test_sorted_rows_change_nothing(model: Model) -> None:
     experts = model.layers[-1].ffn.experts
-    rows = mx.random.normal((70, model.spec.hidden_size), key=mx.random.key(2))
-    chosen = mx.random.randint(0, model.spec.n_routed_experts, (70,), key=mx.random.key(3))
-    weights = mx.random.uniform(shape=(70,), key=mx.random.key(4))
-    plain = experts._routed_rows(rows, chosen, weights)
-    assert mx.allclose(experts._sorted_rows(rows, chosen, weights), plain, atol=1e-6).item()
+    rows = mx.random.normal((35, 1, model.spec.hidden_size), key=mx.random.key(2))
+    chosen = mx.random.randint(0, model.spec.n_routed_experts, (35, 2), key=mx.random.key(3))
+    weights = mx.random.uniform(shape=(70, 1, 1), key=mx.random.key(4))
+    plain = experts._few(rows, chosen, weights)
+    assert mx.allclose(experts._many(rows, chosen, weights), plain, atol=1e-6).item()
 
 
 def parts_of(model: Model) -> list[Part]:
