@@ -30,7 +30,7 @@ def flash(*split: int, mtp: bool = False) -> Plan:
 def test_a_step_of_flash_by_hand():
     step = Cluster((CHIP, CHIP), LINK).decode(flash(1, 1), 0)
     assert step.bytes_s == pytest.approx(7.57e9 / (500e9 * REACHED), rel=0.01)
-    layers = 2 * 444 + 21 * 531 + 20 * 467
+    layers = sum(OPERATIONS[Kernels.PLAIN][ratio] for ratio in FLASH.compress_ratios)
     assert step.operations_s == pytest.approx(layers * OPERATION_S)
     assert step.collectives_s == pytest.approx(87 * 40e-6)
     assert step.tokens_s == pytest.approx(1 / step.total_s)
