@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from benchmarks.rings import said_by_leader
 from dsv4_tp import demo
@@ -38,7 +39,7 @@ from dsv4_tp.core import (
     TokenEvent,
     Work,
 )
-from dsv4_tp.engine import Collectives, Engine, Limits, Team, join
+from dsv4_tp.engine import Collectives, Engine, Limits, Pace, Team, join
 from dsv4_tp.model import Model
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
@@ -97,19 +98,24 @@ class _Nobody:
     def decoded(self) -> None: ...
 
 
-def on_ring(collectives: Collectives) -> tuple[Model, Team]:
-    """This rank's part of the demo model, and its team."""
+def on_ring(collectives: Collectives, *, mtp: bool = False) -> tuple[Model, Team]:
+    """This rank's part of the demo model, and its team; `mtp`: one that can draft."""
     spec, folder = read_spec(demo.path()), demo.path()
     shares = (1,) * collectives.size
     found = read_catalog(folder, spec, mtp=False)
     parts = make_plan(spec, found, shares, expert_split=ExpertSplit.WIDTH).parts
     own, sums = parts[collectives.rank], collectives.all_sum
-    model = load_rank(folder, own, dtype=DType.FLOAT32, all_sum=sums).model
+    model = load_rank(folder, own, dtype=DType.FLOAT32, mtp=mtp, all_sum=sums).model
     return model, Team(collectives, tuple(part.vocab for part in parts))
 
 
 def told(
-    model: Model, team: Team, requests: Sequence[Request], *, chunk: int = CHUNK
+    model: Model,
+    team: Team,
+    requests: Sequence[Request],
+    *,
+    chunk: int = CHUNK,
+    pace: Pace | None = None,
 ) -> list[tuple[float, Event]]:
     """The events of requests that come at once, and when they came, in seconds."""
     events: list[tuple[float, Event]] = []
@@ -121,6 +127,7 @@ def told(
         inbox=_Script(requests),
         progress=_Nobody(),
         emit=lambda event: events.append((time.monotonic(), event)),
+        pace=pace,
     ).run()
     return events
 
@@ -212,7 +219,7 @@ def rank_main(rank: int, addresses: Sequence[str], part: str) -> None:
         print(json.dumps(found))
 
 
-def on_ranks(count: int, part: str) -> object:
+def on_ranks(count: int, part: str) -> Any:
     """What rank 0 of a ring of so many processes finds of a part."""
     return json.loads(said_by_leader("benchmarks.batching", count, part))
 
