@@ -67,8 +67,8 @@ soak: setup ## slow tests; random caches, shares, schemas, fleets and requests, 
 	$(BIN)/python -m tests.soak.stress
 	$(BIN)/python -m tests.soak.clients
 
-bench: setup ## operations, collectives and bytes per token, counted
-	$(BIN)/python benchmarks/counts.py
+bench: setup ## the bench suite, counts beside what is published: make bench ARGS=--help
+	$(BIN)/python -m benchmarks.suite $(ARGS)
 
 bench-cache: setup ## what a context costs in bytes and steps: make bench-cache ARGS=--help
 	$(BIN)/python -m benchmarks.cache $(ARGS)

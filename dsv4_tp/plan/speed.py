@@ -27,7 +27,7 @@ OPERATION_S = 0.58e-6
 PRODUCTS = 0.81  # of what chips do in long prompts, by MLX
 DRAFTS_RIGHT = 0.85  # of drafts of depth 1, as others have seen of the released model
 
-# Operations of MLX in a layer for a token, by compress ratio (benchmarks/results/counts.json).
+# Operations of MLX in a layer for a token, by compress ratio (benchmarks/results/suite.json).
 OPERATIONS: Mapping[Kernels, Mapping[int, int]] = {
     Kernels.PLAIN: {0: 445, 4: 532, 128: 468},
     Kernels.METAL: {0: 205, 4: 292, 128: 228},

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from benchmarks import counts
+from benchmarks import counts, runs
 from dsv4_tp import demo
 from dsv4_tp.core import DType
 from dsv4_tp.parallel import load_rank
@@ -60,9 +60,9 @@ def test_no_layer_takes_more_operations_than_were_published(
     place: str, dtype: DType, way: counts.Count
 ):
     found = counts.primitives(dtype, counts.USUAL_POSITION, way)
-    published = json.loads((COUNTS.parent / "results" / "counts.json").read_text())[place]
-    assert found.keys() == published.keys()
-    assert [ratio for ratio, count in found.items() if count > 1.02 * published[ratio]] == []
+    published = runs.published()
+    assert found.keys() == published["counts"][place].keys()
+    assert runs.excess({"counts": {place: found}}, published) == []
 
 
 def test_kernels_are_counted_with_what_they_are_given():
@@ -98,3 +98,4 @@ def test_the_ledgers_of_real_ranks_agree_with_the_design():
     assert result["demo_wire_bytes_per_token"] == {"2": 6 * 256 * 4 + 12}
     assert result["collectives_per_token"] == {"2": 87}
     assert result["primitives_per_layer"].keys() == {"0", "4", "128"}
+    assert runs.excess({"counts": result}, runs.published()) == []
