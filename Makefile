@@ -10,7 +10,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-cache bench-batching bench-load bench-serving bench-peers bench-simulate bench-layers bench-scaling help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-pictures bench-cache bench-batching bench-load bench-serving bench-peers bench-simulate bench-layers bench-scaling help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -69,6 +69,9 @@ soak: setup ## slow tests; random caches, shares, schemas, fleets and requests, 
 
 bench: setup ## the bench suite, counts beside what is published: make bench ARGS=--help
 	$(BIN)/python -m benchmarks.suite $(ARGS)
+
+bench-pictures: setup ## draw docs/pictures anew from what is published
+	$(BIN)/python -m benchmarks.pictures
 
 bench-cache: setup ## what a context costs in bytes and steps: make bench-cache ARGS=--help
 	$(BIN)/python -m benchmarks.cache $(ARGS)
