@@ -12,9 +12,10 @@ no count may come from compiling more than one sublayer into one function.
 
 `primitives_per_layer` and `primitives_dearest_step` are in bfloat16, as on a Mac with `kernels:
 metal`: functions are fused, and a custom kernel counts as one. `primitives_without_kernels` is the
-same with `kernels: plain`. What MLX has kernels of its own for there, such as `mx.fast.rms_norm`,
-is several operations on a CPU, and is counted as these. `primitives_here` is in the dtype that this
-machine's backend is used with, and as it runs here.
+same with `kernels: plain`. A norm, for which MLX has a kernel of its own on a GPU, is thirteen
+operations on a CPU, and is counted as these, as in the figures of others. `primitives_on_a_gpu` and
+`primitives_on_a_gpu_without_kernels` are the same two with one operation for a norm.
+`primitives_here` is in the dtype that this machine's backend is used with, and as it runs here.
 
 Collectives and bytes are measured: the command line launches the demo model on this machine,
 and its ranks' ledgers tell. They must be what the design says, two all-reduces of the hidden
@@ -30,6 +31,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from unittest.mock import patch
 
 import mlx.core as mx
 
@@ -39,6 +41,7 @@ from dsv4_tp.model import LayerCache
 from dsv4_tp.model.fused import fused_everywhere
 from dsv4_tp.model.mixing import Mix
 from dsv4_tp.model.model import Block
+from dsv4_tp.model.turning import Turns
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 
@@ -78,6 +81,8 @@ class Counts:
 
     primitives_per_layer: dict[str, int]
     primitives_without_kernels: dict[str, int]
+    primitives_on_a_gpu: dict[str, int]
+    primitives_on_a_gpu_without_kernels: dict[str, int]
     primitives_here: dict[str, int]
     primitives_dearest_step: dict[str, int]
     collectives_per_token: dict[str, float]
@@ -113,12 +118,27 @@ def fused(layer: Block, streams: mx.array, cache: LayerCache) -> int:
 
 def by_kernels(layer: Block, streams: mx.array, cache: LayerCache) -> int:
     """As with `kernels: metal`."""
-    layer.hc_attn.mixing = layer.hc_ffn.mixing = kernels = Kernels()
+    layer.hc_attn.mixing = layer.hc_ffn.mixing = layer.attn.rope.turning = kernels = Kernels()
     token = _ids(1)
     mx.eval(streams, token)
     with fused_everywhere():
         layer(streams, token, cache)
     return operations(*kernels.given, *cache.state) + kernels.calls
+
+
+def on_a_gpu(count: Count) -> Count:
+    """`count`, where a norm is one operation."""
+
+    def counted(layer: Block, streams: mx.array, cache: LayerCache) -> int:
+        with patch.object(mx.fast, "rms_norm", _one_operation):
+            return count(layer, streams, cache)
+
+    return counted
+
+
+def _one_operation(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+    """Stands in for a norm: as many rows, of one operation."""
+    return mx.negative(x)
 
 
 class Kernels:
@@ -145,6 +165,19 @@ class Kernels:
         """See Mixing."""
         self.calls += 1
         return self._made(streams.shape, streams.dtype, x, streams, *mix)
+
+    def table(self, turns: Turns) -> mx.array:
+        """See Turning."""
+        return mx.array(turns)
+
+    def turned(self, x: mx.array, table: mx.array) -> mx.array:
+        """See Turning."""
+        self.calls += 1
+        return self._made(x.shape, x.dtype, x, table)
+
+    def normed(self, x: mx.array, weight: mx.array | None, eps: float, table: mx.array) -> mx.array:
+        """See Turning."""
+        return self.turned(x, table)
 
     def _made(self, shape: tuple[int, ...], dtype: mx.Dtype, *given: mx.array) -> mx.array:
         self.given += given
@@ -220,6 +253,10 @@ def count(ranks: tuple[int, ...]) -> Counts:
     return Counts(
         primitives_per_layer=primitives(DType.BFLOAT16, USUAL_POSITION, by_kernels),
         primitives_without_kernels=primitives(DType.BFLOAT16, USUAL_POSITION, fused),
+        primitives_on_a_gpu=primitives(DType.BFLOAT16, USUAL_POSITION, on_a_gpu(by_kernels)),
+        primitives_on_a_gpu_without_kernels=primitives(
+            DType.BFLOAT16, USUAL_POSITION, on_a_gpu(fused)
+        ),
         primitives_here=primitives(own, USUAL_POSITION, here),
         primitives_dearest_step=primitives(DType.BFLOAT16, DEAREST_POSITION, by_kernels),
         collectives_per_token={str(n): traffic.collectives for n, traffic in flash.items()},
@@ -242,7 +279,7 @@ def table(counts: Counts) -> str:
 
 
 def _row(name: str, ours: str, others: str = "", target: str = "") -> str:
-    return f"{name:28}{ours:42}{others:36}{target}".rstrip()
+    return f"{name:38}{ours:42}{others:36}{target}".rstrip()
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ Names, shapes and order follow DeepSeek's published inference code; paper: arXiv
 from dsv4_tp.model.cache import Cache, LayerCache, Memory
 from dsv4_tp.model.division import Division
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
-from dsv4_tp.model.metal import mixing_by
-from dsv4_tp.model.mixing import Mixing
+from dsv4_tp.model.metal import ways_by
 from dsv4_tp.model.model import Model
 from dsv4_tp.model.snapshot import Arrays, Rows
+from dsv4_tp.model.ways import Ways
 
 __all__ = [
     "AllSum",
@@ -20,9 +20,9 @@ __all__ = [
     "GroupedLinear",
     "LayerCache",
     "Memory",
-    "Mixing",
     "Model",
     "Rows",
+    "Ways",
     "identity",
-    "mixing_by",
+    "ways_by",
 ]

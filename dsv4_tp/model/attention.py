@@ -110,7 +110,7 @@ class Attention(nn.Module):
 
     def _keys(self, projected: mx.array, starts: Starts) -> mx.array:
         """Keys, which are the values too, [B, L, head]."""
-        return self.rope(self.kv_norm(projected), starts)
+        return self.rope.normed(projected, self.kv_norm.weight, self.eps, starts)
 
     def _compress(self, x: mx.array, starts: Starts, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the pools."""
@@ -200,7 +200,7 @@ class Attention(nn.Module):
         """[B, L, H, head], each head normalised without a weight."""
         batch, length, _ = q_latent.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        return self.rope(mx.fast.rms_norm(q, None, self.eps), starts)
+        return self.rope.normed(q, None, self.eps, starts)
 
     def _project(self, o: mx.array, starts: Starts) -> mx.array:
         """Heads [B, L, H, head] -> [B, L, D] through their output groups."""

@@ -6,6 +6,7 @@ All in float32; follows Compressor of the reference.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 
 import mlx.core as mx
@@ -108,14 +109,15 @@ class Compressor(nn.Module):
 
 
 class Together:
-    """The products of compressors that meet the same tokens, as one."""
+    """The products of compressors of one ratio that meet the same tokens, as one."""
 
     def __init__(self, compressors: Sequence[Compressor], product: nn.Module) -> None:
         self.compressors, self.product = compressors, product
-        # For keys and scores at once; nothing is added to keys.
-        self.biases = [mx.concatenate([mx.zeros_like(it.ape), it.ape], -1) for it in compressors]
-        widths = [bias.shape[-1] for bias in self.biases]
-        self.cuts = [sum(widths[:count]) for count in range(1, len(widths))]
+        # For keys and scores of all at once; nothing is added to keys.
+        biases = [part for it in compressors for part in (mx.zeros_like(it.ape), it.ape)]
+        self.bias = mx.concatenate(biases, axis=-1)
+        self.cuts = list(accumulate(2 * it.ape.shape[-1] for it in compressors))[:-1]
+        mx.eval(self.bias)
 
     @classmethod
     def of(cls, compressors: Sequence[Compressor]) -> "Together | None":
@@ -128,7 +130,7 @@ class Together:
     ) -> None:
         """As each of the compressors, with its pools."""
         whole = cast(mx.array, self.product(x.astype(mx.float32)))
+        whole = whole + self.compressors[0].by_place(self.bias, starts, x.shape[1])
         tokens = mx.split(whole, self.cuts, axis=-1)
-        for each, own, bias, its in zip(self.compressors, tokens, self.biases, pools, strict=True):
-            own = own + each.by_place(bias, starts, x.shape[1])
+        for each, own, its in zip(self.compressors, tokens, pools, strict=True):
             each.append(own, starts, its, rope, x.dtype)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 
 from dsv4_tp.model.forms import Forms
+from dsv4_tp.model.fused import in_float32
 from dsv4_tp.model.indexer import complete_at, visible
 from dsv4_tp.model.rows import joined
 from dsv4_tp.rules import run_length
@@ -52,7 +53,8 @@ class Context:
     def picked(self, numbers: mx.array) -> "Context":
         """Of a single token the same, with no other pooled rows than `numbers` [B, 1, k]."""
         assert self.rows is not None
-        return replace(self, rows=_taken(self.rows, numbers)[:, 0], index_rows=None)
+        rows = mx.take_along_axis(self.rows, numbers.swapaxes(1, 2), axis=1)
+        return replace(self, rows=rows, index_rows=None)
 
     def kind(self, most: int) -> object:
         """Equal for contexts that can be `together`; those of more than `most` rows stay alone."""
@@ -112,7 +114,7 @@ def _softmax_over(q: mx.array, keys: mx.array, mask: mx.array | None, sinks: mx.
     """
     batch, length, heads, head = q.shape
     shared = keys.astype(mx.float32)
-    queries = q.astype(mx.float32).reshape(batch, length * heads, head) * head**-0.5
+    queries = in_float32(q, head**-0.5).reshape(batch, length * heads, head)
     scores = (queries @ shared.swapaxes(-1, -2)).reshape(batch, length, heads, -1)
     if mask is not None:
         scores = mx.where(mask[:, :, None], scores, -mx.inf)
@@ -139,7 +141,7 @@ def _softmax_over_own(
 
     mask [1, L, w] and seen [B, L, k] say which of them count.
     """
-    queries = q.astype(mx.float32) * q.shape[-1] ** -0.5
+    queries = in_float32(q, q.shape[-1] ** -0.5)
     near, own = window[:, None].astype(mx.float32), rows.astype(mx.float32)
     scores = mx.concatenate([queries @ near.swapaxes(-1, -2), queries @ own.swapaxes(-1, -2)], -1)
     both = mx.concatenate([mx.broadcast_to(mask, (*seen.shape[:2], mask.shape[-1])), seen], axis=-1)

@@ -32,6 +32,12 @@ def fused(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
+@fused
+def in_float32(x: mx.array, scale: float) -> mx.array:
+    """x * scale, in float32."""
+    return x.astype(mx.float32) * scale
+
+
 @contextmanager
 def fused_everywhere() -> Generator[None]:
     """While this lasts a CPU compiles too: for who counts operations, or compares both ways."""

@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from dsv4_tp.model.compressor import Compressor
 from dsv4_tp.model.forms import Form, as_held
+from dsv4_tp.model.fused import fused, in_float32
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.rows import Starts, joined, parted
@@ -53,7 +54,7 @@ class Indexer(nn.Module):
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
         q = as_held(form, rope(q, starts)).astype(mx.float32)
         scale = (self.head * self.heads) ** -0.5
-        weights = self.weights_proj(x).astype(mx.float32) * scale
+        weights = in_float32(self.weights_proj(x), scale)
         return Asked(q, weights[..., None], form)
 
     def scores(self, asked: "Asked", rows: mx.array) -> mx.array:
@@ -90,7 +91,13 @@ class Asked:
         # All heads in one product: head by head, a single token's would read the rows for each.
         scores = self.q.reshape(batch, length * heads, head) @ keys
         scores = scores.reshape(batch, length, heads, -1)
-        return (mx.maximum(scores, 0) * self.weights).sum(axis=2)
+        return _weighed(scores, self.weights)
+
+
+@fused
+def _weighed(scores: mx.array, weights: mx.array) -> mx.array:
+    """Scores [B, L, H, T] above zero times weights [B, L, H, 1], all heads together [B, L, T]."""
+    return (mx.maximum(scores, 0) * weights).sum(axis=2)
 
 
 def visible(start: int, length: int, rows: int, *, ratio: int) -> mx.array:

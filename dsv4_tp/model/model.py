@@ -9,9 +9,10 @@ from dsv4_tp.model.cache import Cache, LayerCache, make_cache
 from dsv4_tp.model.division import Division, Undivided
 from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead
 from dsv4_tp.model.layers import AllSum, identity, linear
-from dsv4_tp.model.mixing import Mixing, PlainMixing
+from dsv4_tp.model.mixing import Mixing
 from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.ways import Ways
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -93,7 +94,7 @@ class Model(nn.Module):
         all_sum: adds up the parts' outputs, twice per layer.
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
-        mixing: how streams and sublayers meet; None for MLX's own operations.
+        ways: how it does what lies between its products; None for MLX's own operations.
         division: which tokens this device looks up rows for; None for all.
     """
 
@@ -105,13 +106,15 @@ class Model(nn.Module):
         all_sum: AllSum = identity,
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
-        mixing: Mixing | None = None,
+        ways: Ways | None = None,
         division: Division | None = None,
     ) -> None:
         super().__init__()
-        part, mixing = part or spec.whole, mixing or PlainMixing.of(spec)
+        part, ways = part or spec.whole, ways or Ways.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
-        window_rope, pool_rope = Rope(spec, compressed=False), Rope(spec, compressed=True)
+        window_rope, pool_rope = (
+            Rope(spec, compressed=compressed, turning=ways.turning) for compressed in (False, True)
+        )
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
         self.layers = [
             Block(
@@ -121,7 +124,7 @@ class Model(nn.Module):
                 hashed=layer < spec.num_hash_layers,
                 rope=pool_rope if ratio else window_rope,
                 all_sum=all_sum,
-                mixing=mixing,
+                mixing=ways.mixing,
                 division=division or Undivided(),
             )
             for layer, ratio in enumerate(spec.compress_ratios)
@@ -132,7 +135,7 @@ class Model(nn.Module):
             self.head = linear(spec.hidden_size, len(part.vocab))
         if mtp:
             self.mtp = [
-                MTPStage(spec, part, rope=window_rope, all_sum=all_sum, mixing=mixing)
+                MTPStage(spec, part, rope=window_rope, all_sum=all_sum, mixing=ways.mixing)
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 

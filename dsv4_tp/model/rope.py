@@ -2,8 +2,7 @@
 
 Two tables exist: window-only layers (and MTP stages) rotate with `rope_theta`; layers that
 compress, with `compress_rope_theta` and YaRN. There is no mscale: the softmax scale is the same
-at every length. A pair of channels is a complex number, and a turn its product with another.
-Follows precompute_freqs_cis and apply_rotary_emb of the reference.
+at every length. Follows precompute_freqs_cis of the reference; how rows turn is for `Turning`.
 """
 
 import math
@@ -12,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from dsv4_tp.model.rows import Starts
+from dsv4_tp.model.turning import PlainTurning, Turning
 from dsv4_tp.modelspec import ModelSpec, Yarn
 from dsv4_tp.rules import TURNS
 
@@ -19,14 +19,16 @@ from dsv4_tp.rules import TURNS
 class Rope:
     """One rotary table: what each channel pair turns by from one token to the next, in radians."""
 
-    def __init__(self, spec: ModelSpec, *, compressed: bool) -> None:
-        self.width = spec.qk_rope_head_dim
+    def __init__(
+        self, spec: ModelSpec, *, compressed: bool, turning: Turning | None = None
+    ) -> None:
+        self.width, self.turning = spec.qk_rope_head_dim, turning or PlainTurning()
         theta = spec.compress_rope_theta if compressed else spec.rope_theta
         frequencies = [theta ** (-2 * i / self.width) for i in range(self.width // 2)]
         if compressed and spec.yarn is not None:
             frequencies = _extended(frequencies, spec.yarn, theta)
         self.frequencies = np.array(frequencies)
-        self._turns: dict[object, mx.array] = {}
+        self._tables: dict[object, mx.array] = {}
 
     def __call__(
         self, x: mx.array, starts: Starts, *, stride: int = 1, inverse: bool = False
@@ -35,16 +37,15 @@ class Rope:
 
         `inverse` rotates back: the attention output is turned by minus its query's position.
         """
-        tail = x[..., -self.width :].astype(mx.float32)
-        turned = self.turned(tail, self._turn(x.shape, starts, -stride if inverse else stride))
-        return mx.concatenate([x[..., : -self.width], turned.astype(x.dtype)], axis=-1)
+        table = self._table(x.shape, starts, -stride if inverse else stride)
+        return self.turning.turned(x, table)
 
-    def turned(self, tail: mx.array, turn: mx.array) -> mx.array:
-        """Float32 tail [B, L, ..., width], its pairs times turn [(B,) L, ..., width / 2]."""
-        return (tail.view(mx.complex64) * turn).view(mx.float32)
+    def normed(self, x: mx.array, weight: mx.array | None, eps: float, starts: Starts) -> mx.array:
+        """The same of the RMSNorm of x, with weight [D] or without one."""
+        return self.turning.normed(x, weight, eps, self._table(x.shape, starts, 1))
 
-    def _turn(self, shape: tuple[int, ...], starts: Starts, stride: int) -> mx.array:
-        """The turn of each pair of rows [B, L, ..., any], in complex64.
+    def _table(self, shape: tuple[int, ...], starts: Starts, stride: int) -> mx.array:
+        """The turns of rows [B, L, ..., any].
 
         All layers of a step turn alike, so the latest are kept. They are made here and not by MLX:
         that costs no operation of a graph, and at a million tokens an angle in float32 would be off
@@ -53,13 +54,13 @@ class Rope:
         alike = len(set(starts)) == 1
         places = (1 if alike else len(starts), shape[1], *[1] * (len(shape) - 3))
         key = (starts[:1] if alike else starts, places, stride)
-        if key not in self._turns:
-            if len(self._turns) == TURNS:
-                self._turns.pop(next(iter(self._turns)))  # the oldest
+        if key not in self._tables:
+            if len(self._tables) == TURNS:
+                self._tables.pop(next(iter(self._tables)))  # the oldest
             rows = (np.array(key[0])[:, None] + np.arange(shape[1])) * stride
             turns = np.exp(1j * rows[..., None] * self.frequencies).astype(np.complex64)
-            self._turns[key] = mx.array(turns.reshape(*places, -1))
-        return self._turns[key]
+            self._tables[key] = self.turning.table(turns.reshape(*places, -1))
+        return self._tables[key]
 
 
 def _extended(frequencies: list[float], yarn: Yarn, theta: float) -> list[float]:

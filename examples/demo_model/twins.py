@@ -18,6 +18,7 @@ from dsv4_tp.model.division import Undivided
 from dsv4_tp.model.indexer import visible
 from dsv4_tp.model.moe import Experts, Gate, MoE, clamped_swiglu
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.turning import PlainTurning
 from dsv4_tp.modelspec import ModelSpec
 
 START = (0,)  # where all sequences begin
@@ -34,19 +35,19 @@ def trainable(spec: ModelSpec) -> Model:
     model = Model(spec, mtp=True)
     for block in (*model.layers, *model.mtp):
         attn: Attention = block.attn
-        rope = TrainedRope(spec, compressed=attn.ratio > 0)
+        rope = Rope(spec, compressed=attn.ratio > 0, turning=TrainedTurning())
         block.attn = TrainedAttention(spec, attn.ratio, spec.whole, rope)
         block.ffn = TrainedMoE(spec, spec.whole, hashed="tid2eid" in block.ffn.gate)
     return model
 
 
-class TrainedRope(Rope):
+class TrainedTurning(PlainTurning):
     """Turns by real numbers: no gradient goes through a view."""
 
-    def turned(self, tail: mx.array, turn: mx.array) -> mx.array:
-        """See Rope."""
+    def product(self, tail: mx.array, table: mx.array) -> mx.array:
+        """See PlainTurning."""
         pairs = mx.unflatten(tail, -1, (-1, 2))
-        x, y, cos, sin = pairs[..., 0], pairs[..., 1], mx.real(turn), mx.imag(turn)
+        x, y, cos, sin = pairs[..., 0], pairs[..., 1], mx.real(table), mx.imag(table)
         return mx.stack([x * cos - y * sin, x * sin + y * cos], axis=-1).flatten(-2)
 
 

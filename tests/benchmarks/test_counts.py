@@ -12,6 +12,8 @@ import pytest
 from benchmarks import counts, runs
 from dsv4_tp import demo
 from dsv4_tp.core import DType
+from dsv4_tp.model import LayerCache
+from dsv4_tp.model.model import Block
 from dsv4_tp.parallel import load_rank
 
 COUNTS = Path(counts.__file__)
@@ -53,6 +55,7 @@ def test_a_step_that_completes_windows_costs_more(way: counts.Count):
     [
         ("primitives_per_layer", DType.BFLOAT16, counts.by_kernels),
         ("primitives_without_kernels", DType.BFLOAT16, counts.fused),
+        ("primitives_on_a_gpu", DType.BFLOAT16, counts.on_a_gpu(counts.by_kernels)),
         ("primitives_here", DType.FLOAT32, counts.here),
     ],
 )
@@ -63,6 +66,19 @@ def test_no_layer_takes_more_operations_than_were_published(
     published = runs.published()
     assert found.keys() == published["counts"][place].keys()
     assert runs.excess({"counts": {place: found}}, published) == []
+
+
+def test_a_norm_is_one_operation_of_a_gpu():
+    def norm(layer: Block, streams: mx.array, _cache: LayerCache) -> int:
+        return counts.operations(layer.attn_norm(streams))
+
+    layer, cache = (
+        load_rank(demo.path(), None, dtype=DType.BFLOAT16).model.layers[0],
+        LayerCache(4, 0),
+    )
+    streams = mx.ones((1, 1, 256), dtype=mx.bfloat16)
+    mx.eval(streams)
+    assert (counts.on_a_gpu(norm)(layer, streams, cache), norm(layer, streams, cache)) == (1, 13)
 
 
 def test_kernels_are_counted_with_what_they_are_given():

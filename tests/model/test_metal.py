@@ -8,9 +8,10 @@ import pytest
 
 from dsv4_tp.core import Kernels
 from dsv4_tp.errors import PreflightError
-from dsv4_tp.model.metal import MetalMixing, mixing_by
-from dsv4_tp.model.metal import mixing as module
+from dsv4_tp.model.metal import MetalMixing, MetalTurning, ways_by
+from dsv4_tp.model.metal import kernel as module
 from dsv4_tp.model.mixing import Mix, PlainMixing
+from dsv4_tp.model.rope import Rope
 from tests.model.golden import distance, load_case, run
 from tests.model.metal_on_cpu import COMPILER, OnCpu
 from tests.model.tiny import tiny_spec
@@ -33,10 +34,10 @@ def some(*shape: int, seed: int) -> mx.array:
 
 def plant(monkeypatch: pytest.MonkeyPatch, kernel: str, right: str, wrong: str) -> None:
     """Another text in a kernel's body."""
-    read = module._body  # pyright: ignore[reportPrivateUsage]
+    read = module.body
     assert right in read(kernel)
     broken = read(kernel).replace(right, wrong)
-    monkeypatch.setattr(module, "_body", lambda name: broken if name == kernel else read(name))
+    monkeypatch.setattr(module, "body", lambda name: broken if name == kernel else read(name))
 
 
 def arguments(batch: int, length: int, dtype: mx.Dtype) -> tuple[mx.array, ...]:
@@ -65,11 +66,36 @@ def test_streams_and_sublayers_meet_alike(batch: int, length: int, dtype: mx.Dty
     assert apart(own_out, out) <= ROUNDING[dtype]
 
 
+# Rows of keys and of heads, of sequences that stand alike and that don't.
+ROWS = [((1, 1, 96), (5,)), ((2, 3, 96), (5, 5)), ((2, 3, 4, 96), (7, 900)), ((1, 1, 4, 96), (0,))]
+
+
+def ropes() -> tuple[Rope, Rope]:
+    spec = tiny_spec(head_dim=96)
+    return tuple(Rope(spec, compressed=True, turning=it) for it in (None, MetalTurning()))
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize(("shape", "starts"), ROWS, ids=str)
+def test_rows_turn_alike(shape: tuple[int, ...], starts: tuple[int, ...], dtype: mx.Dtype) -> None:
+    plain, metal = ropes()
+    x, weight = some(*shape, seed=1).astype(dtype), (1 + some(96, seed=2)).astype(dtype)
+    for inverse in (False, True):
+        turned = plain(x, starts, inverse=inverse)
+        assert apart(metal(x, starts, inverse=inverse), turned) <= ROUNDING[dtype]
+    for by in (weight, None):
+        normed = plain.normed(x, by, 1e-6, starts)
+        # It is rounded twice before it is turned.
+        assert apart(metal.normed(x, by, 1e-6, starts), normed) <= 2 * ROUNDING[dtype]
+
+
 def test_a_model_of_kernels_gives_the_reference_logits() -> None:
     case = load_case("public/a2_clamp_batch")
-    metal = MetalMixing(case.model.spec)
+    spec = case.model.spec
+    mixing, turning = MetalMixing(spec), MetalTurning()
     for layer in case.model.layers:
-        layer.hc_attn.mixing = layer.hc_ffn.mixing = metal
+        layer.hc_attn.mixing = layer.hc_ffn.mixing = mixing
+        layer.attn.rope = Rope(spec, compressed=layer.attn.ratio > 0, turning=turning)
     logits = run(case.model, case.ids[:, :40], [39, 1])
     assert distance(logits, case.arrays["logits"][:, :40]) <= 1e-4
 
@@ -83,7 +109,7 @@ def test_a_model_of_kernels_gives_the_reference_logits() -> None:
         ("collapse", "scale[1]", "scale[2]"),
     ],
 )
-def test_a_mistake_in_a_body_shows(
+def test_a_mistake_in_a_mixing_shows(
     kernel: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch, kernel, right, wrong)
@@ -96,10 +122,29 @@ def test_a_mistake_in_a_body_shows(
     assert max(*errors, apart(*outs)) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("a * table[at] - b", "a * table[at] + b"),
+        ("row / HEADS % (", "row % ("),
+        ("simd_sum(sum) / W", "simd_sum(sum) / (W - 1)"),
+        ("simd_sum(sum)", "sum"),
+        ("d = W - R + 2 * lane", "d = W - R + 2 * (lane + 1)"),
+        ("float(T(float(own) * factor)) * float(weight[d])", "float(own) * factor"),
+    ],
+)
+def test_a_mistake_in_a_turn_shows(right: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, "turn", right, wrong)
+    plain, metal = ropes()
+    x, weight = some(2, 3, 4, 96, seed=1), 1 + some(96, seed=2)
+    own, other = (rope.normed(x, weight, 1e-6, (7, 900)) for rope in (metal, plain))
+    assert not apart(own, other) <= 1e-3
+
+
 def test_an_index_beyond_an_array_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     body = "out[thread_position_in_grid.x + N * streams_shape[3]] = x[0];"
     body += "(void)streams, (void)post, (void)comb;"
-    monkeypatch.setattr(module, "_body", lambda _name: body)
+    monkeypatch.setattr(module, "body", lambda _name: body)
     n, width = SPEC.hc_mult, 8
     mix = Mix(mx.zeros((1, 1, n)), mx.zeros((1, 1, n, n)))
     with pytest.raises(AssertionError, match="8 indices beyond"):
@@ -107,30 +152,37 @@ def test_an_index_beyond_an_array_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_kernels_are_taken_once_they_were_tried() -> None:
-    assert isinstance(mixing_by(Kernels.METAL, SPEC), MetalMixing)
-    assert mixing_by(Kernels.PLAIN, SPEC) == PlainMixing.of(SPEC)
+    mixing, turning = ways_by(Kernels.METAL, SPEC)
+    assert isinstance(mixing, MetalMixing)
+    assert isinstance(turning, MetalTurning)
+    assert ways_by(Kernels.PLAIN, SPEC).mixing == PlainMixing.of(SPEC)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "off"), [("1.001 * sum", r"\d\.\de-04"), ("sqrt(-1 - sum * sum)", "nan")]
+    ("kernel", "right", "wrong", "off"),
+    [
+        ("write_back", "T(sum)", "T(1.001 * sum)", r"\d\.\de-04"),
+        ("write_back", "T(sum)", "T(sqrt(-1 - sum * sum))", "nan"),
+        ("turn", "/ W + eps", "/ W * 1.01 + eps", r"\d\.\de-03"),
+    ],
 )
 def test_kernels_that_give_other_numbers_are_refused(
-    wrong: str, off: str, monkeypatch: pytest.MonkeyPatch
+    kernel: str, right: str, wrong: str, off: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plant(monkeypatch, "write_back", "T(sum)", f"T({wrong})")
+    plant(monkeypatch, kernel, right, wrong)
     with pytest.raises(PreflightError, match=f"{off} off .*; use `kernels: plain`"):
-        mixing_by(Kernels.METAL, SPEC)
+        ways_by(Kernels.METAL, SPEC)
 
 
 @pytest.mark.skipif(mx.metal.is_available(), reason="there is Metal here")
 def test_kernels_are_refused_where_there_is_no_metal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(PreflightError, match=r"kernels: metal: .*; use `kernels: plain`"):
-        mixing_by(Kernels.METAL, SPEC)
+        ways_by(Kernels.METAL, SPEC)
 
 
 @pytest.mark.metal
 @pytest.mark.skipif(not mx.metal.is_available(), reason="needs Metal")
 def test_the_kernels_of_this_mac_pass_their_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert isinstance(mixing_by(Kernels.METAL, SPEC), MetalMixing)
+    assert isinstance(ways_by(Kernels.METAL, SPEC).mixing, MetalMixing)

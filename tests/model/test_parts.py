@@ -48,7 +48,7 @@ def test_only_the_latest_turns_are_kept() -> None:
     for position in range(100):
         rope(x, (position,))
         rope(x, (position,))
-    assert len(rope._turns) == TURNS
+    assert len(rope._tables) == TURNS
 
 
 def test_yarn_of_the_released_models() -> None:

@@ -1,15 +1,10 @@
 """Hyper-connections in two kernels a sublayer; see `PlainMixing` for what they compute."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import cast
-
 import mlx.core as mx
 
+from dsv4_tp.model.metal.kernel import kernel
 from dsv4_tp.model.mixing import Mix
 from dsv4_tp.modelspec import ModelSpec
-
-Kernel = Callable[..., list[mx.array]]
 
 _THREADS = 256  # of a group, all of one token
 
@@ -21,8 +16,8 @@ class MetalMixing:
         """Kernels are compiled when they first run; where there is no Metal they fail then."""
         self.n, self.iters, self.eps = spec.hc_mult, spec.hc_sinkhorn_iters, mx.array(spec.hc_eps)
         given = ["streams", "scores", "scale", "base", "eps"]
-        self._collapse = _kernel("collapse", given, ["x", "post", "comb"])
-        self._write_back = _kernel("write_back", ["x", "streams", "post", "comb"], ["out"])
+        self._collapse = kernel("collapse", given, ["x", "post", "comb"])
+        self._write_back = kernel("write_back", ["x", "streams", "post", "comb"], ["out"])
 
     def collapse(
         self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array
@@ -51,14 +46,3 @@ class MetalMixing:
             output_dtypes=[streams.dtype],
         )
         return out
-
-
-def _kernel(name: str, inputs: list[str], outputs: list[str]) -> Kernel:
-    made = mx.fast.metal_kernel(
-        name=f"hc_{name}", input_names=inputs, output_names=outputs, source=_body(name)
-    )
-    return cast(Kernel, made)
-
-
-def _body(name: str) -> str:
-    return Path(__file__).with_name(f"{name}.metal").read_text(encoding="utf-8")

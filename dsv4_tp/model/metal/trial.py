@@ -8,23 +8,27 @@ import mlx.core as mx
 from dsv4_tp.core import Kernels
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.model.metal.mixing import MetalMixing
-from dsv4_tp.model.mixing import Mixing, PlainMixing
+from dsv4_tp.model.metal.turning import MetalTurning
+from dsv4_tp.model.mixing import Mixing
+from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.turning import Turning
+from dsv4_tp.model.ways import Ways
 from dsv4_tp.modelspec import ModelSpec
 
 _MOST = 1e-4  # of what a number may be off, beside what is rounded of it
 _TOKENS = 3
 
 
-def mixing_by(kernels: Kernels, spec: ModelSpec) -> Mixing:
-    """How streams and sublayers of a model meet, by kernels that were tried.
+def ways_by(kernels: Kernels, spec: ModelSpec) -> Ways:
+    """How a model does what lies between its products, by kernels that were tried.
 
     Raises:
         PreflightError: there is no Metal here, or a kernel's numbers are others.
     """
-    plain = PlainMixing.of(spec)
+    plain = Ways.plain(spec)
     if kernels is Kernels.PLAIN:
         return plain
-    metal = MetalMixing(spec)
+    metal = Ways(MetalMixing(spec), MetalTurning())
     try:
         off = max(_off(metal, plain, spec, dtype) for dtype in (mx.float32, mx.bfloat16))
     except RuntimeError as error:
@@ -36,7 +40,7 @@ def mixing_by(kernels: Kernels, spec: ModelSpec) -> Mixing:
     return metal
 
 
-def _off(one: Mixing, other: Mixing, spec: ModelSpec, dtype: mx.Dtype) -> float:
+def _off(one: Ways, other: Ways, spec: ModelSpec, dtype: mx.Dtype) -> float:
     """By how much two ways differ, for numbers of any size, at most."""
     pairs = zip(_numbers(one, spec, dtype), _numbers(other, spec, dtype), strict=True)
     # A number that is no number is off by more than any other.
@@ -45,12 +49,28 @@ def _off(one: Mixing, other: Mixing, spec: ModelSpec, dtype: mx.Dtype) -> float:
     return worst - float(mx.finfo(dtype).eps)
 
 
-def _numbers(mixing: Mixing, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
-    """All that it makes of some random streams, in float32."""
+def _numbers(ways: Ways, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
+    """All that they make of some random numbers, in float32."""
+    made = [*_mixed(ways.mixing, spec, dtype), *_turned(ways.turning, spec, dtype)]
+    return [each.astype(mx.float32) for each in made]
+
+
+def _mixed(mixing: Mixing, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
     n, keys = spec.hc_mult, iter(mx.random.split(mx.random.key(0), 4))
     scores = (2 + n) * n
     streams = mx.random.normal((1, _TOKENS, n, spec.hidden_size), key=next(keys)).astype(dtype)
     shapes = ((1, _TOKENS, scores), (3,), (scores,))
     x, mix = mixing.collapse(streams, *(mx.random.normal(it, key=next(keys)) for it in shapes))
-    made = (x, *mix, mixing.write_back(x, streams, mix))
-    return [each.astype(mx.float32) for each in made]
+    return [x, *mix, mixing.write_back(x, streams, mix)]
+
+
+def _turned(turning: Turning, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
+    rope, eps = Rope(spec, compressed=True, turning=turning), spec.rms_norm_eps
+    heads, width = spec.num_attention_heads, spec.head_dim
+    q = mx.random.normal((2, _TOKENS, heads, width), key=mx.random.key(1)).astype(dtype)
+    keys, weight = q[:, :, 0], q[0, 0, 0]
+    return [
+        rope(q, (7, 9), inverse=True),
+        rope.normed(q, None, eps, (7, 9)),
+        rope.normed(keys, weight, eps, (7, 7)),
+    ]
