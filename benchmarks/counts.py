@@ -31,6 +31,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 import mlx.core as mx
@@ -91,9 +92,11 @@ class Counts:
     demo_wire_bytes_per_token: dict[str, float]
 
 
-def primitives(dtype: DType, position: int, count: Count) -> dict[str, int]:
-    """Operations of the demo model's layers for the token at `position`, by compress ratio."""
-    loaded = load_rank(demo.path(), None, dtype=dtype)
+def primitives(
+    dtype: DType, position: int, count: Count, model_dir: Path | None = None
+) -> dict[str, int]:
+    """Operations of a layer for the token at `position`, by compress ratio; else of the demo's."""
+    loaded = load_rank(model_dir or demo.path(), None, dtype=dtype)
     model, spec = loaded.model, loaded.spec
     cache = model.make_cache()
     mx.eval(model(_ids(position), cache), cache.arrays())
