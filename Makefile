@@ -10,7 +10,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-pictures bench-cache bench-batching bench-load bench-serving bench-peers bench-simulate bench-layers bench-scaling help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-pictures bench-cache bench-batching bench-load bench-serving bench-peers bench-beside bench-simulate bench-layers bench-scaling help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -91,6 +91,9 @@ bench-scaling: setup ## two ranks beside one, on wide layers
 bench-peers: setup ## the forecast of `plan --chips` beside what others have published
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
+bench-beside: setup build/beside/.ready ## transformers and mlx-lm beside this, on the same weights, in turns
+	$(BIN)/python -m benchmarks.beside $(ARGS)
+
 bench-simulate: setup ## the forecast for clusters from one Mac to sixteen
 	$(BIN)/python -m benchmarks.simulate $(ARGS)
 
@@ -100,6 +103,12 @@ bench-serving: setup ## what the coordinator, the agents and HTTP take per token
 $(VENV)/.ready: pyproject.toml uv.lock dsv4_tp/native/yield_shim.c | $(BIN)/uv
 	$(BIN)/uv sync --locked --quiet --system-certs
 	$(BIN)/python -m dsv4_tp.native || echo "no yield shim: ranks beyond the cores will be slow"
+	touch $@
+
+# Of no use but to bench-beside, which runs it in processes of its own.
+build/beside/.ready: benchmarks/beside/requirements.txt | setup
+	$(BIN)/python -m venv --clear build/beside
+	build/beside/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 # The uv that is locked: another one would not find in its cache what this one has put there.
