@@ -3,8 +3,9 @@
 Frozen data without behaviour beyond simple arithmetic. Nothing here knows MLX, gRPC or files.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum, StrEnum
+from operator import add
 
 MOST_STOPS = 16  # strings that may end one text
 SHUTTING_DOWN = "the cluster is shutting down"  # why ranks that are to leave refuse a request
@@ -42,6 +43,13 @@ class ExpertSplit(StrEnum):
     """How routed experts are shared out: every expert's width, or whole experts."""
 
     WIDTH = "width"
+    WHOLE = "whole"
+
+
+class AttentionSplit(StrEnum):
+    """How attention is shared out: by heads, or not, so that each rank computes all of it."""
+
+    SPLIT = "split"
     WHOLE = "whole"
 
 
@@ -235,14 +243,7 @@ class Work:
 
     def __add__(self, more: "Work") -> "Work":
         """Both together."""
-        return Work(
-            self.steps + more.steps,
-            self.rows + more.rows,
-            self.tokens + more.tokens,
-            self.collectives + more.collectives,
-            self.wire_bytes + more.wire_bytes,
-            self.time_s + more.time_s,
-        )
+        return Work(*map(add, astuple(self), astuple(more)))
 
 
 @dataclass(frozen=True, slots=True)

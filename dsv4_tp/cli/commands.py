@@ -89,6 +89,7 @@ def coordinator(**given: Any) -> None:
 @options.mtp
 @options.cache_rows
 @options.prefix_cache
+@options.attention
 @plan_options
 @options.as_json
 def plan(**given: Any) -> None:
@@ -124,6 +125,7 @@ def inspect(**given: Any) -> None:
     "--out", metavar="DIR", required=True, type=_PATH, help="Where the set is to be; may be begun."
 )
 @options.shares
+@options.attention
 @click.option(
     "--rank",
     "only",
@@ -152,6 +154,7 @@ def shard(**given: Any) -> None:
 )
 @options.hosts
 @options.file
+@options.attention
 @options.as_json
 def push(**given: Any) -> None:
     """Send each host the weights of its own ranks.

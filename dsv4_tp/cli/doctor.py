@@ -69,6 +69,7 @@ def _needs(config: ClusterConfig, devices: Collection[str]) -> Mapping[str, int]
                 checkpoint.spec,
                 checkpoint.catalog,
                 expert_split=config.experts,
+                attention=config.attention,
                 dtype=settle_dtype(config.model.dtype, device=device, torch_dtype=torch_dtype),
                 context=config.context,
                 cache_rows=config.cache_rows,

@@ -16,7 +16,7 @@ from dsv4_tp.config import (
     model_path,
     read_cluster,
 )
-from dsv4_tp.core import Backend, CacheRows
+from dsv4_tp.core import AttentionSplit, Backend, CacheRows
 from dsv4_tp.errors import ConfigError
 from dsv4_tp.layouts import Catalog, native_catalog
 from dsv4_tp.modelspec import ModelSpec, read_spec
@@ -47,6 +47,7 @@ class Running:
     prefix_cache_on_disk: bool = False
     restart: str | None = None
     backend: str | None = None
+    attention: str | None = None
 
     def over(self, config: ClusterConfig) -> ClusterConfig:
         """The cluster, changed to what the options say."""
@@ -63,6 +64,7 @@ class Running:
                 given.on_disk or self.prefix_cache_on_disk,
             ),
             backend=Backend(self.backend or config.backend),
+            attention=AttentionSplit(self.attention or config.attention),
             restart=replace(
                 config.restart, policy=RestartPolicy(self.restart or config.restart.policy)
             ),

@@ -50,6 +50,7 @@ def _as_json(manifest: Manifest, ranks: list[dict[str, int]]) -> dict[str, objec
         "prepared": {
             "weights": list(manifest.weights),
             "experts": manifest.experts.value,
+            "attention": manifest.attention.value,
             "fingerprint": manifest.fingerprint,
             "ranks": ranks,
         },

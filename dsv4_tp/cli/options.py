@@ -9,7 +9,7 @@ import click
 
 from dsv4_tp.cli import http_options
 from dsv4_tp.config import BATCH, MOST_BATCH, MOST_DRAFTS, QUEUE, RestartPolicy
-from dsv4_tp.core import MOST_STOPS, Backend, CacheRows, DType
+from dsv4_tp.core import MOST_STOPS, AttentionSplit, Backend, CacheRows, DType
 
 _MOST_SEED = 2**64 - 1
 _MOST_ID = 2**31
@@ -151,6 +151,11 @@ cache_rows = click.option(
     type=click.Choice([rows.value for rows in CacheRows]),
     help="Rows of the caches: exact, or as the model was trained to see them, in half the memory.",
 )
+attention = click.option(
+    "--attention",
+    type=click.Choice([split.value for split in AttentionSplit]),
+    help="split: by heads; whole: all of it on each rank, which saves a sum in each layer.",
+)
 prefix_cache = click.option(
     "--prefix-cache-gb",
     type=float,
@@ -186,7 +191,7 @@ def cluster(command: click.decorators.FC) -> click.decorators.FC:
         "--prefix-cache-on-disk", is_flag=True, help="Keep it for the next launch, too."
     )
     running = (restart, on_disk, prefix_cache, cache_rows, mtp, queue, batch, dtype, context)
-    where = (backend, file, hosts, model)
+    where = (attention, backend, file, hosts, model)
     for option in (as_json, sampling, prompts, own_name, *http_options.ALL, *running, *where):
         command = option(command)
     return command

@@ -77,6 +77,7 @@ def _replan(asked: Wish, checkpoint: Checkpoint) -> Replan:
         checkpoint.spec,
         checkpoint.catalog,
         expert_split=asked.experts,
+        attention=asked.attention,
         dtype=settle_dtype(asked.dtype, device="metal", torch_dtype=checkpoint.spec.torch_dtype),
         context=asked.context,
         chunk=asked.chunk,
@@ -135,6 +136,7 @@ def _as_json(result: Plan, asked: Wish, notes: tuple[str, ...]) -> dict[str, obj
     return {
         "model": asked.model,
         "experts": asked.experts.value,
+        "attention": asked.attention.value,
         "dtype": result.dtype.value,
         "context": result.context,
         "prefill_chunk": result.chunk,

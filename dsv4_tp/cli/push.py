@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dsv4_tp import demo
 from dsv4_tp.cli.bars import Bars, Lines, somebody_looks
-from dsv4_tp.cli.inputs import cluster, default_file
+from dsv4_tp.cli.inputs import Running, cluster, default_file
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.launcher.cargo import Cargo, cargo_of
@@ -15,11 +15,19 @@ from dsv4_tp.prepared import start_set
 
 
 def run(
-    *, model: str | None, out: Path, hosts: str | None, file: Path | None, as_json: bool
+    *,
+    model: str | None,
+    out: Path,
+    hosts: str | None,
+    file: Path | None,
+    attention: str | None,
+    as_json: bool,
 ) -> None:
     """Send what the options ask for, and print what was sent."""
-    config = cluster(hosts=hosts, file=default_file(file, hosts), model=model, dtype=None)
-    cargo = cargo_of(demo.model_dir(config.model.path), config.weights, config.experts)
+    running = Running(attention=attention)
+    config = cluster(hosts=hosts, file=default_file(file, hosts), model=model, running=running)
+    shares = (config.weights, config.experts, config.attention)
+    cargo = cargo_of(demo.model_dir(config.model.path), *shares)
     out = out.absolute()
     with Bars() as bars:
         sent = push(config, cargo, out, (bars if somebody_looks() else Lines()).show)

@@ -16,7 +16,7 @@ from dsv4_tp.prepared import Project, fill_set, project, start_set
 def run(*, out: Path, only: tuple[int, ...], as_json: bool, **plan: Any) -> None:
     """Write the set that the options ask for."""
     asked = wish(**plan)
-    made = project(demo.model_dir(asked.model), asked.weights, asked.experts)
+    made = project(demo.model_dir(asked.model), asked.weights, asked.experts, asked.attention)
     ranks = _ranks(only, len(asked.weights))
     small = {name: file.read_bytes() for name, file in made.small_files.items()}
     start_set(out, made.manifest, small)

@@ -6,7 +6,7 @@ from typing import Any
 
 from dsv4_tp.cli.inputs import Running, cluster, default_file
 from dsv4_tp.config import BATCH, LOCALHOST, PREFILL_CHUNK, ClusterConfig, parse_weights
-from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.core import AttentionSplit, CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
 
@@ -17,6 +17,7 @@ class Wish:
     model: str
     weights: tuple[int, ...]
     experts: ExpertSplit = ExpertSplit.WIDTH
+    attention: AttentionSplit = AttentionSplit.SPLIT
     dtype: DType | None = None  # None: as stored
     context: int | None = None  # None: what the model was made for
     chunk: int = PREFILL_CHUNK
@@ -59,6 +60,7 @@ def _of_cluster(config: ClusterConfig, weights: tuple[int, ...] | None) -> Wish:
         config.model.path,
         weights or config.weights,
         config.experts,
+        config.attention,
         config.model.dtype,
         config.context,
         config.prefill_chunk,

@@ -5,7 +5,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address
 
 from dsv4_tp import demo
-from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Kernels, Row
+from dsv4_tp.core import AttentionSplit, Backend, CacheRows, DType, ExpertSplit, Kernels, Row
 from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
@@ -156,6 +156,7 @@ class ClusterConfig:
     name: str | None = None  # None: a free one is taken
     backend: Backend = Backend.RING
     experts: ExpertSplit = ExpertSplit.WIDTH
+    attention: AttentionSplit = AttentionSplit.SPLIT
     ports: Ports = Ports()
     http: Http = Http()
     timeouts: Timeouts = Timeouts()

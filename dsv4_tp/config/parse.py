@@ -30,7 +30,7 @@ from dsv4_tp.config.cluster import (
 from dsv4_tp.config.http import read_http
 from dsv4_tp.config.nodes import Section, read_yaml
 from dsv4_tp.config.rdma import read_row
-from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Kernels
+from dsv4_tp.core import AttentionSplit, Backend, CacheRows, DType, ExpertSplit, Kernels
 from dsv4_tp.errors import ConfigError
 
 _VERSION = 1
@@ -68,13 +68,15 @@ def read_cluster(file: Path) -> ClusterConfig:
     _check_version(top)
     queue = top.integer("queue", least=0)
     ranks = tuple(_rank(section) for section in top.sections("hosts"))
+    experts, attention = _split(top.section("split"))
     return ClusterConfig(
         hosts=check_ranks(ranks, f"{file}: hosts"),
         ranks=ranks,
         model=_model(top.section("model")),
         name=_name(top),
         backend=top.choice("backend", Backend) or Backend.RING,
-        experts=_experts(top.section("split")),
+        experts=experts,
+        attention=attention,
         ports=_ports(top.section("ports")),
         http=read_http(top.section("http")),
         timeouts=_timeouts(top.section("timeouts")),
@@ -217,9 +219,10 @@ def _absolute(section: Section, key: str) -> str | None:
     return text
 
 
-def _experts(section: Section) -> ExpertSplit:
-    section.only(("experts",))
-    return section.choice("experts", ExpertSplit) or ExpertSplit.WIDTH
+def _split(section: Section) -> tuple[ExpertSplit, AttentionSplit]:
+    section.only(("experts", "attention"))
+    experts = section.choice("experts", ExpertSplit) or ExpertSplit.WIDTH
+    return experts, section.choice("attention", AttentionSplit) or AttentionSplit.SPLIT
 
 
 def _ports(section: Section) -> Ports:

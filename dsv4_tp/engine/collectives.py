@@ -102,8 +102,7 @@ class Collectives:
         A row of a few does not depend on the others: of three ranks and more, the order in which a
         ring adds up depends on the shape. So few rows are gathered, and added by rank in float32.
         """
-        if self._parts is not None:
-            self._parts.append(mx.isfinite(x).all())
+        x = self.alike(x)
         if self.size == 1:
             return x
         if self.size == 2 or x.size > MOST_ROWS * x.shape[-1]:
@@ -113,6 +112,12 @@ class Collectives:
             total = total + other
         return total.astype(x.dtype)
 
+    def alike(self, x: mx.array) -> mx.array:
+        """`x`, of which every rank has computed all: it is watched, but not exchanged."""
+        if self._parts is not None:
+            self._parts.append(mx.isfinite(x).all())
+        return x
+
     def put_together(self, x: mx.array) -> mx.array:
         """The sum of all ranks' integers `x`, of which at most one is not zero at each place."""
         assert not mx.issubdtype(x.dtype, mx.floating), f"{x.dtype} may be rounded"
@@ -120,7 +125,7 @@ class Collectives:
 
     @contextmanager
     def watched(self) -> Generator[list[mx.array]]:
-        """Whether what this rank puts into sums meanwhile are numbers: scalars, in their order."""
+        """Whether what this rank has for sums meanwhile are numbers: scalars, in their order."""
         self._parts = parts = list[mx.array]()
         try:
             yield parts

@@ -1,17 +1,28 @@
-"""Tokens of a long call divided over ranks, in proportion to what else each has to do."""
+"""What of a model's work is shared out over ranks, and what not: look-ups, attention."""
 
 from collections.abc import Sequence
 
 import mlx.core as mx
 
-from dsv4_tp.core import Part, Span
+from dsv4_tp.core import AttentionSplit, Part, Span
 from dsv4_tp.engine.collectives import Collectives
+from dsv4_tp.model import AllSum
+from dsv4_tp.rules import attention_of
 
 LEAST_TOKENS = 64  # of a call; for fewer a collective would cost more than it saves
 
 
+def attention_sum(collectives: Collectives, parts: Sequence[Part]) -> AllSum:
+    """Of ranks with these parts, by rank: nothing is added up where each computes all of it."""
+    whole = attention_of(parts) is AttentionSplit.WHOLE
+    return collectives.alike if whole else collectives.all_sum
+
+
 class TokenShares:
-    """The `model.Division` of the ranks of one model."""
+    """Tokens of a long call divided over ranks, in proportion to what else each has to do.
+
+    The `model.Division` of the ranks of one model.
+    """
 
     def __init__(self, collectives: Collectives, parts: Sequence[Part]) -> None:
         """`parts` by rank: a rank with more attention heads is a faster one, and gets more."""

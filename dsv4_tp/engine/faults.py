@@ -17,7 +17,8 @@ _NEXT = "launch again; if it comes back, compare that host's copy of the model w
 def find_fault(model: Model, team: Team, ids: Sequence[int], cache: Cache, *, position: int) -> str:
     """Appends ids to the cache; what is wrong with them, the same on all ranks, or nothing.
 
-    A layer adds up twice: what its heads read, then what its experts made of it.
+    A layer has two sums: what its heads read, which may be whole already, then what its experts
+    made of it.
     """
     with team.collectives.watched() as parts:
         streams = model.streams(mx.array([ids], dtype=mx.int32), cache)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dsv4_tp.core import ExpertSplit
+from dsv4_tp.core import AttentionSplit, ExpertSplit
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import weight_files
 from dsv4_tp.modelspec import read_spec
@@ -80,7 +80,12 @@ class Cargo:
             )
 
 
-def cargo_of(model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit) -> Cargo:
+def cargo_of(
+    model_dir: Path,
+    weights: tuple[int, ...],
+    experts: ExpertSplit,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
+) -> Cargo:
     """What ranks of these weights need of the checkpoint or the prepared set in `model_dir`.
 
     Raises:
@@ -89,9 +94,9 @@ def cargo_of(model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit) ->
         PlanError: the model cannot be shared out so.
     """
     if is_set(model_dir):
-        return _of_set(model_dir, weights, experts)
+        return _of_set(model_dir, weights, experts, attention)
     origin = Origin.of(weight_files(model_dir))
-    made = project(model_dir, weights, experts)
+    made = project(model_dir, weights, experts, attention)
     parcels = (
         Parcel(file.rank, file.name, file.nbytes, partial(_read_pieces, file))
         for file in made.files
@@ -100,10 +105,12 @@ def cargo_of(model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit) ->
     return Cargo(made.manifest, small, tuple(parcels), origin)
 
 
-def _of_set(model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit) -> Cargo:
+def _of_set(
+    model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit, attention: AttentionSplit
+) -> Cargo:
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=True)
-    plan = make_plan(spec, found, weights, expert_split=experts)
+    plan = make_plan(spec, found, weights, expert_split=experts, attention=attention)
     check_ranks(model_dir, spec, plan.parts, range(len(plan.parts)))
     files = [
         (rank, rank_folder(model_dir, rank) / whole.file, whole)

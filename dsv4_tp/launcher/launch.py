@@ -273,6 +273,7 @@ class _Launch:
             self._spec,
             self._catalog,
             expert_split=config.experts,
+            attention=config.attention,
             dtype=dtype,
             context=config.context,
             cache_rows=config.cache_rows,

@@ -1,5 +1,8 @@
 """The whole model: embedding, layers, head, and the MTP stages that predict one token further."""
 
+from functools import partial
+from typing import NamedTuple
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -16,6 +19,13 @@ from dsv4_tp.model.ways import Ways
 from dsv4_tp.modelspec import ModelSpec
 
 
+class Sums(NamedTuple):
+    """What adds up the shares of all parts, of each kind."""
+
+    attention: AllSum
+    experts: AllSum
+
+
 class Block(nn.Module):
     """One layer: attention, then experts, each between its hyper-connections."""
 
@@ -27,12 +37,12 @@ class Block(nn.Module):
         ratio: int,
         hashed: bool,
         rope: Rope,
-        all_sum: AllSum,
+        sums: Sums,
         mixing: Mixing,
         division: Division,
     ) -> None:
         super().__init__()
-        self.all_sum = all_sum
+        self.attn_sum, self.ffn_sum = sums
         self.hc_attn, self.hc_ffn = (HyperConnection(spec, mixing) for _ in range(2))
         self.attn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
         self.ffn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
@@ -42,10 +52,10 @@ class Block(nn.Module):
     def __call__(self, streams: mx.array, ids: mx.array, cache: LayerCache) -> mx.array:
         """Streams [B, L, hc_mult, D] of the tokens ids [B, L] -> the layer's streams."""
         x, mix = self.hc_attn(streams)
-        x = self.all_sum(self.attn(self.attn_norm(x), cache))
+        x = self.attn_sum(self.attn(self.attn_norm(x), cache))
         streams = self.hc_attn.write_back(x, streams, mix)
         x, mix = self.hc_ffn(streams)
-        x = self.all_sum(self.ffn(self.ffn_norm(x), ids))
+        x = self.ffn_sum(self.ffn(self.ffn_norm(x), ids))
         return self.hc_ffn.write_back(x, streams, mix)
 
 
@@ -56,7 +66,7 @@ class MTPStage(Block):
     """
 
     def __init__(
-        self, spec: ModelSpec, part: Part, *, rope: Rope, all_sum: AllSum, mixing: Mixing
+        self, spec: ModelSpec, part: Part, *, rope: Rope, sums: Sums, mixing: Mixing
     ) -> None:
         super().__init__(
             spec,
@@ -64,7 +74,7 @@ class MTPStage(Block):
             ratio=0,
             hashed=False,
             rope=rope,
-            all_sum=all_sum,
+            sums=sums,
             mixing=mixing,
             division=Undivided(),
         )
@@ -92,6 +102,7 @@ class Model(nn.Module):
         spec: the model's numbers.
         part: what this device holds; None for everything.
         all_sum: adds up the parts' outputs, twice per layer.
+        attn_sum: does that for attention; None for `all_sum`. Parts with all heads need none.
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
         ways: how it does what lies between its products; None for MLX's own operations.
@@ -104,6 +115,7 @@ class Model(nn.Module):
         part: Part | None = None,
         *,
         all_sum: AllSum = identity,
+        attn_sum: AllSum | None = None,
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
         ways: Ways | None = None,
@@ -112,19 +124,17 @@ class Model(nn.Module):
         super().__init__()
         part, ways = part or spec.whole, ways or Ways.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
+        sums = Sums(attn_sum or all_sum, all_sum)
         window_rope, pool_rope = (
             Rope(spec, compressed=compressed, turning=ways.turning) for compressed in (False, True)
         )
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        build = partial(Block, spec, part, sums=sums, mixing=ways.mixing)
         self.layers = [
-            Block(
-                spec,
-                part,
+            build(
                 ratio=ratio,
                 hashed=layer < spec.num_hash_layers,
                 rope=pool_rope if ratio else window_rope,
-                all_sum=all_sum,
-                mixing=ways.mixing,
                 division=division or Undivided(),
             )
             for layer, ratio in enumerate(spec.compress_ratios)
@@ -135,7 +145,7 @@ class Model(nn.Module):
             self.head = linear(spec.hidden_size, len(part.vocab))
         if mtp:
             self.mtp = [
-                MTPStage(spec, part, rope=window_rope, all_sum=all_sum, mixing=ways.mixing)
+                MTPStage(spec, part, rope=window_rope, sums=sums, mixing=ways.mixing)
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 

@@ -47,13 +47,14 @@ def load_rank(
     ways: Ways | None = None,
     division: Division | None = None,
     all_sum: AllSum = identity,
+    attn_sum: AllSum | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
-    Its caches hold rows as `cache_rows` says; `ways` and `division` are as of `Model`.
+    Its caches hold rows as `cache_rows` says; `ways`, `division` and sums are as of `Model`.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
@@ -65,8 +66,8 @@ def load_rank(
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
-    build = partial(Model, spec, part, all_sum=all_sum, ways=ways, division=division)
-    model = build(mtp=found.has_mtp, cache_rows=cache_rows)
+    build = partial(Model, spec, part, ways=ways, division=division, cache_rows=cache_rows)
+    model = build(all_sum=all_sum, attn_sum=attn_sum, mtp=found.has_mtp)
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from dsv4_tp.core import ExpertSplit, Part, Span
+from dsv4_tp.core import AttentionSplit, ExpertSplit, Part, Span
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.rules import touched_groups
 
@@ -78,9 +78,16 @@ def attention_values(heads: Span, spec: ModelSpec) -> int:
 
 
 def partition(
-    spec: ModelSpec, granules: Granules, weights: Sequence[int], expert_split: ExpertSplit
+    spec: ModelSpec,
+    granules: Granules,
+    weights: Sequence[int],
+    expert_split: ExpertSplit,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
 ) -> tuple[Part, ...]:
-    """One part per weight; together they hold every head, expert, channel and word once."""
+    """One part per weight; together they hold every head, expert, channel and word once.
+
+    With whole attention each of them holds every head.
+    """
     width, experts = spec.moe_intermediate_size, spec.n_routed_experts
     if expert_split is ExpertSplit.WIDTH:
         # The first ranks are ahead by what attention left over, so the last come first here.
@@ -89,8 +96,12 @@ def partition(
     else:
         widths = tuple(Span(0, width) for _ in weights)
         held = apportion(experts, weights, last_first=True)
+    if attention is AttentionSplit.WHOLE:
+        heads = tuple(Span(0, spec.num_attention_heads) for _ in weights)
+    else:
+        heads = share_heads(spec, granules, weights)
     parts = zip(
-        share_heads(spec, granules, weights),
+        heads,
         held,
         widths,
         share_out(spec.shared_width, granules.shared, weights),

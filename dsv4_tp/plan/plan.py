@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dsv4_tp.config import BATCH, PREFILL_CHUNK
 from dsv4_tp.config.precision import settle_dtype
-from dsv4_tp.core import CacheRows, DType, ExpertSplit, Part
+from dsv4_tp.core import AttentionSplit, CacheRows, DType, ExpertSplit, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
@@ -13,7 +13,7 @@ from dsv4_tp.plan.buffers import Buffers
 from dsv4_tp.plan.cache import cache_bytes, room_bytes
 from dsv4_tp.plan.memory import RankBytes, rank_bytes
 from dsv4_tp.plan.partition import Granules, partition
-from dsv4_tp.rules import Split, not_trained, rule_of
+from dsv4_tp.rules import Split, attention_of, not_trained, rule_of
 
 MOST_RANKS = 16
 _PREFIX_BYTES = 2 * 10**9  # for snapshots of prompts, unless something else is asked for
@@ -34,6 +34,11 @@ class Plan:
     batch: int = BATCH  # most sequences at a time
     mtp: bool = False  # the first MTP stage has a cache, too
     asked_prefix_bytes: int | None = None  # what snapshots may take; None: nothing was asked for
+
+    @property
+    def attention(self) -> AttentionSplit:
+        """Whether each of several ranks computes all of it; of one this means nothing."""
+        return attention_of(self.parts)
 
     @property
     def prefix_bytes(self) -> int:
@@ -77,6 +82,7 @@ def make_plan(
     weights: Sequence[int],
     *,
     expert_split: ExpertSplit,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
     dtype: DType | None = None,
     context: int | None = None,
     chunk: int = PREFILL_CHUNK,
@@ -100,7 +106,7 @@ def make_plan(
         raise PlanError(f"{len(weights)} ranks; a model is split over 1 to {MOST_RANKS}")
     if min(weights) <= 0:
         raise PlanError(f"split {_ratio(weights)}: every rank's share must be positive")
-    parts = partition(spec, granules(catalog), weights, expert_split)
+    parts = partition(spec, granules(catalog), weights, expert_split, attention)
     _check_parts(spec, parts, weights)
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
@@ -110,7 +116,8 @@ def make_plan(
 
 
 def _check_parts(spec: ModelSpec, parts: Sequence[Part], weights: Sequence[int]) -> None:
-    idle = [rank for rank, part in enumerate(parts) if _holds_nothing(part)]
+    own_heads = attention_of(parts) is AttentionSplit.SPLIT
+    idle = [rank for rank, part in enumerate(parts) if _holds_nothing(part, own_heads=own_heads)]
     if idle:
         raise PlanError(
             f"split {_ratio(weights)}: rank {idle[0]} of {len(weights)} would hold nothing of "
@@ -145,9 +152,10 @@ def _granule(catalog: Catalog, split: Split) -> int:
     )
 
 
-def _holds_nothing(part: Part) -> bool:
-    experts = len(part.experts) * len(part.expert_width)
-    return not any((len(part.heads), experts, len(part.shared_width), len(part.vocab)))
+def _holds_nothing(part: Part, *, own_heads: bool) -> bool:
+    """Heads that all ranks hold are none of its own."""
+    heads, experts = own_heads and len(part.heads), len(part.experts) * len(part.expert_width)
+    return not any((heads, experts, len(part.shared_width), len(part.vocab)))
 
 
 def _ratio(weights: Sequence[int]) -> str:

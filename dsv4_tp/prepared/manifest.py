@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dsv4_tp.core import ExpertSplit, Part, Span
+from dsv4_tp.core import AttentionSplit, ExpertSplit, Part, Span
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import Catalog, Drafter, Format, Source
 from dsv4_tp.modelspec import ModelSpec, contract
 from dsv4_tp.prepared.origin import MANIFEST
+from dsv4_tp.rules import attention_of
 
 _VERSION = 1
 _MAKE_AGAIN = "make the set again with `dsv4-tp shard`"
@@ -38,10 +39,16 @@ class Manifest:
     tensors: Mapping[str, Stored]
 
     @property
+    def attention(self) -> AttentionSplit:
+        """Whether each of several ranks has all of it."""
+        return attention_of(self.parts)
+
+    @property
     def purpose(self) -> str:
         """What it is for, in words."""
         count = "1 rank" if len(self.parts) == 1 else f"{len(self.parts)} ranks"
-        return f"{count} {':'.join(map(str, self.weights))}, experts by {self.experts.value}"
+        shares = f"{count} {':'.join(map(str, self.weights))}"
+        return f"{shares}, experts by {self.experts.value}, attention {self.attention.value}"
 
     def catalog(self, spec: ModelSpec) -> Catalog:
         """The catalog of the checkpoint, without its files.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsv4_tp.core import ExpertSplit
+from dsv4_tp.core import AttentionSplit, ExpertSplit
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.modelspec import read_spec
@@ -29,7 +29,12 @@ class Project:
         return tuple(file for file in self.files if file.rank in held)
 
 
-def project(model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit) -> Project:
+def project(
+    model_dir: Path,
+    weights: tuple[int, ...],
+    experts: ExpertSplit,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
+) -> Project:
     """The set of the checkpoint in `model_dir`, MTP stages included, shared out by `weights`.
 
     Raises:
@@ -42,7 +47,7 @@ def project(model_dir: Path, weights: tuple[int, ...], experts: ExpertSplit) -> 
     spec = read_spec(model_dir)
     entries = read_headers(model_dir)
     found = catalog(spec, entries, mtp=True)
-    plan = make_plan(spec, found, weights, expert_split=experts)
+    plan = make_plan(spec, found, weights, expert_split=experts, attention=attention)
     manifest = manifest_of(
         found,
         fingerprint=fingerprint({entry.file for entry in entries.values()}),

@@ -22,7 +22,7 @@ from dsv4_tp.prepared.make import file_name
 from dsv4_tp.prepared.manifest import Manifest, is_set, read_manifest
 from dsv4_tp.prepared.origin import fingerprint
 from dsv4_tp.prepared.sink import rank_folder, read_digests
-from dsv4_tp.rules import Cut
+from dsv4_tp.rules import Cut, attention_of
 
 
 def model_fingerprint(model_dir: Path) -> str:
@@ -75,20 +75,24 @@ def check_ranks(
     manifest = read_manifest(model_dir)
     found = manifest.catalog(spec)
     for rank in ranks:
-        folder = rank_folder(model_dir, rank_of(model_dir, manifest, parts[rank], len(parts)))
+        folder = rank_folder(model_dir, rank_of(model_dir, manifest, parts[rank], parts))
         names = cuts_by_group(without_mtp(found), parts[rank], spec)
         _check_whole(folder, [file_name(group) for group in names])
 
 
-def rank_of(model_dir: Path, manifest: Manifest, part: Part, count: int | None = None) -> int:
-    """Whose files of a set hold this part.
+def rank_of(
+    model_dir: Path, manifest: Manifest, part: Part, parts: Sequence[Part] | None = None
+) -> int:
+    """Whose files of a set hold this part, which is one of `parts` if these are known.
 
     Raises:
-        CheckpointError: nobody's; the set was made for a plan other than this one of `count` ranks.
+        CheckpointError: nobody's; the set was made for another plan.
     """
     if part in manifest.parts:
         return manifest.parts.index(part)
-    plan = "another plan" if count is None else f"a plan of {count} ranks"
+    plan = f"a plan of {len(parts)} ranks" if parts else "another plan"
+    if parts and attention_of(parts) is not manifest.attention:
+        plan += f", attention {attention_of(parts).value},"
     raise CheckpointError(
         f"{model_dir}: prepared for {manifest.purpose}, not for {plan} that shares the model out "
         "otherwise; make a set for it with `dsv4-tp shard`, or launch the checkpoint itself"

@@ -1,7 +1,7 @@
 """The sharding rules: which piece of each tensor a rank holds, as one total table."""
 
 from dsv4_tp.rules.cuts import Cut, cut_shape, cuts
-from dsv4_tp.rules.heads import HeadRun, head_runs, touched_groups
+from dsv4_tp.rules.heads import HeadRun, attention_of, head_runs, touched_groups
 from dsv4_tp.rules.memory import (
     FP4_BLOCK,
     REWIND,
@@ -27,6 +27,7 @@ __all__ = [
     "HeadRun",
     "Rule",
     "Split",
+    "attention_of",
     "capacity",
     "cut_shape",
     "cuts",

@@ -4,9 +4,10 @@ Heads of one output group are consecutive, so a span is at most a partial group,
 another partial group.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsv4_tp.core import Span
+from dsv4_tp.core import AttentionSplit, Part, Span
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -31,6 +32,12 @@ def head_runs(heads: Span, spec: ModelSpec) -> tuple[HeadRun, ...]:
             runs.append(HeadRun(groups=1, heads=min(size - at % size, heads.stop - at)))
         at += runs[-1].groups * runs[-1].heads
     return tuple(runs)
+
+
+def attention_of(parts: Sequence[Part]) -> AttentionSplit:
+    """Whether each of several ranks with these parts computes all of the attention."""
+    whole = len(parts) > 1 and len({part.heads for part in parts}) == 1
+    return AttentionSplit.WHOLE if whole else AttentionSplit.SPLIT
 
 
 def touched_groups(heads: Span, spec: ModelSpec) -> Span:

@@ -23,6 +23,7 @@ from dsv4_tp.engine import (
     Pace,
     Team,
     TokenShares,
+    attention_sum,
     check_addresses,
     check_backend,
     join,
@@ -213,6 +214,7 @@ def _load(
         cache_rows=_cache_rows(start),
         ways=ways,
         all_sum=collectives.all_sum,
+        attn_sum=attention_sum(collectives, parts),
         division=TokenShares(collectives, parts),
         on_bytes=counters.loaded,
     )

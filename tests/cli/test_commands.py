@@ -23,7 +23,7 @@ SAMPLING = (
 )
 CACHES = "--mtp --cache-rows --prefix-cache-gb"
 CLUSTER = (
-    f"--model --hosts -f --file --backend --context --dtype --batch --queue {CACHES} "
+    f"--model --hosts -f --file --backend --attention --context --dtype --batch --queue {CACHES} "
     "--prefix-cache-on-disk --restart --http --api-keys --metrics-alias"
 )
 LAUNCH = f"{CLUSTER} --name --prompt {SAMPLING} --json"
@@ -36,10 +36,10 @@ OPTIONS = {
     "coordinator": LAUNCH,
     "launch": LAUNCH,
     "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
-    "--memory --bandwidth --ledger --chips --link --json",
+    "--attention --memory --bandwidth --ledger --chips --link --json",
     "inspect": "model --json",
-    "shard": "--model --out --ranks --split --hosts -f --file --rank --json",
-    "push": "--model --out --hosts -f --file --json",
+    "shard": "--model --out --ranks --split --hosts -f --file --attention --rank --json",
+    "push": "--model --out --hosts -f --file --attention --json",
     "doctor": "--model --hosts -f --file --host --record --backend --json",
     "hostfile": "",
     "hostfile import": "source --model",

@@ -110,6 +110,8 @@ def test_cluster_yaml_gives_what_the_options_leave_out(
     )
     whole = plan(capsys)
     assert (weights(whole), whole["experts"]) == ([1, 2], "whole")
+    assert whole["attention"] == "split"
+    assert plan(capsys, "--attention", "whole")["attention"] == "whole"
     assert weights(plan(capsys, "--ranks", "4")) == [1, 1, 1, 1]
     assert plan(capsys, "--model", str(FLASH))["model"] == str(FLASH)
     shutil.move(elsewhere / "cluster.yaml", elsewhere / "other.yaml")

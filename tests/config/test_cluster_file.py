@@ -15,7 +15,7 @@ from dsv4_tp.config import (
     read_cluster,
 )
 from dsv4_tp.config.cluster import MetricsAlias
-from dsv4_tp.core import Backend, CacheRows, DType, ExpertSplit, Kernels
+from dsv4_tp.core import AttentionSplit, Backend, CacheRows, DType, ExpertSplit, Kernels
 from dsv4_tp.errors import ConfigError
 
 SMALLEST = """\
@@ -45,7 +45,7 @@ ports: {control: 7420, data: 32323}
 http:
   {bind: localhost, port: 8001, api_keys_file: keys, origins: ["https://a.example:8443"],
   metrics_alias: vllm}
-split: {experts: whole}
+split: {experts: whole, attention: whole}
 timeouts: {fence_s: 2, step_s: 7.5}
 prefill_chunk: 64
 context: 4096
@@ -82,7 +82,8 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.name, config.model.path, config.model.dtype) == (None, "demo", None)
     assert (config.ports, config.timeouts) == (Ports(), Timeouts())
     assert config.http == Http("127.0.0.1", None)
-    assert (config.experts, config.prefill_chunk) == (ExpertSplit.WIDTH, 512)
+    assert (config.experts, config.attention) == (ExpertSplit.WIDTH, AttentionSplit.SPLIT)
+    assert config.prefill_chunk == 512
     assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
     assert (config.queue, config.time_limit_s) == (64, None)
     assert (config.kernels, config.restart) == (Kernels.PLAIN, Restart())
@@ -99,7 +100,7 @@ def test_a_full_file_is_read_to_the_last_key(tmp_path: Path):
     assert config.weights == (2, 1)
     assert config.name == "lab"
     assert config.model.dtype is DType.BFLOAT16
-    assert config.experts is ExpertSplit.WHOLE
+    assert (config.experts, config.attention) == (ExpertSplit.WHOLE, AttentionSplit.WHOLE)
     assert config.ports == Ports(control=7420, data=32323)
     origins = ("https://a.example:8443",)
     keys, alias = str(tmp_path / "keys"), MetricsAlias.VLLM
@@ -176,6 +177,7 @@ def test_the_bundled_model_is_every_hosts_own(tmp_path: Path):
             "3: http.port: 65536; expected an integer from 0",
         ),
         ("hosts: ", "split: {experts: x}\nhosts: ", "3: split.experts: 'x'; expected one of width"),
+        ("hosts: ", "split: {attention: no}\nhosts: ", "3: split.attention: "),
         ("hosts: ", "timeouts: {step_s: .nan}\nhosts: ", "3: timeouts.step_s: nan; expected"),
         ("hosts: ", "timeouts: {step_s: -1}\nhosts: ", "3: timeouts.step_s: -1; expected"),
         ("hosts: ", "timeouts: {beat_s: 9}\nhosts: ", "3: timeouts.beat_s: 9; expected fence_s"),

@@ -13,6 +13,7 @@ import numpy as np
 
 from dsv4_tp import demo
 from dsv4_tp.core import (
+    AttentionSplit,
     DType,
     Event,
     ExpertSplit,
@@ -22,7 +23,7 @@ from dsv4_tp.core import (
     ScoreRequest,
     TokenEvent,
 )
-from dsv4_tp.engine import Collectives, Pace, Team, join
+from dsv4_tp.engine import Collectives, Pace, Team, attention_sum, join
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import Model
@@ -103,18 +104,23 @@ def measure(
     folder: str,
     steps: int,
     split: str = "width",
+    attention: str = "split",
     weights: list[int] | None = None,
     deaf: int | None = None,
 ) -> None:
     """What this rank's model says in `measurements`; rank `deaf` keeps its own partial sums."""
-    parts = parts_of(ROOT / folder, weights or [1] * collectives.size, ExpertSplit(split))
+    how = (ExpertSplit(split), AttentionSplit(attention))
+    parts = parts_of(ROOT / folder, weights or [1] * collectives.size, *how)
 
     def all_sum(x: mx.array) -> mx.array:
         total = collectives.all_sum(x)
         # The sum still runs, or the others would wait for ever.
         return mx.depends([x], [total])[0] if collectives.rank == deaf else total
 
-    loaded = load_rank(ROOT / folder, parts[collectives.rank], dtype=DType.FLOAT32, all_sum=all_sum)
+    own, whole = parts[collectives.rank], how[1] is AttentionSplit.WHOLE
+    attn_sum = attention_sum(collectives, parts) if whole else all_sum
+    sums = {"all_sum": all_sum, "attn_sum": attn_sum}
+    loaded = load_rank(ROOT / folder, own, dtype=DType.FLOAT32, **sums)
     team = Team(collectives, tuple(part.vocab for part in parts))
     collectives.ledger.calls.clear()
     turns = count()
@@ -249,10 +255,15 @@ def guided(collectives: Collectives, out: Path) -> None:
     (out / f"{collectives.rank}.json").write_text(told)
 
 
-def parts_of(folder: Path, weights: list[int], split: ExpertSplit) -> tuple[Part, ...]:
+def parts_of(
+    folder: Path,
+    weights: list[int],
+    split: ExpertSplit,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
+) -> tuple[Part, ...]:
     spec = read_spec(folder)
     found = catalog(spec, read_headers(folder), mtp=False)
-    return make_plan(spec, found, weights, expert_split=split).parts
+    return make_plan(spec, found, weights, expert_split=split, attention=attention).parts
 
 
 def measurements(model: Model, team: Team, steps: int) -> dict[str, np.ndarray]:

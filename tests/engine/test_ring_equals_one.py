@@ -53,13 +53,15 @@ def off(got: np.ndarray, expected: np.ndarray) -> float:
         (3, 20, {"folder": PLAIN, "split": "whole"}),
         pytest.param(4, 300, {"folder": PLAIN, "split": "width"}, marks=pytest.mark.slow),
         (2, 10, {"folder": OFFICIAL, "split": "whole", "weights": [3, 5]}),
+        (2, 20, {"folder": PLAIN, "attention": "whole"}),
     ],
-    ids=["two", "three", "four", "official-3:5"],
+    ids=["two", "three", "four", "official-3:5", "attention whole"],
 )
 def test_ring_equals_one(tmp_path: Path, one, size, steps, how):
     run_ranks("measure", size, tmp_path, deadline_s=200, steps=steps, **how)
     expected = one(how["folder"], steps)
-    per_token = 2 * read_spec(ROOT / how["folder"]).num_hidden_layers + 1
+    sums = 1 if how.get("attention") == "whole" else 2
+    per_token = sums * read_spec(ROOT / how["folder"]).num_hidden_layers + 1
     # Only there the vocabulary is wider than the packets, and the flat choice needs one more.
     wide = how["folder"] == OFFICIAL
     each = [per_token + (wide and name == "flat") for name in WAYS]

@@ -9,9 +9,9 @@ from typing import TypeVar, cast
 
 import mlx.core as mx
 
-from dsv4_tp.core import DType, ExpertSplit
-from dsv4_tp.engine import Collectives, TokenShares
-from dsv4_tp.model import AllSum, Model
+from dsv4_tp.core import AttentionSplit, DType, ExpertSplit
+from dsv4_tp.engine import Collectives, TokenShares, attention_sum
+from dsv4_tp.model import AllSum, Model, identity
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 from dsv4_tp.plan import make_plan
@@ -24,11 +24,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What `TokenShares` needs of collectives."""
+    """What `TokenShares` and `attention_sum` need of collectives."""
 
     rank: int
     size: int
     put_together: AllSum
+    alike: AllSum = identity
+
+    @property
+    def all_sum(self) -> AllSum:
+        return self.put_together
 
 
 class AllReduce:
@@ -67,14 +72,17 @@ def on_ranks(
     *,
     change: Callable[[int, AllSum], AllSum] = lambda _, all_sum: all_sum,
     mtp: bool = False,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
+    always_sum: bool = False,
 ) -> list[T]:
     """`run(model)` on each rank of a plan, each in a thread of its own; the results by rank.
 
-    `change(rank, all_sum)` may put another all_sum in a rank's hands.
+    `change(rank, all_sum)` may put another all_sum in a rank's hands; with `always_sum` attention
+    is added up even where each rank has all of it.
     """
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=False)
-    plan = make_plan(spec, found, shares, expert_split=split)
+    plan = make_plan(spec, found, shares, expert_split=split, attention=attention)
     reduce = AllReduce(len(shares))
 
     def rank_main(rank: int) -> T:
@@ -86,6 +94,7 @@ def on_ranks(
                 plan.parts[rank],
                 dtype=DType.FLOAT32,
                 all_sum=all_sum,
+                attn_sum=all_sum if always_sum else attention_sum(sums, plan.parts),
                 division=TokenShares(sums, plan.parts),
                 mtp=mtp,
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsv4_tp import demo
-from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.core import AttentionSplit, CacheRows, DType, ExpertSplit
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.plan import make_plan
@@ -18,18 +18,25 @@ CLUSTER = f"""
 version: 1
 model: {{path: demo, dtype: float32}}
 hosts: [{{name: localhost}}, {{name: localhost, weight: 2}}]
-split: {{experts: whole}}
 context: {CONTEXT}
 """
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize(
-    "rows", [CacheRows.EXACT, pytest.param(CacheRows.TRAINED, marks=pytest.mark.slow)]
+    ("rows", "attention"),
+    [
+        (CacheRows.EXACT, AttentionSplit.SPLIT),
+        (CacheRows.EXACT, AttentionSplit.WHOLE),
+        pytest.param(CacheRows.TRAINED, AttentionSplit.SPLIT, marks=pytest.mark.slow),
+    ],
 )
-def test_weights_are_exact_and_the_rest_is_a_bound(tmp_path: Path, rows: CacheRows):
+def test_weights_are_exact_and_the_rest_is_a_bound(
+    tmp_path: Path, rows: CacheRows, attention: AttentionSplit
+):
     file = tmp_path / "cluster.yaml"
-    file.write_text(f"{CLUSTER}cache_rows: {rows}\n")
+    split = f"split: {{experts: whole, attention: {attention}}}"
+    file.write_text(f"{CLUSTER}{split}\ncache_rows: {rows}\n")
     asked = ("--prompt", QUESTION.read_text(encoding="utf-8"), "--temperature", "0", "--json")
     done = run("launch", "-f", file, *asked, state_dir=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -44,6 +51,7 @@ def test_weights_are_exact_and_the_rest_is_a_bound(tmp_path: Path, rows: CacheRo
         found,
         [1, 2],
         expert_split=ExpertSplit.WHOLE,
+        attention=attention,
         dtype=DType.FLOAT32,
         context=CONTEXT,
         cache_rows=rows,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsv4_tp.core import ExpertSplit, Span
+from dsv4_tp.core import AttentionSplit, ExpertSplit, Span
 from dsv4_tp.layouts import native_catalog
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.partition import (
@@ -18,7 +18,7 @@ from dsv4_tp.plan.partition import (
     straggler,
 )
 from dsv4_tp.plan.plan import granules
-from dsv4_tp.rules import touched_groups
+from dsv4_tp.rules import attention_of, touched_groups
 from tests.specs import FLASH, PRO, TINY, TINY_FP4, fuzz, specs, weights
 
 ANYWHERE = Granules(wo_a=1, wo_b=1, experts=1, shared=1)
@@ -99,6 +99,22 @@ def test_parts_cover_the_model_at_whole_granules(
             (part.shared_width.stop, by.shared),
         ):
             assert cut % granule == 0
+
+
+@fuzz
+@given(specs(), weights, st.sampled_from(ExpertSplit))
+def test_with_whole_attention_only_the_heads_differ(
+    spec: ModelSpec, shares: list[int], split: ExpertSplit
+) -> None:
+    by = granules(native_catalog(spec, mtp=False))
+    ways = {way: partition(spec, by, shares, split, way) for way in AttentionSplit}
+    heads = Span(0, spec.num_attention_heads)
+    bare = (replace(part, heads=heads) for part in ways[AttentionSplit.SPLIT])
+    assert ways[AttentionSplit.WHOLE] == tuple(bare)
+    if len(shares) > 1:
+        assert {way: attention_of(parts) for way, parts in ways.items()} == {
+            way: way for way in ways
+        }
 
 
 @fuzz

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import AttentionSplit, DType, ExpertSplit
 from dsv4_tp.errors import PlanError
 from dsv4_tp.layouts import Catalog, catalog, native_catalog, read_headers
 from dsv4_tp.modelspec import ModelSpec, contract
@@ -43,6 +43,29 @@ def test_whole_experts_weigh_what_their_widths_do() -> None:
     width = make_plan(FLASH, native(FLASH), [1] * 4, expert_split=ExpertSplit.WIDTH)
     assert whole.rank_bytes == width.rank_bytes
     assert [len(part.experts) for part in whole.parts] == [64] * 4
+
+
+def test_whole_attention_is_held_by_each_rank() -> None:
+    alone = make_plan(FLASH, native(FLASH), [1], expert_split=ExpertSplit.WIDTH)
+    split, whole = (
+        make_plan(FLASH, native(FLASH), [1, 3], expert_split=ExpertSplit.WIDTH, attention=way)
+        for way in AttentionSplit
+    )
+    assert (split.attention, whole.attention) == tuple(AttentionSplit)
+    for ours, theirs in zip(whole.rank_bytes, split.rank_bytes, strict=True):
+        held, other = dict(ours.kinds), dict(theirs.kinds)
+        assert held.pop("attention") == dict(alone.rank_bytes[0].kinds)["attention"]
+        assert other.pop("attention") < 43 * 104e6
+        assert held == other
+    assert all(map(int.__gt__, whole.buffer_bytes, split.buffer_bytes))
+    with pytest.raises(PlanError, match="rank 1 of 2 would hold nothing"):
+        make_plan(
+            TINY,
+            native(TINY),
+            [1000, 1],
+            expert_split=ExpertSplit.WIDTH,
+            attention=AttentionSplit.WHOLE,
+        )
 
 
 def test_bytes_are_told_by_kind() -> None:

@@ -10,7 +10,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType, ExpertSplit
+from dsv4_tp.core import AttentionSplit, DType, ExpertSplit
 from dsv4_tp.errors import CheckpointError
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
@@ -20,6 +20,7 @@ from tests.parallel.team import on_ranks
 from tests.prepared.sets import prepare
 from tests.storage_files import BASE, CONVERSIONS, FP4, PLAIN, RAGGED, read_file, write_file
 
+WHOLE = AttentionSplit.WHOLE
 SPLITS = [([1], ExpertSplit.WIDTH), ([1, 1], ExpertSplit.WIDTH), ([3, 1, 2], ExpertSplit.WHOLE)]
 SAMPLES = [PLAIN, FP4, BASE, RAGGED, *CONVERSIONS]
 
@@ -79,11 +80,29 @@ def test_a_rank_reads_its_own_bytes_and_no_other(pair: Path) -> None:
 
 def test_a_set_for_other_parts_is_refused(pair: Path) -> None:
     spec = read_spec(pair)
-    with pytest.raises(CheckpointError, match=r"prepared for 2 ranks 1:1, experts by width, not"):
+    with pytest.raises(CheckpointError, match=r"prepared for 2 ranks 1:1, experts by width, att"):
         load_rank(pair, None, dtype=DType.FLOAT32)
     three = prepare(FP4, pair.parent / "three", [1, 1, 1])
     with pytest.raises(CheckpointError, match=r"not for a plan of 3 ranks .*`dsv4-tp shard`"):
         check_ranks(pair, spec, read_manifest(three).parts, [1])
+
+
+def test_a_set_with_whole_attention_is_one_for_that_alone(pair: Path, tmp_path: Path) -> None:
+    out = prepare(FP4, tmp_path / "set", [1, 1], attention=WHOLE)
+    split, whole = (read_manifest(each).parts for each in (pair, out))
+    for part in whole:
+        straight, prepared = (
+            load_rank(place, part, dtype=DType.FLOAT32, mtp=True) for place in (FP4, out)
+        )
+        wanted = dict(tree_flatten(straight.model.parameters()))
+        got = dict(tree_flatten(prepared.model.parameters()))
+        assert got.keys() == wanted.keys()
+        assert all(np.array_equal(_bits(got[name]), _bits(wanted[name])) for name in got)
+    spec, other = read_spec(pair), "not for a plan of 2 ranks, attention"
+    for place, parts, said in ((pair, whole, ("split", "whole")), (out, split, ("whole", "split"))):
+        words = rf"experts by width, attention {said[0]}, {other} {said[1]}, that shares"
+        with pytest.raises(CheckpointError, match=words):
+            check_ranks(place, spec, parts, [0])
 
 
 def test_ranks_that_are_not_there_are_missed_only_by_themselves(copied: Path) -> None:
