@@ -19,8 +19,8 @@ operations on a CPU, and is counted as these, as in the figures of others. `prim
 
 Collectives and bytes are measured: the command line launches the demo model on this machine,
 and its ranks' ledgers tell. They must be what the design says, two all-reduces of the hidden
-size per layer and one packet for the choice of the token; then the same rule gives the figures of
-the real model. Bytes are the payload that one rank sends, one way.
+size per layer, or one with `attention: whole`, and one packet for the choice of the token; then the
+same rule gives the figures of the real model. Bytes are the payload that one rank sends, one way.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from unittest.mock import patch
 import mlx.core as mx
 
 from dsv4_tp import demo
-from dsv4_tp.core import DType
+from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
 from dsv4_tp.model.fused import fused_everywhere
 from dsv4_tp.model.mixing import Mix
@@ -60,7 +60,8 @@ _OPERATION = re.compile(r"shape ?= ?rectangle")
 # From other projects' published or measured figures for DeepSeek-V4, and our targets.
 PEERS = {
     "primitives_per_layer": ("480 / 550 / 482", "150 or less each"),
-    "collectives_per_token": ("86 (43 with attention replicated)", "87 or less"),
+    "collectives_per_token": ("86", "87 or less"),
+    "collectives_whole_attention": ("43", "44 or less"),
     "wire_bytes_per_token": ("2 ranks: 0.70 to 1.67 MB", "2 ranks: 0.71 MB or less"),
 }
 
@@ -87,9 +88,12 @@ class Counts:
     primitives_here: dict[str, int]
     primitives_dearest_step: dict[str, int]
     collectives_per_token: dict[str, float]
+    collectives_whole_attention: dict[str, float]
     wire_bytes_per_token: dict[str, float]
+    wire_bytes_whole_attention: dict[str, float]
     demo_collectives_per_token: dict[str, float]
     demo_wire_bytes_per_token: dict[str, float]
+    demo_collectives_whole_attention: dict[str, float]
 
 
 def primitives(
@@ -201,19 +205,27 @@ def operations(*outputs: mx.array) -> int:
     return len(_OPERATION.findall(dot.getvalue()))
 
 
-def expected_traffic(*, ranks: int, layers: int, hidden: int, value_bytes: int) -> Traffic:
+def expected_traffic(
+    *,
+    ranks: int,
+    layers: int,
+    hidden: int,
+    value_bytes: int,
+    attention: AttentionSplit = AttentionSplit.SPLIT,
+) -> Traffic:
     """What the design says a greedy token costs."""
     if ranks == 1:
         return Traffic(0, 0)
-    all_reduces = 2 * layers
+    all_reduces = layers if attention is AttentionSplit.WHOLE else 2 * layers
     return Traffic(all_reduces + 1, all_reduces * hidden * value_bytes + GREEDY_PACKET_BYTES)
 
 
-def measured_traffic(ranks: int) -> Traffic:
+def measured_traffic(ranks: int, attention: AttentionSplit) -> Traffic:
     """What the demo model's ranks counted while they generated, in float32."""
     hosts = ",".join(["localhost"] * ranks)
     command = [sys.executable, "-m", "dsv4_tp", "launch", "--hosts", hosts, "--model", "demo"]
     options = ["--prompt", "One day", "--max-tokens", str(NEW_TOKENS), "--temperature", "0"]
+    options += ["--attention", attention]
     done = subprocess.run(
         [*command, *options, "--dtype", "float32", "--json"],
         check=True,
@@ -224,35 +236,34 @@ def measured_traffic(ranks: int) -> Traffic:
     return Traffic(stats["collectives_per_token"], stats["wire_bytes_per_token"])
 
 
-def checked_traffic(ranks: int) -> Traffic:
+def checked_traffic(ranks: int, attention: AttentionSplit) -> Traffic:
     """The measured traffic, which must be the expected.
 
     Raises:
         SystemExit: it is not.
     """
     spec = read_spec(demo.path())
-    measured = measured_traffic(ranks)
+    measured = measured_traffic(ranks, attention)
     wanted = expected_traffic(
         ranks=ranks,
         layers=spec.num_hidden_layers,
         hidden=spec.hidden_size,
         value_bytes=FLOAT32_BYTES,
+        attention=attention,
     )
     if measured != wanted:
-        sys.exit(f"{ranks} ranks: measured {measured}, by design {wanted}")
+        sys.exit(f"{ranks} ranks, attention {attention}: measured {measured}, by design {wanted}")
     return measured
 
 
 def count(ranks: tuple[int, ...]) -> Counts:
     """All counts, the traffic for these numbers of ranks."""
     own = DType.FLOAT32 if mx.default_device() == mx.cpu else DType.BFLOAT16
-    measured = {n: checked_traffic(n) for n in ranks}
-    flash = {
-        n: expected_traffic(
-            ranks=n, layers=FLASH_LAYERS, hidden=FLASH_HIDDEN, value_bytes=BFLOAT16_BYTES
-        )
-        for n in ranks
-    }
+    split, whole = AttentionSplit
+    measured, measured_whole = (
+        {n: checked_traffic(n, way) for n in ranks} for way in (split, whole)
+    )
+    flash, flash_whole = ({n: of_flash(n, way) for n in ranks} for way in (split, whole))
     return Counts(
         primitives_per_layer=primitives(DType.BFLOAT16, USUAL_POSITION, by_kernels),
         primitives_without_kernels=primitives(DType.BFLOAT16, USUAL_POSITION, fused),
@@ -262,11 +273,35 @@ def count(ranks: tuple[int, ...]) -> Counts:
         ),
         primitives_here=primitives(own, USUAL_POSITION, here),
         primitives_dearest_step=primitives(DType.BFLOAT16, DEAREST_POSITION, by_kernels),
-        collectives_per_token={str(n): traffic.collectives for n, traffic in flash.items()},
-        wire_bytes_per_token={str(n): traffic.wire_bytes for n, traffic in flash.items()},
-        demo_collectives_per_token={str(n): t.collectives for n, t in measured.items()},
-        demo_wire_bytes_per_token={str(n): t.wire_bytes for n, t in measured.items()},
+        collectives_per_token=collectives_by_ranks(flash),
+        collectives_whole_attention=collectives_by_ranks(flash_whole),
+        wire_bytes_per_token=wire_bytes_by_ranks(flash),
+        wire_bytes_whole_attention=wire_bytes_by_ranks(flash_whole),
+        demo_collectives_per_token=collectives_by_ranks(measured),
+        demo_wire_bytes_per_token=wire_bytes_by_ranks(measured),
+        demo_collectives_whole_attention=collectives_by_ranks(measured_whole),
     )
+
+
+def of_flash(ranks: int, attention: AttentionSplit) -> Traffic:
+    """What a greedy token of the real model costs."""
+    return expected_traffic(
+        ranks=ranks,
+        layers=FLASH_LAYERS,
+        hidden=FLASH_HIDDEN,
+        value_bytes=BFLOAT16_BYTES,
+        attention=attention,
+    )
+
+
+def collectives_by_ranks(found: dict[int, Traffic]) -> dict[str, float]:
+    """As JSON wants them."""
+    return {str(ranks): traffic.collectives for ranks, traffic in found.items()}
+
+
+def wire_bytes_by_ranks(found: dict[int, Traffic]) -> dict[str, float]:
+    """Likewise."""
+    return {str(ranks): traffic.wire_bytes for ranks, traffic in found.items()}
 
 
 def table(counts: Counts) -> str:

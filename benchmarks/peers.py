@@ -3,6 +3,9 @@
     make bench-peers                    # a table
     python -m benchmarks.peers --json > benchmarks/results/peers.json
 
+The table is followed by the time of a sum from which attention pays whole on two equal Macs, beside
+what the same bytes would take at all of the bandwidth, which is how others reckon it.
+
 Each program is planned as it shares the model out, and reckoned with its own operations and
 collectives. The model's three constants come from single Macs: the share of bandwidth from the
 program with the fewest operations, the time of an operation from two programs on MLX, the share
@@ -19,13 +22,14 @@ from statistics import mean, median
 
 from benchmarks.synthetic import CONFIGS
 from dsv4_tp.cli.tables import table
-from dsv4_tp.core import CacheRows, DType, ExpertSplit
+from dsv4_tp.core import AttentionSplit, CacheRows, DType, ExpertSplit
 from dsv4_tp.layouts import native_catalog
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.plan import Plan, RankBytes, make_plan
 from dsv4_tp.plan.chips import LINKS, chip_named
 from dsv4_tp.plan.reads import step_reads
-from dsv4_tp.plan.speed import OPERATION_S, PRODUCTS, REACHED, Cluster
+from dsv4_tp.plan.speed import OPERATION_S, PRODUCTS, REACHED, Cluster, collectives
+from dsv4_tp.plan.ways import ways
 from dsv4_tp.plan.work import token_flop
 
 FLASH = read_spec(CONFIGS / "deepseek-v4-flash.json")
@@ -109,12 +113,27 @@ class Line:
         return self.forecast / (self.published.decode or self.published.prefill or 1.0) - 1
 
 
+def shared_out(
+    split: Sequence[int],
+    attention: AttentionSplit = AttentionSplit.SPLIT,
+    dtype: DType | None = DType.BFLOAT16,
+) -> Plan:
+    """Flash as we share it out."""
+    return make_plan(
+        FLASH,
+        native_catalog(FLASH, mtp=False),
+        split,
+        expert_split=ExpertSplit.WIDTH,
+        attention=attention,
+        dtype=dtype,
+        chunk=4096,
+    )
+
+
 def planned(split: Sequence[int], program: Program | None = None) -> Plan:
     """Flash shared out as a program does it; by ours if none is given."""
-    catalog = native_catalog(FLASH, mtp=False)
     # What we hold in float32 the others have as it is released, as far as we know.
-    dtype = None if program else DType.BFLOAT16
-    plan = make_plan(FLASH, catalog, split, expert_split=ExpertSplit.WIDTH, dtype=dtype, chunk=4096)
+    plan = shared_out(split, dtype=None if program else DType.BFLOAT16)
     if program is None or len(split) == 1:
         return plan
     whole = planned((1,), program)
@@ -148,7 +167,7 @@ def forecast(figure: Published) -> float:
     cluster = Cluster(tuple(map(chip_named, figure.chips)), link, divided=program.divided)
     if figure.prefill:
         chunk = cluster.prefill(plan, figure.context)
-        sums = program.collectives / (2 * LAYERS)  # of those that we would make
+        sums = program.collectives / (collectives(plan) - 1)  # of those that we would make
         return replace(chunk, sums_s=chunk.sums_s * sums).tokens_s
     ours = cluster.decode(plan, figure.context)
     its = replace(
@@ -162,6 +181,13 @@ def forecast(figure: Published) -> float:
 def lines() -> list[Line]:
     """All figures of pairs."""
     return [Line(figure, forecast(figure)) for figure in PAIRS]
+
+
+def borders_us(chip: str) -> tuple[float, float]:
+    """The time of a sum from which attention pays whole on two such Macs; at all the bandwidth."""
+    split, whole = (shared_out((1, 1), way) for way in AttentionSplit)
+    found = ways(Cluster((chip_named(chip),) * 2, LINKS["rdma"]), split, whole, SHORT)
+    return found.whole_pays_from_s * 1e6, found.whole_pays_from_s * 1e6 * REACHED
 
 
 def fitted() -> dict[str, float]:
@@ -218,6 +244,10 @@ def main() -> None:
     for what in ("decode", "prefill"):
         errors = [abs(line.error) for line in found if getattr(line.published, what)]
         print(f"{what}: median error {median(errors):.0%}, largest {max(errors):.0%}")
+    for chip in ("m3-ultra", "m5-max", "m4-max"):
+        border_us, at_all_us = borders_us(chip)
+        beside = f"at all of the bandwidth {at_all_us:.0f}"
+        print(f"whole attention on 2 {chip}: from {border_us:.0f} µs a sum, {beside}")
     print(f"fitted: {fitted()}; used: {REACHED}, {OPERATION_S}, {PRODUCTS}")
 
 

@@ -4,7 +4,7 @@ Reads headers only and never imports MLX.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 from dsv4_tp.cli.inputs import Checkpoint, read_checkpoint
 from dsv4_tp.cli.ledger import ledger_of
 from dsv4_tp.cli.memory import Memory, read_memory
-from dsv4_tp.cli.speeds import chips_of, forecasts
+from dsv4_tp.cli.speeds import Forecasts, Joined, chips_of, forecasts
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
 from dsv4_tp.config.precision import settle_dtype
-from dsv4_tp.core import CacheRows, Part
+from dsv4_tp.core import AttentionSplit, CacheRows, Part
 from dsv4_tp.errors import PlanError
 from dsv4_tp.plan import (
     Plan,
@@ -27,6 +27,7 @@ from dsv4_tp.plan import (
     with_context_that_fits,
     with_modest_context,
 )
+from dsv4_tp.plan.chips import Chip
 
 
 def run(
@@ -35,6 +36,7 @@ def run(
     bandwidth: str | None,
     chips: str | None,
     link: str,
+    sum_us: float | None,
     ledger: int | None,
     as_json: bool,
     **given: Any,
@@ -56,18 +58,22 @@ def run(
     if told:
         result = _fitting(result, asked, told, replan)
     reads = None if ledger is None else ledger_of(result, replan, ledger)
-    speeds = forecasts(result, asked, named, link) if named else None
-    notes = checkpoint.catalog.notes
-    more = [each for each in (reads, speeds) if each]
+    joined = Joined(link, sum_us)
+    speeds = _forecasts(result, asked, checkpoint, (named, joined)) if named else None
+    more, notes = [each for each in (reads, speeds) if each], checkpoint.catalog.notes
     if as_json:
-        told = (_as_json(result, asked, notes), *(each.as_json() for each in more))
-        print(json.dumps({key: value for part in told for key, value in part.items()}))
+        _print_json(_as_json(result, asked, notes), *(each.as_json() for each in more))
         return
     print(_as_table(result), *(each.as_table() for each in more), sep="\n\n")
     if open_split:
         note(f"proposed: --split {':'.join(map(str, asked.weights))}")
     for line in notes:
         note(f"checkpoint: {line}")
+
+
+def _print_json(*parts: Mapping[str, object]) -> None:
+    """As one object."""
+    print(json.dumps({key: value for part in parts for key, value in part.items()}))
 
 
 def _replan(asked: Wish, checkpoint: Checkpoint) -> Replan:
@@ -85,6 +91,18 @@ def _replan(asked: Wish, checkpoint: Checkpoint) -> Replan:
         batch=asked.batch,
         prefix_bytes=asked.prefix_bytes,
     )
+
+
+def _forecasts(
+    result: Plan, asked: Wish, checkpoint: Checkpoint, over: tuple[Sequence[Chip], Joined]
+) -> Forecasts:
+    (turned,) = (way for way in AttentionSplit if way is not asked.attention)
+    asked_otherwise = replace(asked, attention=turned, context=result.context)
+    try:
+        other = _replan(asked_otherwise, checkpoint)(asked.weights)
+    except PlanError:
+        other = None
+    return forecasts(result, other, asked, *over)
 
 
 def _with_proposed_split(asked: Wish, told: Memory, replan: Replan) -> Wish:

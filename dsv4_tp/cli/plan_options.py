@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from dsv4_tp.cli.options import positive
+
 _OPTIONS = (
     click.option("--memory", metavar="A,B", help="GB (10^9) that may be used, by rank or by host."),
     click.option("--bandwidth", metavar="A,B", help="GB/s, likewise; for the split proposed."),
@@ -26,6 +28,13 @@ _OPTIONS = (
         default="rdma",
         show_default=True,
         help="What joins the hosts, for --chips.",
+    ),
+    click.option(
+        "--sum-us",
+        type=float,
+        metavar="US",
+        callback=positive,
+        help="µs that a sum takes within a step, as `doctor` measures it; for --chips.",
     ),
 )
 

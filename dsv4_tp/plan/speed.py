@@ -4,7 +4,8 @@ A decode step waits for three things, one after the other:
 
     bytes        the slowest rank reads its weights and rows, at REACHED of its memory's bandwidth
     operations   each takes OPERATION_S beside its bytes: it is encoded, launched and waited for
-    collectives  two sums a layer and one packet for the choice, each as long as the link needs
+    collectives  two sums a layer and one packet for the choice, each as long as the link needs; of
+                 whole attention, one sum a layer
 
 A chunk of a long prompt waits for the slowest rank's products, or its bytes if they take longer,
 and for the sums, which are long then. REACHED, OPERATION_S and PRODUCTS were fitted to figures of
@@ -14,7 +15,7 @@ single Macs, and hold for pairs of them as `benchmarks/peers.py` tells.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dsv4_tp.core import MOST_IN_MESH, Kernels
+from dsv4_tp.core import MOST_IN_MESH, AttentionSplit, Kernels
 from dsv4_tp.modelspec import ModelSpec
 from dsv4_tp.plan.cache import dtype_bytes
 from dsv4_tp.plan.chips import Chip, Link
@@ -32,7 +33,7 @@ OPERATIONS: Mapping[Kernels, Mapping[int, int]] = {
     Kernels.PLAIN: {0: 445, 4: 532, 128: 468},
     Kernels.METAL: {0: 205, 4: 292, 128: 228},
 }
-_LAYER_SUMS = 2
+_LAYER_SUMS = {AttentionSplit.SPLIT: 2, AttentionSplit.WHOLE: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,21 @@ class Cluster:
     """What a plan runs on: the chip of each rank, the link between hosts, the kernels.
 
     `divided`: each rank looks up pooled rows for its share of a prompt's tokens; else, for all.
+    `measured_sum_s`: what a short sum over all ranks was seen to take; None: as the link says.
     """
 
     chips: tuple[Chip, ...]
     link: Link
     kernels: Kernels = Kernels.PLAIN
     divided: bool = True
+    measured_sum_s: float | None = None
+
+    @property
+    def sum_s(self) -> float:
+        """What a short sum over all ranks takes."""
+        if self.measured_sum_s is not None:
+            return self.measured_sum_s
+        return self._hops * self.link.hop_s
 
     def decode(self, plan: Plan, context: int, *, drafts: int = 0) -> Step:
         """A step of one sequence behind `context` tokens, in which `drafts` are made and verified.
@@ -107,10 +117,11 @@ class Cluster:
         again = [_drafts_read(each, layers, drafts, mtp=plan.mtp) for each in reads]
         fed = [sum(each.values()) + more for each, more in zip(reads, again, strict=True)]
         more_layers = 1 + drafts / layers
+        sums = collectives(plan) + drafts * (_LAYER_SUMS[plan.attention] + 1)
         return Step(
             self._slowest_read_s(fed),
             operations(plan.spec, self.kernels) * OPERATION_S * more_layers,
-            self._hops * self.link.hop_s * (collectives(plan.spec) + drafts * (_LAYER_SUMS + 1)),
+            self.sum_s * sums,
             sum(DRAFTS_RIGHT**depth for depth in range(drafts + 1)),
         )
 
@@ -155,9 +166,9 @@ def operations(spec: ModelSpec, kernels: Kernels) -> int:
     return sum(OPERATIONS[kernels][ratio] for ratio in spec.compress_ratios)
 
 
-def collectives(spec: ModelSpec) -> int:
+def collectives(plan: Plan) -> int:
     """Of a token."""
-    return _LAYER_SUMS * spec.num_hidden_layers + 1
+    return _LAYER_SUMS[plan.attention] * plan.spec.num_hidden_layers + 1
 
 
 def _drafts_read(reads: Mapping[str, int], layers: int, drafts: int, *, mtp: bool) -> int:
@@ -168,8 +179,8 @@ def _drafts_read(reads: Mapping[str, int], layers: int, drafts: int, *, mtp: boo
 
 
 def _summed_bytes(plan: Plan, *, divided: bool) -> int:
-    """Of a token, by all layers: two sums in each, and numbers of rows where indexers choose."""
+    """Of a token, by all layers: the sums of each, and numbers of rows where indexers choose."""
     spec = plan.spec
-    sums = _LAYER_SUMS * spec.num_hidden_layers * spec.hidden_size * dtype_bytes(plan.dtype)
+    sums = (collectives(plan) - 1) * spec.hidden_size * dtype_bytes(plan.dtype)
     numbers = 4 * spec.index_topk * spec.compress_ratios.count(4)
     return sums + (numbers if divided and len(plan.parts) > 1 else 0)

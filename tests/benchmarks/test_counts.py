@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import counts, runs
 from dsv4_tp import demo
-from dsv4_tp.core import DType
+from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
 from dsv4_tp.model.model import Block
 from dsv4_tp.parallel import load_rank
@@ -95,8 +95,10 @@ def test_kernels_are_counted_with_what_they_are_given():
 def test_traffic_by_design():
     flash = {"layers": 43, "hidden": 4096, "value_bytes": 2}
     assert counts.expected_traffic(ranks=1, **flash) == counts.Traffic(0, 0)
-    # 86 all-reduces of 8 KiB, and a packet of 12 bytes
+    # 86 all-reduces of 8 KiB, or half of them, and a packet of 12 bytes
     assert counts.expected_traffic(ranks=2, **flash) == counts.Traffic(87, 704_524)
+    whole = {"attention": AttentionSplit.WHOLE}
+    assert counts.expected_traffic(ranks=2, **flash, **whole) == counts.Traffic(44, 352_268)
 
 
 @pytest.mark.cluster
@@ -112,6 +114,8 @@ def test_the_ledgers_of_real_ranks_agree_with_the_design():
     result = json.loads(line)
     assert result["demo_collectives_per_token"] == {"2": 7}
     assert result["demo_wire_bytes_per_token"] == {"2": 6 * 256 * 4 + 12}
+    assert result["demo_collectives_whole_attention"] == {"2": 4}
     assert result["collectives_per_token"] == {"2": 87}
+    assert result["collectives_whole_attention"] == {"2": 44}
     assert result["primitives_per_layer"].keys() == {"0", "4", "128"}
     assert runs.excess({"counts": result}, runs.published()) == []

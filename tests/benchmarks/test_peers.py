@@ -31,6 +31,14 @@ def test_figures_of_pairs_are_forecast():
     assert sum(error > 0.25 for found in errors.values() for error in found) == 1
 
 
+def test_whole_attention_pays_from_where_others_reckon_but_for_the_bandwidth_reached():
+    """Theirs are of weights in 8.5 bits, ours in 8.25."""
+    for chip, others_us in (("m3-ultra", 65), ("m5-max", 87), ("m4-max", 98)):
+        border_us, at_all_us = peers.borders_us(chip)
+        assert at_all_us == pytest.approx(others_us * 8.25 / 8.5, rel=0.02)
+        assert border_us == pytest.approx(at_all_us / REACHED)
+
+
 def test_a_program_that_keeps_attention_whole_reads_more():
     ours, adurham = peers.planned((1, 1)), peers.planned((1, 1), peers.PROGRAMS["adurham"])
     whole = dict(peers.planned((1,)).rank_bytes[0].kinds)

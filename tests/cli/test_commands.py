@@ -36,7 +36,7 @@ OPTIONS = {
     "coordinator": LAUNCH,
     "launch": LAUNCH,
     "plan": f"--model --ranks --split --hosts -f --file --context --batch {CACHES} "
-    "--attention --memory --bandwidth --ledger --chips --link --json",
+    "--attention --memory --bandwidth --ledger --chips --link --sum-us --json",
     "inspect": "model --json",
     "shard": "--model --out --ranks --split --hosts -f --file --attention --rank --json",
     "push": "--model --out --hosts -f --file --attention --json",

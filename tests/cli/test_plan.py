@@ -294,7 +294,7 @@ def test_chips_bring_a_forecast(capsys: pytest.CaptureFixture[str]):
     assert first["drafted"]["tokens"] > 1
     assert first["decode"]["limit"] == "bytes"
     assert run(["plan", *chips]) == 0
-    lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    lines = capsys.readouterr().out.split("\n\n")[-2].splitlines()
     assert lines[0].split()[:4] == ["predicted", "tokens/s", "prefill", "decode"]
     assert [line.split()[1] for line in lines[1:]] == [
         "2048",
@@ -303,6 +303,26 @@ def test_chips_bring_a_forecast(capsys: pytest.CaptureFixture[str]):
         "524288",
         "1048576",
     ]
+
+
+def test_chips_say_which_attention_is_faster(capsys: pytest.CaptureFixture[str]):
+    macs = ("--model", str(FLASH), "--chips", "m4-max,m4-max", "--context", "4096")
+    ways = plan(capsys, *macs)["ways"]
+    assert (ways["faster"], ways["sum_s"]) == ("split", 36e-6)
+    assert (ways["split"]["collectives"], ways["whole"]["collectives"]) == (87, 44)
+    border_us = ways["whole_pays_from_s"] * 1e6
+    for way, more, says in (
+        ("split", ("--link", "tcp"), "attention: whole would give 20.8 tokens/s at 2048 instead"),
+        ("whole", ("--link", "tcp"), "attention: whole gives 20.8 tokens/s at 2048, split would"),
+        ("split", ("--sum-us", f"{border_us + 1}"), "attention: whole would give"),
+        ("whole", ("--sum-us", f"{border_us - 1}"), "attention: split would give"),
+    ):
+        assert run(["plan", *macs, "--attention", way, *more]) == 0
+        told = capsys.readouterr().out.splitlines()[-1]
+        assert told.startswith(says)
+        assert ": whole needs 2.43 GB more on a rank, and pays where a sum takes more" in told
+        assert f" than {border_us:.0f} µs; here it takes " in told
+    assert plan(capsys, *macs[:2], "--chips", "m4-max", "--context", "4096")["ways"] is None
 
 
 def test_chips_say_the_bandwidth_that_is_not_said(capsys: pytest.CaptureFixture[str]):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.core import DType, ExpertSplit, Kernels
+from dsv4_tp.core import AttentionSplit, DType, ExpertSplit, Kernels
 from dsv4_tp.errors import ConfigError
 from dsv4_tp.layouts import native_catalog
 from dsv4_tp.plan import Plan, make_plan
@@ -18,12 +18,14 @@ from tests.specs import FLASH, PRO
 PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "results" / "suite.json"
 CHIP = Chip(500e9, 10e12)
 LINK = Link(40e-6, 5e9, ring=False)
+# Of wq_b, wo_a and wo_b in all 43 layers, 8.25 bits a weight.
+HALF_OF_HEADS = 43 * 3 * 8192 * 4096 / 2 * 8.25 / 8
 
 
-def flash(*split: int, mtp: bool = False) -> Plan:
-    catalog = native_catalog(FLASH, mtp=mtp)
+def flash(*split: int, mtp: bool = False, attention: AttentionSplit = AttentionSplit.SPLIT) -> Plan:
+    catalog, how = native_catalog(FLASH, mtp=mtp), {"dtype": DType.BFLOAT16, "chunk": 4096}
     return make_plan(
-        FLASH, catalog, split, expert_split=ExpertSplit.WIDTH, dtype=DType.BFLOAT16, chunk=4096
+        FLASH, catalog, split, expert_split=ExpertSplit.WIDTH, attention=attention, **how
     )
 
 
@@ -98,6 +100,25 @@ def test_drafts_cost_layers_experts_and_the_head_and_bring_what_is_right_of_them
     assert one.collectives_s == pytest.approx(90 * 40e-6)
     assert one.operations_s == pytest.approx(none.operations_s * 44 / 43)
     assert two.tokens == 1 + DRAFTS_RIGHT + DRAFTS_RIGHT**2
+
+
+def test_whole_attention_adds_up_once_a_layer_and_reads_all_heads():
+    split, whole = flash(1, 1, mtp=True), flash(1, 1, mtp=True, attention=AttentionSplit.WHOLE)
+    cluster = Cluster((CHIP, CHIP), LINK)
+    step = cluster.decode(whole, 100)
+    assert step.collectives_s == pytest.approx(44 * 40e-6)
+    assert cluster.decode(whole, 100, drafts=1).collectives_s == pytest.approx(46 * 40e-6)
+    more_s = step.bytes_s - cluster.decode(split, 100).bytes_s
+    assert more_s == pytest.approx(HALF_OF_HEADS / (500e9 * REACHED), rel=0.001)
+    chunks = [cluster.prefill(plan, 8192) for plan in (split, whole)]
+    sums = [chunk.sums_s * 5e9 / 4096 - 21 * 512 * 4 for chunk in chunks]
+    assert sums == pytest.approx([2 * 43 * 4096 * 2, 43 * 4096 * 2])
+    assert chunks[1].products_s > chunks[0].products_s
+
+
+def test_a_sum_that_was_measured_counts_instead_of_the_links():
+    seen = Cluster((CHIP,) * 4, replace(LINK, ring=True), measured_sum_s=1e-4)
+    assert seen.decode(flash(1, 1, 1, 1), 0).collectives_s == pytest.approx(87e-4)
 
 
 def test_work_counts_what_a_token_meets():
