@@ -99,6 +99,7 @@ class RankTrial:
     slowest_s: float = 0.0
     large_bytes: int = 0
     large_s: float = 0.0
+    in_step_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a sum over a group costs. It loads no model."""
+"""What a sum over a group costs, by itself and within a step. It loads no model."""
 
 import statistics
 import time
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from dsv4_tp.engine.collectives import Collectives
+from dsv4_tp.model import AllSum, identity
 
 _WIDTH = 4096  # floats, of a row of Flash's hidden state
 _ROUNDS = 50
 _LARGE_ROWS = 256  # 4 MB
 _LARGE_ROUNDS = 3
+_LINKS = 40  # sums of a step, about as many as Flash has layers
+_STEPS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Trial:
     slowest_s: float
     large_bytes: int
     large_s: float  # of one sum over so many bytes, the median
+    in_step_s: float  # what each sum over one row adds to a step that waits for all of them
 
 
 def try_group(collectives: Collectives) -> Trial:
@@ -37,7 +41,29 @@ def try_group(collectives: Collectives) -> Trial:
         slowest_s=small[-1],
         large_bytes=_LARGE_ROWS * _WIDTH * 4,
         large_s=statistics.median(large),
+        in_step_s=_in_step_s(collectives),
     )
+
+
+def _in_step_s(collectives: Collectives) -> float:
+    """A graph in which each sum waits for a product, and each product for a sum, and one without.
+
+    On a GPU the difference is more than a sum by itself takes: it hands over to the CPU and back.
+    """
+    ways = (collectives.all_sum, identity)
+    rounds = [[_step_s(way) for way in ways] for _ in range(_STEPS)]
+    with_sums_s, without_s = map(statistics.median, zip(*rounds, strict=True))
+    return max(0.0, with_sums_s - without_s) / _LINKS
+
+
+def _step_s(all_sum: AllSum) -> float:
+    x = mx.ones((1, _WIDTH))
+    mx.eval(x)
+    began = time.perf_counter()
+    for _ in range(_LINKS):
+        x = all_sum(x * 0.5)
+    mx.eval(x)
+    return time.perf_counter() - began
 
 
 def _seconds(collectives: Collectives, rows: int) -> float:

@@ -53,7 +53,9 @@ def two_macs(case: str = HEALTHY) -> Case:
             control=Dial(f"{IPS[host]}:5000", REACHED, 0.001),
             paths={other: Dial(f"{IPS[other]}:5000", REACHED, 0.0004)},
         )
-    trial = tuple(RankTrial(rank, "", 50, 16384, 40e-6, 90e-6, 4 << 20, 1e-3) for rank in range(2))
+    trial = tuple(
+        RankTrial(rank, "", 50, 16384, 40e-6, 90e-6, 4 << 20, 1e-3, 7e-5) for rank in range(2)
+    )
     return Case(config_of(*HOSTS), found, dict.fromkeys(HOSTS, 100 * GB), trial=trial)
 
 

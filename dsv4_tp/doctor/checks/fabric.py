@@ -226,8 +226,10 @@ def _measured(trials: tuple[RankTrial, ...]) -> str:
     """The slowest rank's figures, since a sum ends when the last one has it."""
     worst = max(trials, key=lambda trial: trial.median_s)
     rate = worst.large_bytes / max(trial.large_s for trial in trials)
+    in_step_s = max(trial.in_step_s for trial in trials)
     return (
         f"{len(trials)} ranks, equal bits; {worst.rounds} sums of {worst.row_bytes:,} bytes: "
         f"median {worst.median_s * 1e6:.0f} µs, slowest {worst.slowest_s / worst.median_s:.1f} "
-        f"times that; {worst.large_bytes / 1e6:.0f} MB at {rate / 1e9:.2f} GB/s"
+        f"times that, {in_step_s * 1e6:.0f} µs each within a step; "
+        f"{worst.large_bytes / 1e6:.0f} MB at {rate / 1e9:.2f} GB/s"
     )
