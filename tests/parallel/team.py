@@ -73,12 +73,12 @@ def on_ranks(
     change: Callable[[int, AllSum], AllSum] = lambda _, all_sum: all_sum,
     mtp: bool = False,
     attention: AttentionSplit = AttentionSplit.SPLIT,
-    always_sum: bool = False,
+    alike: Callable[[int, AllSum], AllSum] = lambda _, all_sum: identity,
 ) -> list[T]:
     """`run(model)` on each rank of a plan, each in a thread of its own; the results by rank.
 
-    `change(rank, all_sum)` may put another all_sum in a rank's hands; with `always_sum` attention
-    is added up even where each rank has all of it.
+    `change(rank, all_sum)` may put another all_sum in a rank's hands; `alike(rank, all_sum)` is
+    what becomes of its attention where each rank has all of it.
     """
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=False)
@@ -88,13 +88,13 @@ def on_ranks(
     def rank_main(rank: int) -> T:
         try:
             all_sum = change(rank, reduce.of(rank))
-            sums = cast(Collectives, Sums(rank, len(shares), all_sum))
+            sums = cast(Collectives, Sums(rank, len(shares), all_sum, alike(rank, all_sum)))
             loaded = load_rank(
                 model_dir,
                 plan.parts[rank],
                 dtype=DType.FLOAT32,
                 all_sum=all_sum,
-                attn_sum=all_sum if always_sum else attention_sum(sums, plan.parts),
+                attn_sum=attention_sum(sums, plan.parts),
                 division=TokenShares(sums, plan.parts),
                 mtp=mtp,
             )

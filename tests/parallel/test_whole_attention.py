@@ -10,7 +10,7 @@ import pytest
 
 from dsv4_tp import demo
 from dsv4_tp.core import AttentionSplit, ExpertSplit
-from dsv4_tp.model import AllSum, Model
+from dsv4_tp.model import AllSum, Model, identity
 from tests.model.golden import run_mtp
 from tests.parallel.small_model import write_small_model
 from tests.parallel.team import on_ranks
@@ -95,5 +95,26 @@ def test_a_token_takes_so_many_sums_a_layer(model_dir: Path, attention: Attentio
 
 
 def test_attention_that_is_added_up_anyway_is_noticed(model_dir: Path, one: np.ndarray):
-    parts = on_ranks(model_dir, [1, 1], WIDTH, fed(1, 80), attention=WHOLE, always_sum=True)
+    def summed(_: int, all_sum: AllSum) -> AllSum:
+        return all_sum
+
+    parts = on_ranks(model_dir, [1, 1], WIDTH, fed(1, 80), attention=WHOLE, alike=summed)
     assert distance(parts, one[:, : PROMPT + 1]) > 1e-2
+
+
+def test_bits_that_differ_between_ranks_are_not_multiplied(model_dir: Path, one: np.ndarray):
+    """As if rank 1 were another chip. What a rank sees of them is of their size, to the end."""
+
+    def rounds_otherwise(rank: int, _: AllSum) -> AllSum:
+        keys = iter(range(10_000))
+
+        def other_bits(x: mx.array) -> mx.array:
+            noise = mx.random.normal(x.shape, key=mx.random.key(next(keys)))
+            return x * (1 + 1e-5 * noise)
+
+        return other_bits if rank else identity
+
+    parts = on_ranks(
+        model_dir, [1, 1], WIDTH, fed(STEPS, 80), attention=WHOLE, alike=rounds_otherwise
+    )
+    assert 1e-6 < distance(parts, one) <= 1e-3
