@@ -30,12 +30,13 @@ class TokenShares:
         self._weights = [1 + len(part.heads) for part in parts]
 
     def span(self, length: int) -> Span:
-        """Of a call's `length` tokens those of this rank; all of a short one."""
+        """Of a call's `length` tokens those of this rank, one at least; all of a short one."""
         if not self._divides(length):
             return Span(0, length)
-        rank, total = self._collectives.rank, sum(self._weights)
-        bounds = (length * sum(self._weights[:stop]) // total for stop in (rank, rank + 1))
-        return Span(*bounds)
+        rank, rest = self._collectives.rank, length - self._collectives.size
+        ahead = (sum(self._weights[:stop]) for stop in (rank, rank + 1))
+        total = sum(self._weights)
+        return Span(*(stop + rest * weight // total for stop, weight in enumerate(ahead, rank)))
 
     def whole(self, mine: mx.array, length: int) -> mx.array:
         """What all ranks found [B, length, k], in integers; `mine` [B, l, k] is of its span.
