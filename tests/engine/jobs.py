@@ -219,7 +219,7 @@ def fault_requests(model: Model) -> list[Request]:
 def spoil(model: Model) -> None:
     """The bad expert has no numbers from here on."""
     experts = model.layers[FAULTY].ffn.experts
-    experts.w1.weight[BAD] = np.nan
+    experts.w2.weight[BAD] = np.nan
 
 
 def guided_requests() -> list[Request]:
