@@ -130,18 +130,13 @@ class Model(nn.Module):
         part, ways = part or spec.whole, ways or Ways.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
         sums = Sums(attn_sum or all_sum, all_sum)
-        window_rope, pool_rope = (
-            Rope(spec, compressed=compressed, turning=ways.turning) for compressed in (False, True)
-        )
+        ropes = [Rope(spec, compressed=pooled, turning=ways.turning) for pooled in (False, True)]
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
-        build = partial(Block, spec, part, sums=sums, mixing=ways.mixing)
+        build = partial(
+            Block, spec, part, sums=sums, mixing=ways.mixing, division=division or Undivided()
+        )
         self.layers = [
-            build(
-                ratio=ratio,
-                hashed=layer < spec.num_hash_layers,
-                rope=pool_rope if ratio else window_rope,
-                division=division or Undivided(),
-            )
+            build(ratio=ratio, hashed=layer < spec.num_hash_layers, rope=ropes[ratio > 0])
             for layer, ratio in enumerate(spec.compress_ratios)
         ]
         self.norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
@@ -150,7 +145,7 @@ class Model(nn.Module):
             self.head = linear(spec.hidden_size, len(part.vocab))
         if mtp:
             self.mtp = [
-                MTPStage(spec, part, rope=window_rope, sums=sums, mixing=ways.mixing)
+                MTPStage(spec, part, rope=ropes[0], sums=sums, mixing=ways.mixing)
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 
