@@ -1,6 +1,5 @@
 """The whole model: embedding, layers, head, and the MTP stages that predict one token further."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -108,8 +107,6 @@ class Model(nn.Module):
         cache_rows: how the caches that it makes hold their rows.
         ways: how it does what lies between its products; None for MLX's own operations.
         division: which tokens this device looks up rows for; None for all.
-        begin: told each layer's streams as soon as their graph is there, to compute them while the
-            next layer's is built (`mx.async_eval`); None where gradients are wanted.
     """
 
     def __init__(
@@ -123,10 +120,8 @@ class Model(nn.Module):
         cache_rows: CacheRows = CacheRows.EXACT,
         ways: Ways | None = None,
         division: Division | None = None,
-        begin: Callable[[mx.array], None] | None = None,
     ) -> None:
         super().__init__()
-        self.begin = begin
         part, ways = part or spec.whole, ways or Ways.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
         sums = Sums(attn_sum or all_sum, all_sum)
@@ -181,8 +176,6 @@ class Model(nn.Module):
         streams = self.embedded(ids)
         for layer, layer_cache in zip(self.layers, cache[: len(self.layers)], strict=True):
             streams = layer(streams, ids, layer_cache)
-            if self.begin is not None:
-                self.begin(streams)
         return streams
 
     def embedded(self, ids: mx.array) -> mx.array:

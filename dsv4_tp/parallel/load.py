@@ -67,7 +67,7 @@ def load_rank(
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
     build = partial(Model, spec, part, ways=ways, division=division, cache_rows=cache_rows)
-    model = build(all_sum=all_sum, attn_sum=attn_sum, mtp=found.has_mtp, begin=_begin)
+    model = build(all_sum=all_sum, attn_sum=attn_sum, mtp=found.has_mtp)
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)
@@ -123,10 +123,6 @@ def _without_stage(found: Catalog) -> tuple[str, ...]:
 
 def _parameters(model: Model) -> dict[str, mx.array]:
     return dict(cast(list[tuple[str, mx.array]], tree_flatten(model.parameters())))
-
-
-def _begin(streams: mx.array) -> None:
-    mx.async_eval(streams)
 
 
 def _ignore(_done: int, _total: int) -> None:
