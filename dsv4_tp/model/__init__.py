@@ -6,10 +6,10 @@ Names, shapes and order follow DeepSeek's published inference code; paper: arXiv
 from dsv4_tp.model.cache import Cache, LayerCache, Memory
 from dsv4_tp.model.division import Division
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
-from dsv4_tp.model.metal import ways_by
+from dsv4_tp.model.metal import routines_by
 from dsv4_tp.model.model import Model
+from dsv4_tp.model.routines import Routines
 from dsv4_tp.model.snapshot import Arrays, Rows
-from dsv4_tp.model.ways import Ways
 
 __all__ = [
     "AllSum",
@@ -21,8 +21,8 @@ __all__ = [
     "LayerCache",
     "Memory",
     "Model",
+    "Routines",
     "Rows",
-    "Ways",
     "identity",
-    "ways_by",
+    "routines_by",
 ]

@@ -15,7 +15,7 @@ from dsv4_tp.model.layers import AllSum, identity, linear
 from dsv4_tp.model.mixing import Mixing
 from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
-from dsv4_tp.model.ways import Ways
+from dsv4_tp.model.routines import Routines
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -105,7 +105,7 @@ class Model(nn.Module):
         attn_sum: does that for attention; None for `all_sum`. Parts with all heads need none.
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
-        ways: how it does what lies between its products; None for MLX's own operations.
+        routines: how it does what lies between its products; None for MLX's own operations.
         division: which tokens this device looks up rows for; None for all.
     """
 
@@ -118,17 +118,18 @@ class Model(nn.Module):
         attn_sum: AllSum | None = None,
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
-        ways: Ways | None = None,
+        routines: Routines | None = None,
         division: Division | None = None,
     ) -> None:
         super().__init__()
-        part, ways = part or spec.whole, ways or Ways.plain(spec)
+        part = part or spec.whole
+        mixing, turning = routines or Routines.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
         sums = Sums(attn_sum or all_sum, all_sum)
-        ropes = [Rope(spec, compressed=pooled, turning=ways.turning) for pooled in (False, True)]
+        ropes = [Rope(spec, compressed=pooled, turning=turning) for pooled in (False, True)]
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
         build = partial(
-            Block, spec, part, sums=sums, mixing=ways.mixing, division=division or Undivided()
+            Block, spec, part, sums=sums, mixing=mixing, division=division or Undivided()
         )
         self.layers = [
             build(ratio=ratio, hashed=layer < spec.num_hash_layers, rope=ropes[ratio > 0])
@@ -140,7 +141,7 @@ class Model(nn.Module):
             self.head = linear(spec.hidden_size, len(part.vocab))
         if mtp:
             self.mtp = [
-                MTPStage(spec, part, rope=ropes[0], sums=sums, mixing=ways.mixing)
+                MTPStage(spec, part, rope=ropes[0], sums=sums, mixing=mixing)
                 for _ in range(spec.num_nextn_predict_layers)
             ]
 

@@ -29,7 +29,7 @@ from dsv4_tp.engine import (
     join,
 )
 from dsv4_tp.errors import ConfigError, InputError, RankFailure
-from dsv4_tp.model import Model, Ways, ways_by
+from dsv4_tp.model import Model, Routines, routines_by
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import Loaded, load_rank
 from dsv4_tp.prefixes import Folder, Shelf, open_folder
@@ -105,11 +105,11 @@ def live(*, socket: Path, progress: Path) -> None:
 
 def _serve(start: StartRank, link: AgentLink, counters: Counters) -> None:
     parts = tuple(map(part_from_proto, start.parts))
-    ways = ways_by(_kernels(start), read_spec(demo.model_dir(start.model_path)))
+    routines = routines_by(_kernels(start), read_spec(demo.model_dir(start.model_path)))
     collectives = _meet(start, parts, link, counters)
     link.say(RunResponse(joined=Joined()))
     counters.phase("loading")
-    loaded, shelf, ready = _load(start, parts, ways, collectives, counters)
+    loaded, shelf, ready = _load(start, parts, routines, collectives, counters)
     guides = Guides(demo.model_dir(start.model_path), loaded.spec.vocab_size, collectives)
     engine = Engine(
         loaded.model,
@@ -200,7 +200,7 @@ def _kernels(start: StartRank) -> Kernels:
 def _load(
     start: StartRank,
     parts: tuple[Part, ...],
-    ways: Ways,
+    routines: Routines,
     collectives: Collectives,
     counters: Counters,
 ) -> tuple[Loaded, Shelf, Ready]:
@@ -212,7 +212,7 @@ def _load(
         dtype=DType(start.dtype),
         mtp=start.mtp > 0,
         cache_rows=_cache_rows(start),
-        ways=ways,
+        routines=routines,
         all_sum=collectives.all_sum,
         attn_sum=attention_sum(collectives, parts),
         division=TokenShares(collectives, parts),

@@ -8,7 +8,7 @@ import pytest
 
 from dsv4_tp.core import Kernels
 from dsv4_tp.errors import PreflightError
-from dsv4_tp.model.metal import MetalMixing, MetalTurning, ways_by
+from dsv4_tp.model.metal import MetalMixing, MetalTurning, routines_by
 from dsv4_tp.model.metal import kernel as module
 from dsv4_tp.model.mixing import Mix, PlainMixing
 from dsv4_tp.model.rope import Rope
@@ -152,10 +152,10 @@ def test_an_index_beyond_an_array_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_kernels_are_taken_once_they_were_tried() -> None:
-    mixing, turning = ways_by(Kernels.METAL, SPEC)
+    mixing, turning = routines_by(Kernels.METAL, SPEC)
     assert isinstance(mixing, MetalMixing)
     assert isinstance(turning, MetalTurning)
-    assert ways_by(Kernels.PLAIN, SPEC).mixing == PlainMixing.of(SPEC)
+    assert routines_by(Kernels.PLAIN, SPEC).mixing == PlainMixing.of(SPEC)
 
 
 @pytest.mark.parametrize(
@@ -171,18 +171,18 @@ def test_kernels_that_give_other_numbers_are_refused(
 ) -> None:
     plant(monkeypatch, kernel, right, wrong)
     with pytest.raises(PreflightError, match=f"{off} off .*; use `kernels: plain`"):
-        ways_by(Kernels.METAL, SPEC)
+        routines_by(Kernels.METAL, SPEC)
 
 
 @pytest.mark.skipif(mx.metal.is_available(), reason="there is Metal here")
 def test_kernels_are_refused_where_there_is_no_metal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(PreflightError, match=r"kernels: metal: .*; use `kernels: plain`"):
-        ways_by(Kernels.METAL, SPEC)
+        routines_by(Kernels.METAL, SPEC)
 
 
 @pytest.mark.metal
 @pytest.mark.skipif(not mx.metal.is_available(), reason="needs Metal")
 def test_the_kernels_of_this_mac_pass_their_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert isinstance(ways_by(Kernels.METAL, SPEC).mixing, MetalMixing)
+    assert isinstance(routines_by(Kernels.METAL, SPEC).mixing, MetalMixing)

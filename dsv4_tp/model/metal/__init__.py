@@ -5,7 +5,7 @@ unless kernels are asked for. The bodies are C++ too, so tests run them on any m
 """
 
 from dsv4_tp.model.metal.mixing import MetalMixing
-from dsv4_tp.model.metal.trial import ways_by
+from dsv4_tp.model.metal.trial import routines_by
 from dsv4_tp.model.metal.turning import MetalTurning
 
-__all__ = ["MetalMixing", "MetalTurning", "ways_by"]
+__all__ = ["MetalMixing", "MetalTurning", "routines_by"]

@@ -11,24 +11,24 @@ from dsv4_tp.model.metal.mixing import MetalMixing
 from dsv4_tp.model.metal.turning import MetalTurning
 from dsv4_tp.model.mixing import Mixing
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.routines import Routines
 from dsv4_tp.model.turning import Turning
-from dsv4_tp.model.ways import Ways
 from dsv4_tp.modelspec import ModelSpec
 
 _MOST = 1e-4  # of what a number may be off, beside what is rounded of it
 _TOKENS = 3
 
 
-def ways_by(kernels: Kernels, spec: ModelSpec) -> Ways:
+def routines_by(kernels: Kernels, spec: ModelSpec) -> Routines:
     """How a model does what lies between its products, by kernels that were tried.
 
     Raises:
         PreflightError: there is no Metal here, or a kernel's numbers are others.
     """
-    plain = Ways.plain(spec)
+    plain = Routines.plain(spec)
     if kernels is Kernels.PLAIN:
         return plain
-    metal = Ways(MetalMixing(spec), MetalTurning())
+    metal = Routines(MetalMixing(spec), MetalTurning())
     try:
         off = max(_off(metal, plain, spec, dtype) for dtype in (mx.float32, mx.bfloat16))
     except RuntimeError as error:
@@ -40,8 +40,8 @@ def ways_by(kernels: Kernels, spec: ModelSpec) -> Ways:
     return metal
 
 
-def _off(one: Ways, other: Ways, spec: ModelSpec, dtype: mx.Dtype) -> float:
-    """By how much two ways differ, for numbers of any size, at most."""
+def _off(one: Routines, other: Routines, spec: ModelSpec, dtype: mx.Dtype) -> float:
+    """By how much two routines differ, for numbers of any size, at most."""
     pairs = zip(_numbers(one, spec, dtype), _numbers(other, spec, dtype), strict=True)
     # A number that is no number is off by more than any other.
     errors = [cast(float, (mx.abs(a - b) / (1 + mx.abs(b))).max().item()) for a, b in pairs]
@@ -49,9 +49,9 @@ def _off(one: Ways, other: Ways, spec: ModelSpec, dtype: mx.Dtype) -> float:
     return worst - float(mx.finfo(dtype).eps)
 
 
-def _numbers(ways: Ways, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
+def _numbers(routines: Routines, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
     """All that they make of some random numbers, in float32."""
-    made = [*_mixed(ways.mixing, spec, dtype), *_turned(ways.turning, spec, dtype)]
+    made = [*_mixed(routines.mixing, spec, dtype), *_turned(routines.turning, spec, dtype)]
     return [each.astype(mx.float32) for each in made]
 
 

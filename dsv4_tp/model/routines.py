@@ -7,13 +7,13 @@ from dsv4_tp.model.turning import PlainTurning, Turning
 from dsv4_tp.modelspec import ModelSpec
 
 
-class Ways(NamedTuple):
+class Routines(NamedTuple):
     """One of each."""
 
     mixing: Mixing  # how streams and sublayers meet
     turning: Turning  # how rows are normalised and turned
 
     @classmethod
-    def plain(cls, spec: ModelSpec) -> "Ways":
+    def plain(cls, spec: ModelSpec) -> "Routines":
         """By MLX's operations."""
         return cls(PlainMixing.of(spec), PlainTurning())
