@@ -31,6 +31,14 @@ class Form(Protocol):
         ...
 
 
+class IndexForm(Form, Protocol):
+    """How rows are held that an indexer scores."""
+
+    def products(self, q: mx.array, held: mx.array) -> mx.array:
+        """Float32 q [B, N, width] with the rows of held [B, T, any], [B, N, T]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Exact:
     """Rows as they were computed."""
@@ -42,6 +50,10 @@ class Exact:
     def decode(self, held: mx.array, dtype: mx.Dtype) -> mx.array:
         """The rows."""
         return held
+
+    def products(self, q: mx.array, held: mx.array) -> mx.array:
+        """See IndexForm."""
+        return q @ held.astype(mx.float32).swapaxes(-1, -2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +109,19 @@ class TurnedFp4:
 
     def decode(self, held: mx.array, dtype: mx.Dtype) -> mx.array:
         """The turned rows [..., width] of rows [..., words]."""
-        codes = self.width * 4 // 32
-        return mx.dequantize(
-            held[..., :codes],
-            held.view(mx.uint8)[..., codes * _WORD :][..., : self.width // FP4_BLOCK],
-            group_size=FP4_BLOCK,
-            bits=4,
-            mode="mxfp4",
-            dtype=dtype,
+        return mx.dequantize(*self._parts(held), None, FP4_BLOCK, 4, "mxfp4", dtype=dtype)
+
+    def products(self, q: mx.array, held: mx.array) -> mx.array:
+        """See IndexForm; by MLX's product with FP4, which writes no decoded rows."""
+        return mx.quantized_matmul(
+            q, *self._parts(held), group_size=FP4_BLOCK, bits=4, mode="mxfp4"
         )
+
+    def _parts(self, held: mx.array) -> tuple[mx.array, mx.array]:
+        """The codes and the scales of rows [..., words]."""
+        codes = self.width * 4 // 32
+        scales = held.view(mx.uint8)[..., codes * _WORD :]
+        return held[..., :codes], scales[..., : self.width // FP4_BLOCK]
 
 
 def as_held(form: Form, rows: mx.array) -> mx.array:
@@ -118,7 +134,7 @@ class Forms:
     """How a layer holds its rows: those that attention reads, and those its indexer scores."""
 
     attention: Form = Exact()
-    index: Form = Exact()
+    index: IndexForm = Exact()
 
     @classmethod
     def of(cls, spec: ModelSpec, rows: CacheRows) -> "Forms":

@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.model.compressor import Compressor
-from dsv4_tp.model.forms import Form, as_held
+from dsv4_tp.model.forms import IndexForm, as_held
 from dsv4_tp.model.fused import fused, in_float32
 from dsv4_tp.model.layers import linear
 from dsv4_tp.model.rope import Rope
@@ -44,7 +44,7 @@ class Indexer(nn.Module):
         return mx.argpartition(scores, -self.topk, axis=-1)[..., -self.topk :]
 
     def asked(
-        self, x: mx.array, q_latent: mx.array, starts: Starts, *, form: Form, rope: Rope
+        self, x: mx.array, q_latent: mx.array, starts: Starts, *, form: IndexForm, rope: Rope
     ) -> "Asked":
         """What the tokens from `starts` on look for among rows that are held in `form`.
 
@@ -77,7 +77,7 @@ class Asked:
 
     q: mx.array
     weights: mx.array
-    form: Form
+    form: IndexForm
 
     def parted(self, count: int) -> list["Asked"]:
         """What each of `count` parts of the sequences looks for."""
@@ -87,9 +87,8 @@ class Asked:
     def weighed(self, rows: mx.array) -> mx.array:
         """How well each of rows [B, T, any] suits, [B, L, T]."""
         batch, length, heads, head = self.q.shape
-        keys = self.form.decode(rows, mx.float32).astype(mx.float32).swapaxes(-1, -2)
         # All heads in one product: head by head, a single token's would read the rows for each.
-        scores = self.q.reshape(batch, length * heads, head) @ keys
+        scores = self.form.products(self.q.reshape(batch, length * heads, head), rows)
         scores = scores.reshape(batch, length, heads, -1)
         return _weighed(scores, self.weights)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dsv4_tp.core import CacheRows
-from dsv4_tp.model.forms import Exact, Forms, Fp8AndRope, TurnedFp4, as_held
+from dsv4_tp.model.forms import Exact, Forms, Fp8AndRope, IndexForm, TurnedFp4, as_held
 from dsv4_tp.rules import index_row_bytes, not_trained, row_bytes
 from tests.specs import FLASH, PRO, TINY
 
@@ -182,3 +182,18 @@ def test_turning_one_side_only_is_seen() -> None:
     form = TurnedFp4(INDEX)
     assert np.abs(held(form, queries) @ held(form, keys).T - exact).max() < 0.2
     assert np.abs(queries @ held(form, keys).T - exact).max() > 0.5
+
+
+@pytest.mark.parametrize("form", [Exact(), TurnedFp4(INDEX)], ids=lambda it: type(it).__name__)
+def test_products_are_those_with_the_rows_read_back(form: IndexForm) -> None:
+    rows, q = (some((2, count, INDEX)) for count in (37, 5))
+    encoded = form.encode(rows.astype(mx.bfloat16))
+    found = form.products(q, encoded)
+    decoded = form.decode(encoded, mx.bfloat16).astype(mx.float32)
+    assert mx.allclose(found, q @ decoded.swapaxes(1, 2), rtol=1e-5, atol=1e-4).item()
+    # Of another row they are others.
+    assert not mx.allclose(found, q @ mx.roll(decoded, 1, 1).swapaxes(1, 2), atol=1e-1).item()
+
+
+def some(shape: tuple[int, ...]) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(shape[1]))
