@@ -25,6 +25,7 @@ import mlx.core as mx
 RESULTS = Path(__file__).parent / "results"
 ALLOWANCE = 0.02  # over what is published
 _GIT_TIMEOUT_S = 10
+_CODE = (":/*.py", ":/*.metal", ":/*.c")
 
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]  # by part, by what is counted, by case
 
@@ -56,7 +57,7 @@ def machine(system: str, chip: str) -> str:
 def commit() -> str:
     """Which one is measured, with a + if its code was changed since; `unknown` without git."""
     name = _git("rev-parse", "--short", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/*.py")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
     return f"{name}+" if changes else name or "unknown"
 
 
@@ -67,7 +68,7 @@ def _git(*words: str) -> str:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S
         )
-    except OSError:
+    except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
 
@@ -90,6 +91,12 @@ def excess(found: Figures, published: Figures) -> list[str]:
         for name, count in flat(found).items()
         if name in known and count > known[name] * (1 + ALLOWANCE)
     ]
+
+
+def missing(found: Figures, published: Figures) -> list[str]:
+    """A line for each figure that was published of these parts and is not among them."""
+    known = flat({part: figures for part, figures in published.items() if part in found})
+    return [f"{name}: no longer counted" for name in known if name not in flat(found)]
 
 
 def published() -> Figures:

@@ -117,7 +117,6 @@ def main() -> None:
     given = parser.parse_args()
     figures = measured(given.only or list(PARTS))
     held = {part: found for part, found in figures.items() if part not in NOT_HELD}
-    more = [] if given.publish else runs.excess(held, runs.published())
     if not given.only:
         run = runs.run_of(figures)
         print(f"kept in {runs.keep(run, given.out)}")
@@ -125,8 +124,10 @@ def main() -> None:
             (runs.RESULTS / "suite.json").write_text(runs.as_json(run))
     for name in OTHERS if given.all else ():
         renew(name)
-    if more:
-        sys.exit("\n".join(["more than is published:", *more]))
+    if not given.publish:
+        known = runs.published()
+        if worse := [*runs.excess(held, known), *runs.missing(held, known)]:
+            sys.exit("\n".join(["beside what is published:", *worse]))
 
 
 if __name__ == "__main__":

@@ -48,8 +48,11 @@ def lines(
     curves: Mapping[str, Mapping[str, Sequence[float | None]]],
 ) -> str:
     """A colour for each name; its first curve is drawn through, later ones are dashed."""
-    known = [v for name in curves.values() for curve in name.values() for v in curve if v]
-    step = next(step for step in (1, 2, 5, 10, 20, 50) if max(known) / step <= 6)
+    known = [
+        v for name in curves.values() for curve in name.values() for v in curve if v is not None
+    ]
+    steps = (round_ * 10**power for power in count() for round_ in (1, 2, 5))
+    step = next(step for step in steps if max(known) / step <= 6)
     ticks = list(takewhile(lambda tick: tick < max(known) + step, count(0, step)))
     bottom, left = TOP + _PLOT, MARGIN + 32
     across = (WIDTH - MARGIN - left) / len(places)

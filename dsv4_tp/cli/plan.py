@@ -12,7 +12,7 @@ from typing import Any
 from dsv4_tp.cli.inputs import Checkpoint, read_checkpoint
 from dsv4_tp.cli.ledger import ledger_of
 from dsv4_tp.cli.memory import Memory, read_memory
-from dsv4_tp.cli.speeds import Forecasts, Joined, chips_of, forecasts
+from dsv4_tp.cli.speeds import Joined, chips_of, forecasts
 from dsv4_tp.cli.tables import gigabytes, note, table
 from dsv4_tp.cli.wish import Wish, wish
 from dsv4_tp.config.precision import settle_dtype
@@ -21,13 +21,13 @@ from dsv4_tp.errors import PlanError
 from dsv4_tp.plan import (
     Plan,
     Replan,
+    fits,
     make_plan,
     misfits,
     proposed_split,
     with_context_that_fits,
     with_modest_context,
 )
-from dsv4_tp.plan.chips import Chip
 
 
 def run(
@@ -59,7 +59,8 @@ def run(
         result = _fitting(result, asked, told, replan)
     reads = None if ledger is None else ledger_of(result, replan, ledger)
     joined = Joined(link, sum_us)
-    speeds = _forecasts(result, asked, checkpoint, (named, joined)) if named else None
+    other = _otherwise(result, asked, checkpoint, told) if len(named) > 1 else None
+    speeds = forecasts(result, other, asked, named, joined) if named else None
     more, notes = [each for each in (reads, speeds) if each], checkpoint.catalog.notes
     if as_json:
         _print_json(_as_json(result, asked, notes), *(each.as_json() for each in more))
@@ -93,16 +94,21 @@ def _replan(asked: Wish, checkpoint: Checkpoint) -> Replan:
     )
 
 
-def _forecasts(
-    result: Plan, asked: Wish, checkpoint: Checkpoint, over: tuple[Sequence[Chip], Joined]
-) -> Forecasts:
+def _otherwise(
+    result: Plan, asked: Wish, checkpoint: Checkpoint, told: Memory | None
+) -> Plan | None:
+    """The same with attention the other way; None, and a word on it, if that cannot be."""
     (turned,) = (way for way in AttentionSplit if way is not asked.attention)
-    asked_otherwise = replace(asked, attention=turned, context=result.context)
+    replan = _replan(replace(asked, attention=turned, context=result.context), checkpoint)
     try:
-        other = _replan(asked_otherwise, checkpoint)(asked.weights)
-    except PlanError:
-        other = None
-    return forecasts(result, other, asked, *over)
+        other = replan(asked.weights)
+    except PlanError as error:
+        note(f"attention: {turned} is not forecast: {error}")
+        return None
+    if told and not fits(other, told.rooms(asked)):
+        note(f"attention: {turned} would not fit at a context of {result.context} tokens")
+        return None
+    return other
 
 
 def _with_proposed_split(asked: Wish, told: Memory, replan: Replan) -> Wish:

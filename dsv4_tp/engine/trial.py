@@ -46,7 +46,7 @@ def try_group(collectives: Collectives) -> Trial:
 
 
 def _in_step_s(collectives: Collectives) -> float:
-    """A graph in which each sum waits for a product, and each product for a sum, and one without.
+    """A graph in which each sum waits for an operation, which waits for a sum, and one without.
 
     On a GPU the difference is more than a sum by itself takes: it hands over to the CPU and back.
     """

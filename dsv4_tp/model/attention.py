@@ -13,7 +13,7 @@ import mlx.nn as nn
 
 from dsv4_tp.core import Part
 from dsv4_tp.model.cache import LayerCache, Memory
-from dsv4_tp.model.compressor import Compressor, Together
+from dsv4_tp.model.compressor import Bundled, Compressor
 from dsv4_tp.model.context import Context, runs
 from dsv4_tp.model.division import Division
 from dsv4_tp.model.indexer import Indexer
@@ -48,13 +48,13 @@ class Attention(nn.Module):
         if ratio == 4:
             self.indexer = Indexer(spec)
         self._latents: SideBySide | None = None
-        self._together: Together | None = None
+        self._compressing: Bundled | None = None
 
     def bundle(self) -> None:
         """Lays matrices side by side that meet the same tokens; see `Model.bundle`."""
         self._latents = SideBySide.of(self.wq_a, self.wkv)
         if self.ratio:
-            self._together = Together.of(self._compressors)
+            self._compressing = Bundled.of(self._compressors)
 
     @property
     def _compressors(self) -> list[Compressor]:
@@ -115,8 +115,8 @@ class Attention(nn.Module):
     def _compress(self, x: mx.array, starts: Starts, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the pools."""
         pools = [cache.pools, cache.index_pools] if self.ratio == 4 else [cache.pools]
-        if self._together is not None:
-            self._together(x, starts, pools, self.rope)
+        if self._compressing is not None:
+            self._compressing(x, starts, pools, self.rope)
             return
         for compressor, its in zip(self._compressors, pools, strict=True):
             compressor(x, starts, its, self.rope)

@@ -64,8 +64,8 @@ class Compressor(nn.Module):
 
     def by_place(self, table: mx.array, starts: Starts, length: int) -> mx.array:
         """Rows of a table [ratio, any] by the tokens' places in their windows, [1 or B, L, any]."""
-        alike = starts[:1] if len(set(starts)) == 1 else starts
-        places = (np.array(alike)[:, None] + np.arange(length)) % self.ratio
+        firsts = starts[:1] if len(set(starts)) == 1 else starts
+        places = (np.array(firsts)[:, None] + np.arange(length)) % self.ratio
         if places.size == 1:
             place = int(places.item())
             return table[place : place + 1]
@@ -108,7 +108,7 @@ class Compressor(nn.Module):
         return mx.concatenate([previous, own], axis=2)
 
 
-class Together:
+class Bundled:
     """The products of compressors of one ratio that meet the same tokens, as one."""
 
     def __init__(self, compressors: Sequence[Compressor], product: nn.Module) -> None:
@@ -120,7 +120,7 @@ class Together:
         mx.eval(self.bias)
 
     @classmethod
-    def of(cls, compressors: Sequence[Compressor]) -> "Together | None":
+    def of(cls, compressors: Sequence[Compressor]) -> "Bundled | None":
         """None where their matrices are of several formats."""
         each = SideBySide.of(*(matrix for it in compressors for matrix in (it.wkv, it.wgate)))
         return cls(compressors, each.matrix) if each is not None else None

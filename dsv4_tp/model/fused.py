@@ -21,7 +21,10 @@ class _Fusing:
 
 
 def fused(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, which may be of any arrays' shapes: it slices nothing and asks for no sizes."""
+    """`function`, which may be of any arrays' shapes: it slices nothing and asks for no sizes.
+
+    MLX 0.32 ends the process if it compiles a sum over a single number for a CPU.
+    """
     # Without shapes: one for each would be kept for as long as the process lives.
     compiled: Callable[P, R] = mx.compile(function, shapeless=True)
 

@@ -20,7 +20,7 @@ such as all stages of one attention.
     mixing     hyper-connections: the streams in float32, several times
     pooling    a compressor: keys, scores and windows in float32
     experts    a row for each token and chosen expert, and the channels between
-    logits     a matrix that multiplies float32 is cast to it whole, and the head is the largest
+    logits     of the whole vocabulary, a few times
 
 A run is as long as its arrays stay small (`rules/memory.py`), so a long context costs little more
 than a short one. The factors were counted in the model's code and hold against
@@ -124,8 +124,7 @@ class Buffers:
     def _pooling_by(self, ratio: int) -> int:
         """kv, score, score with its position, both again by windows of twice the slots, softmax."""
         width = self._pool_widths(ratio)
-        matrices = 2 * self.spec.hidden_size * width if self._casts else 0
-        return (10 * (self._length + ratio) * width + matrices + 2 * self._hidden) * F32_BYTES
+        return (10 * (self._length + ratio) * width + 2 * self._hidden) * F32_BYTES
 
     def _rows(self, ratio: int) -> int:
         return self.context // ratio if ratio else 0
@@ -189,6 +188,4 @@ class Buffers:
         return (routed + shared + 3 * self._hidden) * F32_BYTES
 
     def _logits(self) -> int:
-        head = len(self.part.vocab) * self.spec.hidden_size
-        cast = head if self._casts else 0
-        return (cast + 4 * self.spec.vocab_size) * F32_BYTES
+        return 4 * self.spec.vocab_size * F32_BYTES

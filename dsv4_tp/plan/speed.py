@@ -99,9 +99,9 @@ class Cluster:
 
     @property
     def sum_s(self) -> float:
-        """What a short sum over all ranks takes."""
+        """What a short sum over all ranks takes; nothing for a single one."""
         if self.measured_sum_s is not None:
-            return self.measured_sum_s
+            return self.measured_sum_s if len(self.chips) > 1 else 0.0
         return self._hops * self.link.hop_s
 
     def decode(self, plan: Plan, context: int, *, drafts: int = 0) -> Step:

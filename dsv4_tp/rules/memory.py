@@ -5,7 +5,9 @@ from dsv4_tp.modelspec import ModelSpec
 
 REWIND = 16  # tokens that can always be taken back
 RUN_BYTES = 64 << 20  # of a temporary array; queries are handled in runs that keep to it
-TURNS = 4  # rotary turns that a table keeps: to and fro, and of both kinds of pooled rows
+# Turns that a rotary table keeps: of keys, of heads to and fro, of both kinds of pooled rows, and
+# of each run of a chunk's look-ups.
+TURNS = 40
 
 FP4_BLOCK = 32  # channels that share a scale, of the indexer's trained rows
 

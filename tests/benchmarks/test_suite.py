@@ -35,6 +35,13 @@ def test_what_is_more_by_more_than_is_allowed_is_named():
     ]
 
 
+def test_what_is_no_longer_counted_is_named():
+    published = {"part": {"what": {"a": 1, "gone": 1}}, "other": {"what": {"a": 1}}}
+    assert runs.missing({"part": {"what": {"a": 1}}}, published) == [
+        "part.what.gone: no longer counted"
+    ]
+
+
 def test_a_worse_plan_is_seen(monkeypatch: pytest.MonkeyPatch):
     """Of a split that is as uneven as 5 to 4."""
     shared = planned.shared

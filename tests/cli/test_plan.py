@@ -254,7 +254,7 @@ def test_the_memory_of_a_host_is_for_all_its_ranks(capsys: pytest.CaptureFixture
     both = ("--model", str(FLASH), "--hosts", "localhost,localhost,b", "--context", "4096")
     plan(capsys, *both, "--memory", "120,60")
     says = refused(capsys, *both, "--memory", "104,72")
-    assert "localhost: ranks 0, 1 need 112.0 GB at a context of 4096 tokens" in says
+    assert "localhost: ranks 0, 1 need 111.7 GB at a context of 4096 tokens" in says
     assert "104.0 GB may be used; what would fit: weights " in says
 
 
@@ -320,9 +320,19 @@ def test_chips_say_which_attention_is_faster(capsys: pytest.CaptureFixture[str])
         assert run(["plan", *macs, "--attention", way, *more]) == 0
         told = capsys.readouterr().out.splitlines()[-1]
         assert told.startswith(says)
-        assert ": whole needs 2.43 GB more on a rank, and pays where a sum takes more" in told
+        assert ": whole needs 2.28 GB more on a rank, and pays where a sum takes more" in told
         assert f" than {border_us:.0f} µs; here it takes " in told
     assert plan(capsys, *macs[:2], "--chips", "m4-max", "--context", "4096")["ways"] is None
+
+
+def test_attention_that_would_not_fit_is_not_advised(capsys: pytest.CaptureFixture[str]):
+    macs = ("plan", "--model", str(FLASH), "--chips", "m4-max,m4-max", "--link", "tcp")
+    assert run([*macs, "--memory", "86,86"]) == 0
+    said = capsys.readouterr()
+    assert "attention: whole would not fit at a context of " in said.err
+    assert "attention:" not in said.out
+    assert run([*macs, "--memory", "120,120"]) == 0
+    assert "attention: whole would give" in capsys.readouterr().out
 
 
 def test_chips_say_the_bandwidth_that_is_not_said(capsys: pytest.CaptureFixture[str]):

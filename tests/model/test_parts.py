@@ -5,11 +5,13 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from dsv4_tp.model.mixing import sinkhorn
+from dsv4_tp.model import Model, Routines
+from dsv4_tp.model.mixing import PlainMixing, sinkhorn
 from dsv4_tp.model.rope import Rope
+from dsv4_tp.model.turning import PlainTurning, Turns
 from dsv4_tp.modelspec import Yarn
 from dsv4_tp.rules import TURNS
-from tests.model.tiny import tiny_spec
+from tests.model.tiny import random_ids, randomise, tiny_spec
 
 
 def test_rope_turns_the_trailing_pairs() -> None:
@@ -49,6 +51,20 @@ def test_only_the_latest_turns_are_kept() -> None:
         rope(x, (position,))
         rope(x, (position,))
     assert len(rope._tables) == TURNS
+
+
+def test_all_layers_of_a_step_share_their_turns() -> None:
+    made: list[tuple[tuple[int, ...], bytes]] = []
+
+    class Counting(PlainTurning):
+        def table(self, turns: Turns) -> mx.array:
+            made.append((turns.shape, turns.tobytes()))
+            return super().table(turns)
+
+    spec = tiny_spec()
+    model = Model(spec, routines=Routines(PlainMixing.of(spec), Counting()))
+    mx.eval(randomise(model)(random_ids(1, 300, spec.vocab_size)))
+    assert len(made) == len(set(made)) > 5  # among them those of runs of look-ups
 
 
 def test_yarn_of_the_released_models() -> None:

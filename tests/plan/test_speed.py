@@ -155,3 +155,10 @@ def test_a_chip_or_link_of_which_nothing_is_known_is_named():
         chip_named("M5-Max")
     with pytest.raises(ConfigError, match=r"--link 'usb': there are figures of rdma, tcp only$"):
         link_named("usb")
+
+
+def test_a_measured_sum_is_for_those_who_sum():
+    one = Cluster((CHIP,), LINK, measured_sum_s=97e-6)
+    assert one.decode(flash(1), 100).collectives_s == 0
+    two = Cluster((CHIP, CHIP), LINK, measured_sum_s=97e-6)
+    assert two.decode(flash(1, 1), 100).collectives_s == pytest.approx(87 * 97e-6)
