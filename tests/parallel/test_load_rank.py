@@ -49,7 +49,8 @@ def test_no_more_than_a_layer_is_in_flight() -> None:
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     loaded = load_rank(FP4, None, dtype=DType.BFLOAT16)
-    assert mx.get_active_memory() - before == pytest.approx(loaded.weight_bytes, rel=0.02)
+    # Beside the weights there are the tables of compressors that are bundled.
+    assert mx.get_active_memory() - before == pytest.approx(loaded.weight_bytes, rel=0.03)
     assert mx.get_peak_memory() - before < loaded.weight_bytes + largest
 
 
