@@ -153,7 +153,6 @@ class Model(nn.Module):
         for block in (*self.layers, *(self.mtp if self.drafts else ())):
             block.attn.bundle()
             block.ffn.bundle()
-            mx.clear_cache()  # of the matrices as they were, which nothing else is as large as
 
     @property
     def drafts(self) -> bool:
