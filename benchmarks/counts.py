@@ -17,18 +17,13 @@ operations on a CPU, and is counted as these, as in the figures of others. `prim
 `primitives_on_a_gpu_without_kernels` are the same two with one operation for a norm.
 `primitives_here` is in the dtype that this machine's backend is used with, and as it runs here.
 
-Collectives and bytes are measured: the command line launches the demo model on this machine,
-and its ranks' ledgers tell. They must be what the design says, two all-reduces of the hidden
-size per layer, or one with `attention: whole`, and one packet for the choice of the token; then the
-same rule gives the figures of the real model. Bytes are the payload that one rank sends, one way.
+Collectives and bytes are those of `benchmarks.traffic`.
 """
 
 import argparse
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +31,7 @@ from unittest.mock import patch
 
 import mlx.core as mx
 
+from benchmarks import traffic
 from dsv4_tp import demo
 from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
@@ -43,18 +39,12 @@ from dsv4_tp.model.fused import fused_everywhere
 from dsv4_tp.model.mixing import Mix
 from dsv4_tp.model.model import Block
 from dsv4_tp.model.turning import Turns
-from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
 
 RANKS = (1, 2, 3, 4, 8)
-GREEDY_PACKET_BYTES = 12  # three int32
-FLASH_LAYERS, FLASH_HIDDEN = 43, 4096  # of DeepSeek-V4-Flash
-BFLOAT16_BYTES, FLOAT32_BYTES = 2, 4
 # Past the demo's window and with more compressed rows than its indexer takes.
 USUAL_POSITION = 132
 DEAREST_POSITION = 255  # 256 is a multiple of both ratios
-NEW_TOKENS = 16
-LAUNCH_TIMEOUT_S = 300
 _OPERATION = re.compile(r"shape ?= ?rectangle")
 
 # From other projects' published or measured figures for DeepSeek-V4, and our targets.
@@ -67,14 +57,6 @@ PEERS = {
 
 
 Count = Callable[[Block, mx.array, LayerCache], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What one rank exchanges for one decoded token."""
-
-    collectives: float
-    wire_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,65 +187,14 @@ def operations(*outputs: mx.array) -> int:
     return len(_OPERATION.findall(dot.getvalue()))
 
 
-def expected_traffic(
-    *,
-    ranks: int,
-    layers: int,
-    hidden: int,
-    value_bytes: int,
-    attention: AttentionSplit = AttentionSplit.SPLIT,
-) -> Traffic:
-    """What the design says a greedy token costs."""
-    if ranks == 1:
-        return Traffic(0, 0)
-    all_reduces = layers if attention is AttentionSplit.WHOLE else 2 * layers
-    return Traffic(all_reduces + 1, all_reduces * hidden * value_bytes + GREEDY_PACKET_BYTES)
-
-
-def measured_traffic(ranks: int, attention: AttentionSplit) -> Traffic:
-    """What the demo model's ranks counted while they generated, in float32."""
-    hosts = ",".join(["localhost"] * ranks)
-    command = [sys.executable, "-m", "dsv4_tp", "launch", "--hosts", hosts, "--model", "demo"]
-    options = ["--prompt", "One day", "--max-tokens", str(NEW_TOKENS), "--temperature", "0"]
-    options += ["--attention", attention]
-    done = subprocess.run(
-        [*command, *options, "--dtype", "float32", "--json"],
-        check=True,
-        stdout=subprocess.PIPE,
-        timeout=LAUNCH_TIMEOUT_S,
-    )
-    stats = json.loads(done.stdout.splitlines()[-1])["stats"]
-    return Traffic(stats["collectives_per_token"], stats["wire_bytes_per_token"])
-
-
-def checked_traffic(ranks: int, attention: AttentionSplit) -> Traffic:
-    """The measured traffic, which must be the expected.
-
-    Raises:
-        SystemExit: it is not.
-    """
-    spec = read_spec(demo.path())
-    measured = measured_traffic(ranks, attention)
-    wanted = expected_traffic(
-        ranks=ranks,
-        layers=spec.num_hidden_layers,
-        hidden=spec.hidden_size,
-        value_bytes=FLOAT32_BYTES,
-        attention=attention,
-    )
-    if measured != wanted:
-        sys.exit(f"{ranks} ranks, attention {attention}: measured {measured}, by design {wanted}")
-    return measured
-
-
 def count(ranks: tuple[int, ...]) -> Counts:
     """All counts, the traffic for these numbers of ranks."""
     own = DType.FLOAT32 if mx.default_device() == mx.cpu else DType.BFLOAT16
     split, whole = AttentionSplit
     measured, measured_whole = (
-        {n: checked_traffic(n, way) for n in ranks} for way in (split, whole)
+        {n: traffic.checked(n, way) for n in ranks} for way in (split, whole)
     )
-    flash, flash_whole = ({n: of_flash(n, way) for n in ranks} for way in (split, whole))
+    flash, flash_whole = ({n: traffic.of_flash(n, way) for n in ranks} for way in (split, whole))
     return Counts(
         primitives_per_layer=primitives(DType.BFLOAT16, USUAL_POSITION, by_kernels),
         primitives_without_kernels=primitives(DType.BFLOAT16, USUAL_POSITION, fused),
@@ -273,35 +204,14 @@ def count(ranks: tuple[int, ...]) -> Counts:
         ),
         primitives_here=primitives(own, USUAL_POSITION, here),
         primitives_dearest_step=primitives(DType.BFLOAT16, DEAREST_POSITION, by_kernels),
-        collectives_per_token=collectives_by_ranks(flash),
-        collectives_whole_attention=collectives_by_ranks(flash_whole),
-        wire_bytes_per_token=wire_bytes_by_ranks(flash),
-        wire_bytes_whole_attention=wire_bytes_by_ranks(flash_whole),
-        demo_collectives_per_token=collectives_by_ranks(measured),
-        demo_wire_bytes_per_token=wire_bytes_by_ranks(measured),
-        demo_collectives_whole_attention=collectives_by_ranks(measured_whole),
+        collectives_per_token=traffic.collectives_by_ranks(flash),
+        collectives_whole_attention=traffic.collectives_by_ranks(flash_whole),
+        wire_bytes_per_token=traffic.wire_bytes_by_ranks(flash),
+        wire_bytes_whole_attention=traffic.wire_bytes_by_ranks(flash_whole),
+        demo_collectives_per_token=traffic.collectives_by_ranks(measured),
+        demo_wire_bytes_per_token=traffic.wire_bytes_by_ranks(measured),
+        demo_collectives_whole_attention=traffic.collectives_by_ranks(measured_whole),
     )
-
-
-def of_flash(ranks: int, attention: AttentionSplit) -> Traffic:
-    """What a greedy token of the real model costs."""
-    return expected_traffic(
-        ranks=ranks,
-        layers=FLASH_LAYERS,
-        hidden=FLASH_HIDDEN,
-        value_bytes=BFLOAT16_BYTES,
-        attention=attention,
-    )
-
-
-def collectives_by_ranks(found: dict[int, Traffic]) -> dict[str, float]:
-    """As JSON wants them."""
-    return {str(ranks): traffic.collectives for ranks, traffic in found.items()}
-
-
-def wire_bytes_by_ranks(found: dict[int, Traffic]) -> dict[str, float]:
-    """Likewise."""
-    return {str(ranks): traffic.wire_bytes for ranks, traffic in found.items()}
 
 
 def table(counts: Counts) -> str:

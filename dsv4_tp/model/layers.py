@@ -30,13 +30,13 @@ class SideBySide:
 
     def __init__(self, matrices: Sequence[nn.Module]) -> None:
         """Their parameters become views of one matrix's, so they must have their values."""
+        held = [_arrays(matrix) for matrix in matrices]
         self.matrix = copy(matrices[0])
-        for name in _arrays(matrices[0]):
-            own = [_arrays(matrix)[name] for matrix in matrices]
-            rows = mx.concatenate(own, axis=-2)
+        self.cuts = list(accumulate(arrays["weight"].shape[-2] for arrays in held))[:-1]
+        for name in list(held[0]):
+            rows = mx.concatenate([arrays.pop(name) for arrays in held], axis=-2)
             mx.eval(rows)
             self.matrix[name] = rows
-            self.cuts = list(accumulate(each.shape[-2] for each in own))[:-1]
             for matrix, view in zip(matrices, mx.split(rows, self.cuts, axis=-2), strict=True):
                 matrix[name] = view
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from benchmarks import counts, runs
+from benchmarks import counts, runs, traffic
 from dsv4_tp import demo
 from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
 from dsv4_tp.model.model import Block
 from dsv4_tp.parallel import load_rank
 
-COUNTS = Path(counts.__file__)
+ROOT = Path(counts.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -94,18 +94,19 @@ def test_kernels_are_counted_with_what_they_are_given():
 
 def test_traffic_by_design():
     flash = {"layers": 43, "hidden": 4096, "value_bytes": 2}
-    assert counts.expected_traffic(ranks=1, **flash) == counts.Traffic(0, 0)
+    assert traffic.expected(ranks=1, **flash) == traffic.Traffic(0, 0)
     # 86 all-reduces of 8 KiB, or half of them, and a packet of 12 bytes
-    assert counts.expected_traffic(ranks=2, **flash) == counts.Traffic(87, 704_524)
+    assert traffic.expected(ranks=2, **flash) == traffic.Traffic(87, 704_524)
     whole = {"attention": AttentionSplit.WHOLE}
-    assert counts.expected_traffic(ranks=2, **flash, **whole) == counts.Traffic(44, 352_268)
+    assert traffic.expected(ranks=2, **flash, **whole) == traffic.Traffic(44, 352_268)
 
 
 @pytest.mark.cluster
 def test_the_ledgers_of_real_ranks_agree_with_the_design():
     done = subprocess.run(
-        [sys.executable, COUNTS, "--json", "--ranks", "2"],
+        [sys.executable, "-m", "benchmarks.counts", "--json", "--ranks", "2"],
         check=True,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         timeout=200,
