@@ -106,10 +106,14 @@ class _Watch:
             found = await self._client.status()
         except Dsv4Error:
             return self._phase  # the answer's own stream says what is wrong
-        if found.phase != self._phase:
-            self._phase = found.phase
-            self._tell(_words(found.phase, found.failure))
+        self.is_now(found.phase, found.failure)
         return found.phase
+
+    def is_now(self, phase: str, failure: str = "") -> None:
+        """The cluster was seen in this phase."""
+        if phase != self._phase:
+            self._phase = phase
+            self._tell(_words(phase, failure))
 
 
 def _words(phase: str, failure: str) -> str:
@@ -125,6 +129,7 @@ async def _watched(stream: AsyncGenerator[Piece], watch: _Watch) -> AsyncGenerat
     """The pieces; where none comes for a while, the cluster is looked at."""
     async with aclosing(stream):
         while piece := await _next(stream, watch):
+            watch.is_now(_READY)  # it may have come back between two looks
             yield piece
 
 

@@ -112,6 +112,22 @@ def test_a_cluster_that_is_away_is_waited_for_and_it_says_so_once():
     ]
 
 
+def test_a_cluster_that_came_back_between_two_looks_is_told_of():
+    class Soon(Away):
+        """Away when looked at, and there before it is looked at again."""
+
+        async def Status(self, request, context):
+            self.went_on.set()
+            return await super().Status(request, context)
+
+    notes, text = listen(Soon("recovering", refuses=0))
+    waits = "the answer comes when it is ready (rank 1 was lost)"
+    assert (text, notes) == (
+        "Hello",
+        [f"the cluster is recovering; {waits}", "the cluster is back"],
+    )
+
+
 def test_a_cluster_that_ends_is_not_waited_for():
     with pytest.raises(NotReadyError, match="no ranks"):
         listen(Away("draining"))
