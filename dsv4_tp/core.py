@@ -272,9 +272,10 @@ class RankReport:
     active_bytes: int = 0  # memory MLX holds
     peak_bytes: int = 0
     pid: int = 0
-    waits: int = 0  # how often it has begun, or ended, to wait for other ranks; odd: it waits
+    waits: int = 0  # how often it has begun, or ended, to wait for other ranks; odd: it may wait
     note: str = ""  # what its agent finds remarkable, such as that it is slow
     beats: int = 0  # while it is prepared, and waits to be told to join
+    calls: int = 0  # how often it has left its own code for MLX's, or come back; odd: it is there
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def with_report(watch: Watch, report: RankReport, now_s: float) -> Watch:
     old = watch.report
     if _meetings(report) != _meetings(old):
         watch = replace(watch, met_s=now_s)
-    if replace(report, waits=old.waits) == old:  # which come and go within a step
+    if replace(report, waits=old.waits, calls=old.calls) == old:  # they come and go within a step
         return replace(watch, report=report)
     paces = watch.paces
     if old.phase in FLOORS_S and watch.calm >= WARM_UP and not _is_done(old):

@@ -8,7 +8,7 @@ from dsv4_tp.engine.division import TokenShares, attention_sum
 from dsv4_tp.engine.group import check_addresses, check_backend, join
 from dsv4_tp.engine.guided import Guide, GuideFor
 from dsv4_tp.engine.loop import Engine
-from dsv4_tp.engine.outside import Inbox, Progress
+from dsv4_tp.engine.outside import Inbox, Progress, Turns
 from dsv4_tp.engine.pace import Pace
 from dsv4_tp.engine.refusal import Limits, refusal
 from dsv4_tp.engine.scoring import score_rows
@@ -29,6 +29,7 @@ __all__ = [
     "Team",
     "TokenShares",
     "Traffic",
+    "Turns",
     "attention_sum",
     "check_addresses",
     "check_backend",

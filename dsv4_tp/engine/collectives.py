@@ -14,10 +14,13 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from dsv4_tp.engine.outside import UNTOLD, Turns
 from dsv4_tp.engine.steps import MOST_ROWS
 from dsv4_tp.errors import RankFailure
 
 _BACKENDS = ("[ring]", "[jaccl]")  # as their errors begin
+_BEGIN = cast(Callable[..., None], mx.async_eval)
+_EVALUATE = cast(Callable[..., None], mx.eval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,14 @@ class Collectives:
     comes of them at the same places. Call them outside compiled functions only.
     """
 
-    def __init__(
-        self, group: Group | None = None, *, on_turn: Callable[[], None] = lambda: None
-    ) -> None:
-        """`on_turn` is told when this rank begins to wait for others, and when it goes on."""
+    def __init__(self, group: Group | None = None, *, turns: Turns = UNTOLD) -> None:
+        """`turns` is told when this rank waits, and for whom."""
         self.group = group or Group()
-        self.on_turn = on_turn
+        self.turns = turns
         self.ledger = Ledger()
         self._last: mx.array | None = None
         self._parts: list[mx.array] | None = None
+        self._begun = False
 
     @property
     def rank(self) -> int:
@@ -155,6 +157,15 @@ class Collectives:
         self.evaluate(lowest)
         return np.array(lowest, dtype=np.int32).item()
 
+    def begin(self, *arrays: Any) -> None:
+        """Has these arrays, or lists of them, computed while more is built; `evaluate` ends it.
+
+        It may wait for other ranks, as a backend takes so much at once and no more.
+
+        Raises RankFailure as `evaluate` does.
+        """
+        self._call(_BEGIN, arrays)
+
     def evaluate(self, *arrays: Any) -> None:
         """Computes these arrays, or lists of them, and waits for the ranks that have a part in it.
 
@@ -163,14 +174,22 @@ class Collectives:
 
         Raises RankFailure if the backend says that a peer is gone; often it says nothing and waits.
         """
-        self.on_turn()
+        self._call(_EVALUATE, arrays)
+        self._begun = False
+        self.turns.turned()
+
+    def _call(self, call: Callable[..., None], arrays: tuple[Any, ...]) -> None:
+        if not self._begun:
+            self._begun = True
+            self.turns.turned()
+        self.turns.called()
         try:
-            mx.eval(*arrays)
+            call(*arrays)
         except RuntimeError as error:
             if not str(error).startswith(_BACKENDS):
                 raise
             raise RankFailure(f"another rank is gone, or the way to it: {error}") from error
-        self.on_turn()
+        self.turns.called()
 
     def _run(self, kind: str, collective: Callable[..., mx.array], x: mx.array) -> mx.array:
         self.ledger.note(kind, x)

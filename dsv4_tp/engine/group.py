@@ -9,7 +9,7 @@ import ipaddress
 import json
 import signal
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from dsv4_tp.config.environment import set_jaccl, set_ring
 from dsv4_tp.core import Rdma
 from dsv4_tp.engine.canary import check_agreement, check_sums
 from dsv4_tp.engine.collectives import Collectives, Group
+from dsv4_tp.engine.outside import UNTOLD, Turns
 from dsv4_tp.errors import PreflightError, RankFailure
 
 
@@ -30,7 +31,7 @@ def join(
     deadline_s: float,
     facts: Mapping[str, str],
     nonce: bytes = b"",
-    on_turn: Callable[[], None] = lambda: None,
+    turns: Turns = UNTOLD,
     rdma: Rdma | None = None,
 ) -> Collectives:
     """Meets the other ranks and returns the collectives that join them.
@@ -44,7 +45,7 @@ def join(
         deadline_s: for meeting and for the canary.
         facts: what all ranks must hold alike, by name.
         nonce: what only the ranks of this epoch have been told.
-        on_turn: told when this rank begins to wait for others, and when it goes on.
+        turns: told when this rank waits, and for whom.
         rdma: joins them by JACCL; None: by a ring over TCP.
 
     Raises:
@@ -52,14 +53,14 @@ def join(
         RankFailure: an address is taken, a rank is not reached, or is a stranger, or sums differ.
     """
     if len(addresses) <= 1:
-        return Collectives()
+        return Collectives(turns=turns)
     check_addresses(addresses, rank=rank)
     check_backend(rdma)
     with _ended_after(deadline_s):
-        on_turn()
+        turns.turned()
         handle = _join_jaccl(rdma, addresses, rank) if rdma else _join_ring(addresses, rank)
-        on_turn()
-        collectives = Collectives(Group(rank, len(addresses), handle), on_turn=on_turn)
+        turns.turned()
+        collectives = Collectives(Group(rank, len(addresses), handle), turns=turns)
         check_agreement(collectives, facts, nonce=nonce)
         check_sums(collectives, nonce=nonce)
     return collectives

@@ -32,3 +32,28 @@ class Progress(Protocol):
     def decoded(self) -> None:
         """One more token was fed and the next one chosen."""
         ...
+
+
+class Turns(Protocol):
+    """Is told where a rank is, so that of ranks that stand still one may be found to blame."""
+
+    def turned(self) -> None:
+        """It may wait for other ranks from now on, or has done with that: in turns."""
+        ...
+
+    def called(self) -> None:
+        """It leaves its own code for MLX's, or is back: in turns."""
+        ...
+
+
+class _Untold:
+    """Turns that nobody needs to know."""
+
+    def turned(self) -> None:
+        """Nothing."""
+
+    def called(self) -> None:
+        """Nothing."""
+
+
+UNTOLD: Turns = _Untold()

@@ -166,6 +166,7 @@ class LocalModel:
             dtype=self._dtype,
             mtp=self._mtp > 0,
             all_sum=team.collectives.all_sum,
+            begin=team.collectives.begin,
         )
         self.notes = loaded.notes
         guides = Guides(self._model_dir, self.spec.vocab_size, team.collectives)

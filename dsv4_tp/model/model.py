@@ -1,5 +1,6 @@
 """The whole model: embedding, layers, head, and the MTP stages that predict one token further."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.routines import Routines
 from dsv4_tp.modelspec import ModelSpec
+
+Begin = Callable[..., None]  # has arrays, or lists of them, computed while more is built
 
 
 class Sums(NamedTuple):
@@ -103,6 +106,8 @@ class Model(nn.Module):
         part: what this device holds; None for everything.
         all_sum: adds up the parts' outputs, twice per layer.
         attn_sum: does that for attention; None for `all_sum`. Parts with all heads need none.
+        begin: told of each layer's arrays when it is built; None: nothing is computed before it is
+            asked for.
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
         routines: how it does what lies between its products; None for MLX's own operations.
@@ -116,6 +121,7 @@ class Model(nn.Module):
         *,
         all_sum: AllSum = identity,
         attn_sum: AllSum | None = None,
+        begin: Begin | None = None,
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
         routines: Routines | None = None,
@@ -125,6 +131,7 @@ class Model(nn.Module):
         part = part or spec.whole
         mixing, turning = routines or Routines.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
+        self._begin = begin or _later
         sums = Sums(attn_sum or all_sum, all_sum)
         ropes = [Rope(spec, compressed=pooled, turning=turning) for pooled in (False, True)]
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
@@ -177,6 +184,7 @@ class Model(nn.Module):
         streams = self.embedded(ids)
         for layer, layer_cache in zip(self.layers, cache[: len(self.layers)], strict=True):
             streams = layer(streams, ids, layer_cache)
+            self._begin(streams, layer_cache.state)
         return streams
 
     def embedded(self, ids: mx.array) -> mx.array:
@@ -227,3 +235,7 @@ class Model(nn.Module):
         if "head" not in self:
             return mx.zeros((*x.shape[:2], 0), dtype=mx.float32)
         return self.head(x.astype(mx.float32))
+
+
+def _later(*_: object) -> None:
+    """Nothing is begun."""

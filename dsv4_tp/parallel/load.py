@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from dsv4_tp.checkpoint import read_group
 from dsv4_tp.core import CacheRows, DType, Part
 from dsv4_tp.layouts import PLAIN, Catalog, Drafter
-from dsv4_tp.model import AllSum, Division, Model, Routines, identity
+from dsv4_tp.model import AllSum, Begin, Division, Model, Routines, identity
 from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.pieces import Load
 from dsv4_tp.prepared import plan_reads, read_catalog
@@ -48,13 +48,15 @@ def load_rank(
     division: Division | None = None,
     all_sum: AllSum = identity,
     attn_sum: AllSum | None = None,
+    begin: Begin | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
-    Its caches hold rows as `cache_rows` says; `routines`, `division` and sums are as of `Model`.
+    Its caches hold rows as `cache_rows` says; `routines`, `division`, sums and `begin` are as of
+    `Model`.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
@@ -67,7 +69,7 @@ def load_rank(
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
     build = partial(Model, spec, part, routines=routines, division=division, cache_rows=cache_rows)
-    model = build(all_sum=all_sum, attn_sum=attn_sum, mtp=found.has_mtp)
+    model = build(all_sum=all_sum, attn_sum=attn_sum, begin=begin, mtp=found.has_mtp)
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)

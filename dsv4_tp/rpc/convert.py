@@ -103,6 +103,7 @@ def report_to_proto(report: core.RankReport) -> pb.RankReport:
         waits=report.waits,
         note=report.note,
         beats=report.beats,
+        calls=report.calls,
     )
 
 
@@ -121,6 +122,7 @@ def report_from_proto(message: pb.RankReport) -> core.RankReport:
         waits=message.waits,
         note=message.note,
         beats=message.beats,
+        calls=message.calls,
     )
 
 

@@ -36,6 +36,7 @@ _SLOTS = (
     "peak_bytes",
     "beats",
     "waits",
+    "calls",
 )
 _PAGE_BYTES = 8 * len(_SLOTS)
 
@@ -79,8 +80,12 @@ class ProgressPage:
         self._set("peak_bytes", peak_bytes)
 
     def turned(self) -> None:
-        """It begins to wait for the other ranks, or goes on behind that."""
+        """It may wait for other ranks from now on, or has done with that."""
         self._add("waits", 1)
+
+    def called(self) -> None:
+        """It leaves its own code for MLX's, or is back."""
+        self._add("calls", 1)
 
     def _set(self, slot: str, value: int) -> None:
         self._slots[_SLOTS.index(slot)] = value

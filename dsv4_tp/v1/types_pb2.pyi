@@ -688,6 +688,7 @@ class RankReport(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     BEATS_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     phase: Global___Phase.ValueType
     bytes_loaded: _builtins.int
@@ -702,7 +703,9 @@ class RankReport(_message.Message):
     beats: _builtins.int
     """while it is prepared, and waits to be told to join"""
     waits: _builtins.int
-    """how often it has begun, or ended, to wait for other ranks; odd: it waits"""
+    """how often it has begun, or ended, to wait for other ranks; odd: it may wait"""
+    calls: _builtins.int
+    """how often it has left its own code for MLX's, or come back; odd: it is there"""
     def __init__(
         self,
         *,
@@ -718,10 +721,11 @@ class RankReport(_message.Message):
         note: _builtins.str = ...,
         beats: _builtins.int = ...,
         waits: _builtins.int = ...,
+        calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_bytes", b"active_bytes", "beats", b"beats", "bytes_loaded", b"bytes_loaded", "bytes_total", b"bytes_total", "decode_steps", b"decode_steps", "note", b"note", "peak_bytes", b"peak_bytes", "phase", b"phase", "pid", b"pid", "prefill_tokens", b"prefill_tokens", "rank", b"rank", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_bytes", b"active_bytes", "beats", b"beats", "bytes_loaded", b"bytes_loaded", "bytes_total", b"bytes_total", "calls", b"calls", "decode_steps", b"decode_steps", "note", b"note", "peak_bytes", b"peak_bytes", "phase", b"phase", "pid", b"pid", "prefill_tokens", b"prefill_tokens", "rank", b"rank", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

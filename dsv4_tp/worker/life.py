@@ -80,8 +80,12 @@ class Counters:
         self._memory()
 
     def turned(self) -> None:
-        """It begins to wait for the other ranks, or goes on behind that."""
+        """It may wait for other ranks from now on, or has done with that."""
         self.page.turned()
+
+    def called(self) -> None:
+        """It leaves its own code for MLX's, or is back."""
+        self.page.called()
 
     def _memory(self) -> None:
         self.page.memory(mx.get_active_memory(), mx.get_peak_memory())
@@ -156,7 +160,7 @@ def _meet(
         deadline_s=start.join_timeout_s,
         facts=facts,
         nonce=nonce,
-        on_turn=counters.turned,
+        turns=counters,
         rdma=rdma,
     )
 
@@ -215,6 +219,7 @@ def _load(
         routines=routines,
         all_sum=collectives.all_sum,
         attn_sum=attention_sum(collectives, parts),
+        begin=collectives.begin,
         division=TokenShares(collectives, parts),
         on_bytes=counters.loaded,
     )

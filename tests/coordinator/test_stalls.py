@@ -11,11 +11,12 @@ from dsv4_tp.coordinator.stalls import culprit
 CAUSE = "no progress for 5 s while decoding"
 
 
-def ranks(*waits):
-    """One on each host, which have begun and ended to wait so often."""
+def ranks(*waits, calls=()):
+    """One on each host, which have begun and ended to wait, and to be in MLX's code, so often."""
+    calls = calls or [0] * len(waits)
     return {
-        number: Rank(f"h{number}", core.RankReport(number, "decode", waits=count))
-        for number, count in enumerate(waits)
+        number: Rank(f"h{number}", core.RankReport(number, "decode", waits=count, calls=called))
+        for number, (count, called) in enumerate(zip(waits, calls, strict=True))
     }
 
 
@@ -60,6 +61,16 @@ def test_where_all_wait_nobody_is_blamed():
         found.message == f"ranks 0 on h0, 1 on h1 and 2 on h2: {CAUSE}; they waited for each other"
     )
     assert found.rank is None
+
+
+def test_one_that_does_not_end_to_build_what_the_others_compute_is_named():
+    found = culprit(stalled(0, 1, 2), ranks(9, 9, 9, calls=(21, 14, 23)))
+    assert (found.rank, found.cause) == (1, f"{CAUSE}; rank 0 on h0 waited for it")
+
+
+def test_where_all_compute_nobody_is_blamed_however_often_they_were_at_it():
+    """Of a backend that takes little at once, ranks that wait for each other are not as far."""
+    assert culprit(stalled(0, 1), ranks(9, 9, calls=(21, 25))).rank is None
 
 
 @pytest.mark.parametrize("waits", [(8, 8), (9,)])

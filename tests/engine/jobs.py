@@ -4,8 +4,9 @@ import json
 import os
 import random
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
-from itertools import count
 from pathlib import Path
 
 import mlx.core as mx
@@ -119,14 +120,45 @@ def measure(
 
     own, whole = parts[collectives.rank], how[1] is AttentionSplit.WHOLE
     attn_sum = attention_sum(collectives, parts) if whole else all_sum
-    sums = {"all_sum": all_sum, "attn_sum": attn_sum}
-    loaded = load_rank(ROOT / folder, own, dtype=DType.FLOAT32, **sums)
+    how_joined = {"all_sum": all_sum, "attn_sum": attn_sum, "begin": collectives.begin}
+    loaded = load_rank(ROOT / folder, own, dtype=DType.FLOAT32, **how_joined)
     team = Team(collectives, tuple(part.vocab for part in parts))
     collectives.ledger.calls.clear()
-    turns = count()
-    collectives.on_turn = lambda: next(turns)
+    collectives.turns = turns = Counted()
     measured = measurements(loaded.model, team, steps) | {"packets": packets(collectives)}
-    np.savez(out / f"{collectives.rank}.npz", **measured, waits=next(turns))
+    np.savez(out / f"{collectives.rank}.npz", **measured, waits=turns.waits, calls=turns.calls)
+
+
+class Counted:
+    """How often a rank turned, and called."""
+
+    waits = calls = 0
+
+    def turned(self) -> None:
+        self.waits += 1
+
+    def called(self) -> None:
+        self.calls += 1
+
+
+def half_built(collectives: Collectives, out: Path) -> None:
+    """Rank 1 begins a step, and then builds for longer than the others wait for it."""
+    collectives.turns = turns = Counted()
+    x = mx.ones(8)
+    for layer in range(20):
+        x = collectives.all_sum(x) / collectives.size
+        collectives.begin(x)
+        if (collectives.rank, layer) == (1, 4):
+            time.sleep(3)
+            (out / "1.txt").write_text(f"{turns.waits} {turns.calls}")
+    if collectives.rank != 1:
+        threading.Timer(1.5, _note, (turns, out / f"{collectives.rank}.txt")).start()
+    collectives.evaluate(x)
+    (out / f"{collectives.rank}-done.txt").write_text(f"{turns.waits} {turns.calls} {x.sum()}")
+
+
+def _note(turns: Counted, file: Path) -> None:
+    file.write_text(f"{turns.waits} {turns.calls}")
 
 
 def packets(collectives: Collectives) -> np.ndarray:
@@ -142,7 +174,8 @@ def write(
     """What the demo model goes on with, fed in chunks of each size; rank 0 knows."""
     parts = parts_of(demo.path(), [1] * collectives.size, ExpertSplit.WIDTH)
     own = parts[collectives.rank]
-    loaded = load_rank(demo.path(), own, dtype=DType.FLOAT32, all_sum=collectives.all_sum)
+    joined = {"all_sum": collectives.all_sum, "begin": collectives.begin}
+    loaded = load_rank(demo.path(), own, dtype=DType.FLOAT32, **joined)
     team = Team(collectives, tuple(part.vocab for part in parts))
     texts = {
         str(chunk): np.array(
@@ -157,8 +190,9 @@ def many(collectives: Collectives, out: Path, *, count: int, batch: int, depth: 
     """Requests that come and go together, with drafts if `depth`; then each of them alone."""
     folder = demo.path() if depth else ROOT / "public/a6_odd_scalars"
     parts = parts_of(folder, [1] * collectives.size, ExpertSplit.WIDTH)
-    own, sums = parts[collectives.rank], collectives.all_sum
-    model = load_rank(folder, own, dtype=DType.FLOAT32, mtp=depth > 0, all_sum=sums).model
+    own = parts[collectives.rank]
+    joined = {"all_sum": collectives.all_sum, "begin": collectives.begin}
+    model = load_rank(folder, own, dtype=DType.FLOAT32, mtp=depth > 0, **joined).model
     pace = Pace(depth, steady=True, depth=depth)
     how = {"team": Team(collectives, tuple(part.vocab for part in parts)), "prefill_chunk": 16}
     rng = random.Random(0)
@@ -296,7 +330,7 @@ def forced_logits(model: Model, team: Team, ids: np.ndarray) -> np.ndarray:
     cache, rows = model.make_cache(), []
     for start, stop in [(0, PREFILL), *((at, at + 1) for at in range(PREFILL, ids.shape[1]))]:
         whole = team.whole(model(mx.array(ids[:, start:stop]), cache))
-        mx.eval(whole, cache.arrays())
+        team.collectives.evaluate(whole, cache.arrays())
         rows.append(np.array(whole)[0])
     return np.concatenate(rows)
 
@@ -327,6 +361,7 @@ JOBS: dict[str, Callable[..., None]] = {
     "faulty": faulty,
     "guided": guided,
     "bereft": bereft,
+    "half_built": half_built,
     "nothing": nothing,
 }
 

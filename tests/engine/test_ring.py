@@ -9,6 +9,9 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from dsv4_tp.coordinator.members import Fault, Rank
+from dsv4_tp.coordinator.stalls import culprit
+from dsv4_tp.core import Loss, RankReport
 from dsv4_tp.engine import check_addresses
 from dsv4_tp.errors import PreflightError
 from tests.engine.ring import free_addresses, run_processes, run_ranks
@@ -49,6 +52,21 @@ def test_the_sum_of_a_row_does_not_depend_on_those_beside_it(tmp_path, size):
 def test_a_rank_whose_neighbour_is_gone_says_so(tmp_path):
     run_ranks("bereft", 2, tmp_path)
     assert (tmp_path / "0.txt").read_text().startswith("another rank is gone, or the way to it: [")
+
+
+def test_a_rank_that_does_not_end_a_step_it_has_begun_can_be_told_from_those_it_keeps(tmp_path):
+    run_ranks("half_built", 2, tmp_path)
+    kept, keeper = ((tmp_path / f"{rank}.txt").read_text().split() for rank in (0, 1))
+    reports = {
+        rank: RankReport(rank, "decode", waits=int(waits), calls=int(calls))
+        for rank, (waits, calls) in enumerate((kept, keeper))
+    }
+    assert kept[0] == keeper[0] == "1"
+    ranks = {rank: Rank(f"h{rank}", report) for rank, report in reports.items()}
+    stalls = [Fault(Loss.STALLED, "rank 0 on h0", "no progress", rank=0)]
+    assert culprit(stalls, ranks).rank == 1
+    for rank in (0, 1):
+        assert (tmp_path / f"{rank}-done.txt").read_text() == "2 42 8.0"
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def test_ring_equals_one(tmp_path: Path, one, size, steps, how):
         np.testing.assert_array_equal(got["decode"], decode)
         np.testing.assert_array_equal(got["packets"], PACKETS)
         waits.add(int(got["waits"]))
+        # Each layer was begun when it was built.
+        assert got["calls"] > read_spec(ROOT / how["folder"]).num_hidden_layers * got["waits"] / 2
     # They have waited for each other equally often, in every step, and none still does.
     assert len(waits) == 1
     assert min(waits) > 2 * ANSWER

@@ -72,7 +72,9 @@ pieces = st.builds(
 )
 works = st.builds(core.Work, counts, counts, counts, counts, counts, numbers)
 steps = st.builds(core.StepEvent, st.sampled_from(["prefill", "decode"]), works, ids)
-reports = st.builds(core.RankReport, ids, st.sampled_from(PHASES), *[counts] * 6, beats=counts)
+reports = st.builds(
+    core.RankReport, ids, st.sampled_from(PHASES), *[counts] * 6, beats=counts, calls=counts
+)
 
 
 @given(parts)

@@ -26,6 +26,7 @@ def test_another_process_reads_every_counter(tmp_path):
     page.memory(1 << 40, 1 << 41)
     page.beat()
     page.turned()
+    page.called()
     read = subprocess.run(
         [sys.executable, "-c", _READ, path], capture_output=True, text=True, timeout=30, check=True
     )
@@ -41,6 +42,7 @@ def test_another_process_reads_every_counter(tmp_path):
         pid=77,
         beats=1,
         waits=1,
+        calls=1,
     )
     assert read.stdout.strip() == repr(expected)
 
