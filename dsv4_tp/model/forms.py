@@ -35,7 +35,7 @@ class IndexForm(Form, Protocol):
     """How rows are held that an indexer scores."""
 
     def products(self, q: mx.array, held: mx.array) -> mx.array:
-        """Float32 q [B, N, width] with the rows of held [B, T, any], [B, N, T]."""
+        """q [B, N, width] with the rows of held [B, T, any], of its dtype: [B, N, T]."""
         ...
 
 
@@ -53,7 +53,7 @@ class Exact:
 
     def products(self, q: mx.array, held: mx.array) -> mx.array:
         """See IndexForm."""
-        return q @ held.astype(mx.float32).swapaxes(-1, -2)
+        return q @ held.swapaxes(-1, -2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,16 +52,15 @@ class Indexer(nn.Module):
         """
         batch, length, _ = x.shape
         q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        q = as_held(form, rope(q, starts)).astype(mx.float32)
+        q = as_held(form, rope(q, starts))
         scale = (self.head * self.heads) ** -0.5
         weights = in_float32(self.weights_proj(x), scale)
         return Asked(q, weights[..., None], form)
 
     def scores(self, asked: "Asked", rows: mx.array) -> mx.array:
         """How well each of `rows` [B, T, any] suits each query, [B, L, T] in float32."""
-        batch, length, heads, head = asked.q.shape
-        # The product of all heads is what is large; of a single token, the rows in float32.
-        most = run_length(rows.shape[1], 4 * batch * max(length * heads, head))
+        batch, length, heads, _ = asked.q.shape
+        most = run_length(rows.shape[1], 4 * batch * length * heads)  # the product of all heads
         runs = [
             asked.weighed(rows[:, first : first + most]) for first in range(0, rows.shape[1], most)
         ]
@@ -96,7 +95,7 @@ class Asked:
 @fused
 def _weighed(scores: mx.array, weights: mx.array) -> mx.array:
     """Scores [B, L, H, T] above zero times weights [B, L, H, 1], all heads together [B, L, T]."""
-    return (mx.maximum(scores, 0) * weights).sum(axis=2)
+    return (mx.maximum(scores.astype(mx.float32), 0) * weights).sum(axis=2)
 
 
 def visible(start: int, length: int, rows: int, *, ratio: int) -> mx.array:

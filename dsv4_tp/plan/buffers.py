@@ -143,7 +143,7 @@ class Buffers:
             return 0
         run = self._picking
         queries = 3 * spec.index_n_heads * self._length * spec.index_head_dim
-        row_bytes = F32_BYTES * (spec.index_n_heads * run + 2 * spec.index_head_dim)
+        row_bytes = F32_BYTES * spec.index_n_heads * run
         matches = 2 * min(rows * row_bytes, max(RUN_BYTES, row_bytes))
         scores = min(run * rows * F32_BYTES, max(RUN_BYTES, rows * F32_BYTES))
         numbers = 3 * self._length * spec.index_topk

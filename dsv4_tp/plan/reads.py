@@ -4,7 +4,8 @@ Weights are read once, however many sequences share the step: all of them but th
 which a row is looked up, and of the routed experts those that some sequence chose. Which these are
 is chance; they are counted as if every choice were independent and all experts alike. Of the
 caches each sequence reads its window, and the rows that pools have or that are picked of them.
-Activations and writes are left out: they are small.
+Activations and writes are left out, as they are small, but for what indexers make of all rows: a
+score for each of their heads, written and read. Behind many tokens these are as large as the rows.
 """
 
 from collections.abc import Mapping
@@ -36,8 +37,8 @@ def step_reads(
     if _EXPERTS in weights:
         chosen = touched_experts(spec, batch * (1 + drafts))
         weights[_EXPERTS] = round(weights[_EXPERTS] * chosen)
-    held, indexed = _cache_bytes(spec, dtype, rows, context)
-    return {**weights, "cached rows": batch * held, "rows of indexers": batch * indexed}
+    caches = _cache_bytes(spec, dtype, rows, context)
+    return {**weights, **{kind: batch * size for kind, size in caches.items()}}
 
 
 def touched_experts(spec: ModelSpec, batch: int) -> float:
@@ -45,12 +46,16 @@ def touched_experts(spec: ModelSpec, batch: int) -> float:
     return 1 - (1 - spec.num_experts_per_tok / spec.n_routed_experts) ** batch
 
 
-def _cache_bytes(spec: ModelSpec, dtype: DType, rows: CacheRows, context: int) -> tuple[int, int]:
-    """Of one sequence, by all layers: rows that attention reads, and those that indexers score."""
+def _cache_bytes(spec: ModelSpec, dtype: DType, rows: CacheRows, context: int) -> dict[str, int]:
+    """Of one sequence, by all layers: rows attended to, rows scored, and scores of each head."""
     number = dtype_bytes(dtype)
     counts = [rows_read(spec, ratio, context) for ratio in spec.compress_ratios]
     held, indexed = (sum(column) for column in zip(*counts, strict=True))
-    return held * row_bytes(spec, rows, number), indexed * index_row_bytes(spec, rows, number)
+    return {
+        "cached rows": held * row_bytes(spec, rows, number),
+        "rows of indexers": indexed * index_row_bytes(spec, rows, number),
+        "scores of indexers": indexed * spec.index_n_heads * 2 * number,
+    }
 
 
 def rows_read(spec: ModelSpec, ratio: int, context: int) -> tuple[int, int]:

@@ -87,7 +87,7 @@ def test_of_two_ranks_a_split_is_found_where_there_is_one(spec):
             assert split is not None or not any(fits(taken, memory) for taken in every), memory
             assert split is None or fits(needs(spec, split), memory)
             found += split is not None
-    assert 5 < found < 25
+    assert 2 < found < 25
 
 
 @pytest.mark.slow

@@ -49,7 +49,8 @@ def test_many_sequences_read_more_experts_but_each_once():
     ],
 )
 def test_each_sequence_reads_its_own_rows(context: int, rows: int, index_rows: int):
-    of_one = rows * 10 * 2 + index_rows * 3 * 2
+    heads = SPEC.index_n_heads
+    of_one = rows * 10 * 2 + index_rows * (3 * 2 + heads * 2 * 2)  # a score is written and read
     assert read(1, context) - read(1, 0) == of_one
     assert read(3, context) - read(3, 0) == 3 * of_one
 
