@@ -7,11 +7,11 @@ Operations are the operation nodes of `mx.export_to_dot` for one decoder layer o
 one sequence, one new token, on a warm cache: what its output and its new cache need. Arrays that
 are evaluated already, such as weights, are inputs and no operations. The usual step completes no
 window; the dearest one completes a window of the layer's compressor, and is counted apart.
-A compiled function is one node. That is fair within a sublayer and would not be across them, so
-no count may come from compiling more than one sublayer into one function.
+A run of elementwise operations that was fused is one node, as it is one kernel of a GPU.
 
 `primitives_per_layer` and `primitives_dearest_step` are in bfloat16, as on a Mac with `kernels:
-metal`: functions are fused, and a custom kernel counts as one. `primitives_without_kernels` is the
+metal`: functions are fused, and a custom kernel counts as one. What is fused only where a step is
+repeated is not, so that there are a few less on a Mac. `primitives_without_kernels` is the
 same with `kernels: plain`. A norm, for which MLX has a kernel of its own on a GPU, is thirteen
 operations on a CPU, and is counted as these, as in the figures of others. `primitives_on_a_gpu` and
 `primitives_on_a_gpu_without_kernels` are the same two with one operation for a norm.
@@ -107,6 +107,7 @@ def fused(layer: Block, streams: mx.array, cache: LayerCache) -> int:
 
 def by_kernels(layer: Block, streams: mx.array, cache: LayerCache) -> int:
     """As with `kernels: metal`."""
+    layer.graphs = layer.attn.graphs = None  # what is repeated knows nothing of stand-ins
     layer.hc_attn.mixing = layer.hc_ffn.mixing = layer.attn.rope.turning = kernels = Kernels()
     token = _ids(1)
     mx.eval(streams, token)

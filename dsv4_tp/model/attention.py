@@ -16,6 +16,7 @@ from dsv4_tp.model.cache import LayerCache, Memory
 from dsv4_tp.model.compressor import Bundled, Compressor
 from dsv4_tp.model.context import Context, runs
 from dsv4_tp.model.division import Division
+from dsv4_tp.model.fused import Graphs, traced
 from dsv4_tp.model.indexer import Indexer
 from dsv4_tp.model.layers import GroupedLinear, SideBySide, identity, linear
 from dsv4_tp.model.rope import Rope
@@ -49,9 +50,11 @@ class Attention(nn.Module):
             self.indexer = Indexer(spec)
         self._latents: SideBySide | None = None
         self._compressing: Bundled | None = None
+        self.graphs: Graphs | None = None
 
     def bundle(self) -> None:
         """Lays matrices side by side that meet the same tokens; see `Model.bundle`."""
+        self.graphs = Graphs()
         self._latents = SideBySide.of(self.wq_a, self.wkv)
         if self.ratio:
             self._compressing = Bundled.of(self._compressors)
@@ -72,13 +75,12 @@ class Attention(nn.Module):
 
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """Tokens x [B, L, D] appended to the cache -> this part's share of [B, L, D]."""
-        starts = cache.starts(x.shape[0])
-        q_latent, keys = self._projected(x)
-        windows = cache.extend(self._keys(keys, starts))
-        q_latent = self.q_norm(q_latent)
+        starts, length = cache.starts(x.shape[0]), x.shape[1]
+        turns = (self.rope.turns(length, starts), self.rope.turns(length, starts, heads=True))
+        keys, q_latent, queries = self._asked(x, *turns)
+        windows = cache.extend(keys)
         if self.ratio:
             self._compress(x, starts, cache)
-        length = x.shape[1]
         contexts = [
             self._context(memory, window, length)
             for memory, window in zip(cache.memories, windows, strict=True)
@@ -89,17 +91,27 @@ class Attention(nn.Module):
         if length == 1:
             contexts = list(map(_with, contexts, picks))
             picks = [None] * len(picks)
-        queries = self._queries(q_latent, starts)
         pieces = [
             self._read(queries[:, first:last], picks, contexts, first)
             for first, last in runs(length, self.window, self._bytes(contexts, x.shape[0]))
         ]
-        return self._project(joined(pieces, axis=1), starts)
+        back = self.rope.turns(length, starts, heads=True, inverse=True)
+        return self._project(joined(pieces, axis=1), back)
 
     def note(self, x: mx.array, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the cache of a layer that does not compress."""
         assert not self.ratio, "the rows of a pool need more than that"
-        cache.extend(self._keys(self.wkv(x), cache.starts(x.shape[0])))
+        turns = self.rope.turns(x.shape[1], cache.starts(x.shape[0]))
+        cache.extend(self._keys(self.wkv(x), turns))
+
+    @traced
+    def _asked(
+        self, x: mx.array, turns: mx.array, of_heads: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Keys [B, L, head], the queries' latent [B, L, q_lora_rank], queries [B, L, H, head]."""
+        q_latent, keys = self._projected(x)
+        q_latent = self.q_norm(q_latent)
+        return self._keys(keys, turns), q_latent, self._queries(q_latent, of_heads)
 
     def _projected(self, x: mx.array) -> tuple[mx.array, mx.array]:
         """The queries' latent and the keys of tokens x [B, L, D], before their norms."""
@@ -108,9 +120,9 @@ class Attention(nn.Module):
         q_latent, keys = self._latents(x)
         return q_latent, keys
 
-    def _keys(self, projected: mx.array, starts: Starts) -> mx.array:
+    def _keys(self, projected: mx.array, turns: mx.array) -> mx.array:
         """Keys, which are the values too, [B, L, head]."""
-        return self.rope.normed(projected, self.kv_norm.weight, self.eps, starts)
+        return self.rope.turning.normed(projected, self.kv_norm.weight, self.eps, turns)
 
     def _compress(self, x: mx.array, starts: Starts, cache: LayerCache) -> None:
         """Appends tokens x [B, L, D] to the pools."""
@@ -196,16 +208,18 @@ class Attention(nn.Module):
             done.update(zip(places, parted(out, len(places)), strict=True))
         return joined([done[place] for place in range(len(contexts))])
 
-    def _queries(self, q_latent: mx.array, starts: Starts) -> mx.array:
+    def _queries(self, q_latent: mx.array, turns: mx.array) -> mx.array:
         """[B, L, H, head], each head normalised without a weight."""
-        batch, length, _ = q_latent.shape
-        q = self.wq_b(q_latent).reshape(batch, length, self.heads, self.head)
-        return self.rope.normed(q, None, self.eps, starts)
+        shape = (*q_latent.shape[:2], self.heads, self.head)
+        if not self.heads:
+            return mx.zeros(shape, dtype=q_latent.dtype)
+        return self.rope.turning.normed(self.wq_b(q_latent).reshape(shape), None, self.eps, turns)
 
-    def _project(self, o: mx.array, starts: Starts) -> mx.array:
+    @traced
+    def _project(self, o: mx.array, back: mx.array) -> mx.array:
         """Heads [B, L, H, head] -> [B, L, D] through their output groups."""
         batch, length, _, _ = o.shape
-        o = self.rope(o, starts, inverse=True)
+        o = self.rope.turning.turned(o, back)
         latents: list[mx.array] = []
         first = 0
         for run, wo_a in zip(self._runs, self.wo_a, strict=True):

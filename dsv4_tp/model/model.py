@@ -11,9 +11,10 @@ from dsv4_tp.core import CacheRows, Part
 from dsv4_tp.model.attention import Attention
 from dsv4_tp.model.cache import Cache, LayerCache, make_cache
 from dsv4_tp.model.division import Division, Undivided
+from dsv4_tp.model.fused import Graphs, traced
 from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead
 from dsv4_tp.model.layers import AllSum, identity, linear
-from dsv4_tp.model.mixing import Mixing
+from dsv4_tp.model.mixing import Mix, Mixing
 from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.routines import Routines
@@ -51,15 +52,40 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
         self.attn = Attention(spec, ratio, part, rope, division)
         self.ffn = MoE(spec, part, hashed=hashed)
+        self.graphs: Graphs | None = None
+
+    def bundle(self) -> None:
+        """See `Model.bundle`."""
+        self.attn.bundle()
+        self.ffn.bundle()
+        self.graphs = Graphs()
 
     def __call__(self, streams: mx.array, ids: mx.array, cache: LayerCache) -> mx.array:
         """Streams [B, L, hc_mult, D] of the tokens ids [B, L] -> the layer's streams."""
+        x, mix = self._enter(streams)
+        x = self.attn_sum(self.attn(x, cache))
+        x, streams, mix = self._feed(x, streams, mix, ids)
+        return self._leave(self.ffn_sum(x), streams, mix)
+
+    @traced
+    def _enter(self, streams: mx.array) -> tuple[mx.array, tuple[mx.array, ...]]:
+        """What attention is asked, [B, L, D], and how its answer returns to the streams."""
         x, mix = self.hc_attn(streams)
-        x = self.attn_sum(self.attn(self.attn_norm(x), cache))
-        streams = self.hc_attn.write_back(x, streams, mix)
+        return self.attn_norm(x), mix
+
+    @traced
+    def _feed(
+        self, x: mx.array, streams: mx.array, mix: tuple[mx.array, ...], ids: mx.array
+    ) -> tuple[mx.array, mx.array, tuple[mx.array, ...]]:
+        """With attention's answer x: what the experts make of it, the streams, the way back."""
+        streams = self.hc_attn.write_back(x, streams, Mix(*mix))
         x, mix = self.hc_ffn(streams)
-        x = self.ffn_sum(self.ffn(self.ffn_norm(x), ids))
-        return self.hc_ffn.write_back(x, streams, mix)
+        return self.ffn(self.ffn_norm(x), ids), streams, mix
+
+    @traced
+    def _leave(self, x: mx.array, streams: mx.array, mix: tuple[mx.array, ...]) -> mx.array:
+        """The streams with the experts' answer x."""
+        return self.hc_ffn.write_back(x, streams, Mix(*mix))
 
 
 class MTPStage(Block):
@@ -90,8 +116,8 @@ class MTPStage(Block):
 
     def note(self, joined: mx.array, cache: LayerCache) -> None:
         """Appends tokens to the memory, and computes nothing else of them."""
-        x, _ = self.hc_attn(joined)
-        self.attn.note(self.attn_norm(x), cache)
+        x, _ = self._enter(joined)
+        self.attn.note(x, cache)
 
     def joined(self, streams: mx.array, embedded: mx.array) -> mx.array:
         """Streams [B, L, hc_mult, D] and next tokens' embeddings [B, L, D] -> the block's input."""
@@ -155,11 +181,11 @@ class Model(nn.Module):
     def bundle(self) -> None:
         """Makes one product of those whose matrices meet the same tokens and are of one format.
 
-        The matrices become views of others, so they must have the values they are to keep.
+        The matrices become views of others, so they must have the values they are to keep. From now
+        on a GPU repeats what it has built, with the weights as they were then.
         """
         for block in (*self.layers, *(self.mtp if self.drafts else ())):
-            block.attn.bundle()
-            block.ffn.bundle()
+            block.bundle()
 
     @property
     def drafts(self) -> bool:

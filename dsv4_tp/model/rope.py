@@ -37,27 +37,31 @@ class Rope:
 
         `inverse` rotates back: the attention output is turned by minus its query's position.
         """
-        table = self._table(x.shape, starts, -stride if inverse else stride)
-        return self.turning.turned(x, table)
+        turns = self.turns(x.shape[1], starts, heads=x.ndim == 4, stride=stride, inverse=inverse)
+        return self.turning.turned(x, turns)
 
-    def normed(self, x: mx.array, weight: mx.array | None, eps: float, starts: Starts) -> mx.array:
-        """The same of the RMSNorm of x, with weight [D] or without one."""
-        return self.turning.normed(x, weight, eps, self._table(x.shape, starts, 1))
-
-    def _table(self, shape: tuple[int, ...], starts: Starts, stride: int) -> mx.array:
-        """The turns of rows [B, L, ..., any].
+    def turns(
+        self,
+        length: int,
+        starts: Starts,
+        *,
+        heads: bool = False,
+        stride: int = 1,
+        inverse: bool = False,
+    ) -> mx.array:
+        """What `turning` needs to do that to rows [B, length, any], or [B, length, H, any].
 
         All layers of a step turn alike, so the latest are kept. They are made here and not by MLX:
         that costs no operation of a graph, and at a million tokens an angle in float32 would be off
         by up to 0.03.
         """
-        alike = len(set(starts)) == 1
-        places = (1 if alike else len(starts), shape[1], *[1] * (len(shape) - 3))
+        alike, stride = len(set(starts)) == 1, -stride if inverse else stride
+        places = (1 if alike else len(starts), length, *[1] * heads)
         key = (starts[:1] if alike else starts, places, stride)
         if key not in self._tables:
             if len(self._tables) == TURNS:
                 self._tables.pop(next(iter(self._tables)))  # the oldest
-            rows = (np.array(key[0])[:, None] + np.arange(shape[1])) * stride
+            rows = (np.array(key[0])[:, None] + np.arange(length)) * stride
             turns = np.exp(1j * rows[..., None] * self.frequencies).astype(np.complex64)
             self._tables[key] = self.turning.table(turns.reshape(*places, -1))
         return self._tables[key]

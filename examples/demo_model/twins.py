@@ -7,6 +7,7 @@ pooled rows received.
 """
 
 import random
+from functools import partial
 
 import mlx.core as mx
 
@@ -67,9 +68,10 @@ class TrainedAttention(Attention):
 
     def __call__(self, x: mx.array, cache: LayerCache) -> mx.array:
         """x [B, L, D] -> [B, L, D]; L is a multiple of the window."""
-        kv = self._keys(self.wkv(x), START)
+        turns = partial(self.rope.turns, x.shape[1], START)
+        kv = self._keys(self.wkv(x), turns())
         q_latent = self.q_norm(self.wq_a(x))
-        q = self._queries(q_latent, START).swapaxes(1, 2)  # [B, H, L, head]
+        q = self._queries(q_latent, turns(heads=True)).swapaxes(1, 2)  # [B, H, L, head]
         scores, rows = [self._window_scores(q, kv)], None
         if self.ratio:
             self.compressor(x, START, cache.pools, self.rope)
@@ -81,7 +83,8 @@ class TrainedAttention(Attention):
         if rows is not None and self.ratio == 4:
             to_rows = weights[..., 2 * self.window :]
             self._index_loss = self._divergence(x, q_latent, to_rows, cache)
-        return self._project(self._mixed(weights, kv, rows).swapaxes(1, 2), START)
+        back = turns(heads=True, inverse=True)
+        return self._project(self._mixed(weights, kv, rows).swapaxes(1, 2), back)
 
     @property
     def index_loss(self) -> mx.array:

@@ -1,14 +1,18 @@
 """A function is the same fused and as it is written, for any shapes."""
 
+import gc
 import shutil
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from benchmarks.counts import operations
 from dsv4_tp.model import mixing, moe
 from dsv4_tp.model.fused import fused_everywhere
+from dsv4_tp.model.turning import PlainTurning
 from tests.model.golden import distance, load_case, run
+from tests.model.tiny import random_ids, tiny_model
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which MLX compiles by")
 
@@ -45,3 +49,59 @@ def test_a_fused_model_gives_the_reference_logits():
     with fused_everywhere():
         logits = run(case.model, case.ids[:, :60], [58, 1, 1])
     assert distance(logits, case.arrays["logits"][:, :60]) <= 1e-4
+
+
+STEPS = [130, 1, 1, 3, 1, 20, 1]  # of which those of 17 tokens and more are not repeated
+
+
+def repeated(batch: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Logits as written and as repeated, and how many graphs there were to repeat."""
+    model = tiny_model(hidden_size=64)
+    ids = np.array(random_ids(batch, sum(STEPS), model.spec.vocab_size))
+    plain = run(model, ids, STEPS)
+    model.bundle()
+    with fused_everywhere():
+        logits = run(model, ids, STEPS)
+    built = [len(each.graphs.built) for layer in model.layers for each in (layer, layer.attn)]
+    return plain, logits, sum(built)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_was_built_for_one_step_serves_the_next(batch: int) -> None:
+    plain, logits, built = repeated(batch)
+    assert distance(logits, plain) <= 1e-5
+    assert built == 5 * 5  # of a layer: in, queries, out of attention, experts, out
+
+
+def test_a_turn_that_was_built_in_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    first: dict[tuple[int, ...], mx.array] = {}
+    turned = PlainTurning.turned
+
+    def as_built(self: PlainTurning, x: mx.array, table: mx.array) -> mx.array:
+        return turned(self, x, first.setdefault((*x.shape, *table.shape), table))
+
+    model = tiny_model(hidden_size=64)
+    ids = np.array(random_ids(1, sum(STEPS), model.spec.vocab_size))
+    plain = run(model, ids, STEPS)
+    monkeypatch.setattr(PlainTurning, "turned", as_built)
+    assert distance(run(model, ids, STEPS), plain) > 1e-2
+
+
+def test_nothing_of_a_model_is_left_when_it_is_gone() -> None:
+    gc.collect()
+    held = mx.get_active_memory()
+    gc.disable()
+    try:
+        repeated(1)
+        assert mx.get_active_memory() <= held + 100_000
+    finally:
+        gc.enable()
+
+
+def test_weights_may_change_until_a_model_is_bundled() -> None:
+    model = tiny_model(hidden_size=64)
+    token = mx.array([[3]])
+    with fused_everywhere():
+        before = model(token)
+        model.layers[0].ffn_norm.weight = -model.layers[0].ffn_norm.weight
+        assert not mx.allclose(model(token), before, atol=1e-3).item()

@@ -75,6 +75,11 @@ def ropes() -> tuple[Rope, Rope]:
     return tuple(Rope(spec, compressed=True, turning=it) for it in (None, MetalTurning()))
 
 
+def normed(rope: Rope, x: mx.array, weight: mx.array | None, starts: tuple[int, ...]) -> mx.array:
+    turns = rope.turns(x.shape[1], starts, heads=x.ndim == 4)
+    return rope.turning.normed(x, weight, 1e-6, turns)
+
+
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize(("shape", "starts"), ROWS, ids=str)
 def test_rows_turn_alike(shape: tuple[int, ...], starts: tuple[int, ...], dtype: mx.Dtype) -> None:
@@ -84,9 +89,9 @@ def test_rows_turn_alike(shape: tuple[int, ...], starts: tuple[int, ...], dtype:
         turned = plain(x, starts, inverse=inverse)
         assert apart(metal(x, starts, inverse=inverse), turned) <= ROUNDING[dtype]
     for by in (weight, None):
-        normed = plain.normed(x, by, 1e-6, starts)
         # It is rounded twice before it is turned.
-        assert apart(metal.normed(x, by, 1e-6, starts), normed) <= 2 * ROUNDING[dtype]
+        own, other = (normed(rope, x, by, starts) for rope in (metal, plain))
+        assert apart(own, other) <= 2 * ROUNDING[dtype]
 
 
 def test_a_model_of_kernels_gives_the_reference_logits() -> None:
@@ -137,7 +142,7 @@ def test_a_mistake_in_a_turn_shows(right: str, wrong: str, monkeypatch: pytest.M
     plant(monkeypatch, "turn", right, wrong)
     plain, metal = ropes()
     x, weight = some(2, 3, 4, 96, seed=1), 1 + some(96, seed=2)
-    own, other = (rope.normed(x, weight, 1e-6, (7, 900)) for rope in (metal, plain))
+    own, other = (normed(rope, x, weight, (7, 900)) for rope in (metal, plain))
     assert not apart(own, other) <= 1e-3
 
 

@@ -51,14 +51,20 @@ def test_comb_transposed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_inverse_rope_left_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn = Rope.__call__
+    turns = Rope.turns
 
     def forward_only(
-        rope: Rope, x: mx.array, starts: Starts, *, stride: int = 1, inverse: bool = False
+        rope: Rope,
+        length: int,
+        starts: Starts,
+        *,
+        heads: bool = False,
+        stride: int = 1,
+        inverse: bool = False,
     ) -> mx.array:
-        return x if inverse else turn(rope, x, starts, stride=stride)
+        return turns(rope, length, starts, heads=heads, stride=0 if inverse else stride)
 
-    monkeypatch.setattr(Rope, "__call__", forward_only)
+    monkeypatch.setattr(Rope, "turns", forward_only)
     assert error(case) > VISIBLE
 
 

@@ -71,6 +71,6 @@ def _turned(turning: Turning, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array
     keys, weight = q[:, :, 0], q[0, 0, 0]
     return [
         rope(q, (7, 9), inverse=True),
-        rope.normed(q, None, eps, (7, 9)),
-        rope.normed(keys, weight, eps, (7, 7)),
+        turning.normed(q, None, eps, rope.turns(_TOKENS, (7, 9), heads=True)),
+        turning.normed(keys, weight, eps, rope.turns(_TOKENS, (7, 7))),
     ]
