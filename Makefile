@@ -10,7 +10,7 @@ OLD_PYTHON := dsv4-tp needs Python 3.11 or newer: make setup PYTHON=/path/to/pyt
 ALONE := cluster or hosts or ranks
 DEMO_PROMPTS := examples/demo_model/prompts
 
-.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-pictures bench-cache bench-batching bench-load bench-serving bench-peers bench-beside bench-simulate bench-layers bench-scaling help
+.PHONY: setup demo train-demo demo-figures test lint types protos protos-diff check soak bench bench-pictures bench-cache bench-batching bench-load bench-serving bench-peers bench-beside bench-simulate bench-layers bench-scaling bench-halves help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -87,6 +87,9 @@ bench-layers: setup ## what layers take of a CPU: make bench-layers ARGS="--agai
 
 bench-scaling: setup ## two ranks beside one, on wide layers
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+bench-halves: setup ## a chunk in two halves beside one piece, over slow links, root on Linux only
+	$(BIN)/python -m benchmarks.halves $(ARGS)
 
 bench-peers: setup ## the forecast of `plan --chips` beside what others have published
 	$(BIN)/python -m benchmarks.peers $(ARGS)

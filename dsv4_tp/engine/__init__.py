@@ -4,7 +4,7 @@ The only home of `mx.distributed`. It knows no gRPC, no file of a checkpoint and
 """
 
 from dsv4_tp.engine.collectives import Collectives, Group, Ledger, Payload, Traffic
-from dsv4_tp.engine.division import TokenShares, attention_sum
+from dsv4_tp.engine.division import HALVES_FROM, TokenShares, attention_sum
 from dsv4_tp.engine.group import check_addresses, check_backend, join
 from dsv4_tp.engine.guided import Guide, GuideFor
 from dsv4_tp.engine.loop import Engine
@@ -15,6 +15,7 @@ from dsv4_tp.engine.scoring import score_rows
 from dsv4_tp.engine.team import Team
 
 __all__ = [
+    "HALVES_FROM",
     "Collectives",
     "Engine",
     "Group",

@@ -87,6 +87,7 @@ class Collectives:
         self._last: mx.array | None = None
         self._parts: list[mx.array] | None = None
         self._begun = False
+        self._beside: mx.Stream | None = None
 
     @property
     def rank(self) -> int:
@@ -196,5 +197,12 @@ class Collectives:
         if self._last is not None:
             # Lazy evaluation may reorder what does not depend on each other.
             x = cast(mx.array, mx.depends(x, self._last))
-        self._last = collective(x, group=self.group.handle)
+        self._last = collective(x, group=self.group.handle, stream=self._stream(x))
         return self._last
+
+    def _stream(self, x: mx.array) -> mx.Stream | None:
+        """What takes long goes beside what is computed meanwhile, on a CPU too."""
+        if x.size <= MOST_ROWS * x.shape[-1]:
+            return None
+        self._beside = self._beside or mx.new_stream(mx.Device(mx.cpu))
+        return self._beside

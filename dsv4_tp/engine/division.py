@@ -10,6 +10,7 @@ from dsv4_tp.model import AllSum
 from dsv4_tp.rules import attention_of
 
 LEAST_TOKENS = 64  # of a call; for fewer a collective would cost more than it saves
+HALVES_FROM = 1024  # tokens of a call; experts read what they hold for each half
 
 
 def attention_sum(collectives: Collectives, parts: Sequence[Part]) -> AllSum:

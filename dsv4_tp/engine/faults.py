@@ -17,8 +17,8 @@ _NEXT = "launch again; if it comes back, compare that host's copy of the model w
 def find_fault(model: Model, team: Team, ids: Sequence[int], cache: Cache, *, position: int) -> str:
     """Appends ids to the cache; what is wrong with them, the same on all ranks, or nothing.
 
-    A layer has two sums: what its heads read, which may be whole already, then what its experts
-    made of it.
+    A layer has two sums, or two for each half of the tokens: what its heads read, which may be
+    whole already, then what its experts made of it.
     """
     with team.collectives.watched() as parts:
         streams = model.streams(mx.array([ids], dtype=mx.int32), cache)
@@ -32,12 +32,14 @@ def find_fault(model: Model, team: Team, ids: Sequence[int], cache: Cache, *, po
     if lowest == sound.size:
         return ""
     ranks = ", ".join(map(str, np.flatnonzero(firsts == lowest)))
+    place = _place(lowest, len(parts), model.spec.num_hidden_layers)
     tokens = f"tokens {position} to {position + len(ids) - 1}"
-    return f"no numbers: rank {ranks}, {_place(lowest, len(parts))}, at {tokens}; {_NEXT}"
+    return f"no numbers: rank {ranks}, {place}, at {tokens}; {_NEXT}"
 
 
-def _place(sums: int, of: int) -> str:
-    """Where a rank is before its next sum."""
+def _place(sums: int, of: int, layers: int) -> str:
+    """Where a rank is before its next sum, of so many in so many layers."""
     if sums == of:
         return "head"
-    return f"layer {sums // 2}, {'experts' if sums % 2 else 'attention'}"
+    layer, place = divmod(sums, of // layers)
+    return f"layer {layer}, {'experts' if place >= of // layers // 2 else 'attention'}"

@@ -30,6 +30,14 @@ class Sums(NamedTuple):
     experts: AllSum
 
 
+class Read(NamedTuple):
+    """A layer between its attention and its experts."""
+
+    x: mx.array  # attention's answer, the sum of all parts' [B, L, D]
+    streams: mx.array  # those that it has yet to return to
+    mix: tuple[mx.array, ...]  # and how
+
+
 class Block(nn.Module):
     """One layer: attention, then experts, each between its hyper-connections."""
 
@@ -62,9 +70,16 @@ class Block(nn.Module):
 
     def __call__(self, streams: mx.array, ids: mx.array, cache: LayerCache) -> mx.array:
         """Streams [B, L, hc_mult, D] of the tokens ids [B, L] -> the layer's streams."""
+        return self.feed(self.attend(streams, cache), ids)
+
+    def attend(self, streams: mx.array, cache: LayerCache) -> Read:
+        """What heads read, for the streams [B, L, hc_mult, D] of tokens appended to the cache."""
         x, mix = self._enter(streams)
-        x = self.attn_sum(self.attn(x, cache))
-        x, streams, mix = self._feed(x, streams, mix, ids)
+        return Read(self.attn_sum(self.attn(x, cache)), streams, mix)
+
+    def feed(self, read: Read, ids: mx.array) -> mx.array:
+        """The layer's streams, when experts had what was read for the tokens ids [B, L]."""
+        x, streams, mix = self._feed(*read, ids)
         return self._leave(self.ffn_sum(x), streams, mix)
 
     @traced
@@ -134,6 +149,8 @@ class Model(nn.Module):
         attn_sum: does that for attention; None for `all_sum`. Parts with all heads need none.
         begin: told of each layer's arrays when it is built; None: nothing is computed before it is
             asked for.
+        halves_from: so many tokens of a call are done in two halves, so that the one is computed
+            while the parts add up the other; None: none are.
         mtp: build the MTP stages too.
         cache_rows: how the caches that it makes hold their rows.
         routines: how it does what lies between its products; None for MLX's own operations.
@@ -148,6 +165,7 @@ class Model(nn.Module):
         all_sum: AllSum = identity,
         attn_sum: AllSum | None = None,
         begin: Begin | None = None,
+        halves_from: int | None = None,
         mtp: bool = False,
         cache_rows: CacheRows = CacheRows.EXACT,
         routines: Routines | None = None,
@@ -157,7 +175,7 @@ class Model(nn.Module):
         part = part or spec.whole
         mixing, turning = routines or Routines.plain(spec)
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
-        self._begin = begin or _later
+        self._begin, self._halves_from = begin or _later, halves_from
         sums = Sums(attn_sum or all_sum, all_sum)
         ropes = [Rope(spec, compressed=pooled, turning=turning) for pooled in (False, True)]
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden_size)
@@ -207,11 +225,31 @@ class Model(nn.Module):
 
     def streams(self, ids: mx.array, cache: Cache) -> mx.array:
         """Appends ids [B, L] to the cache -> the last layer's streams [B, L, hc_mult, D]."""
+        if self._halves_from and ids.shape[1] >= self._halves_from:
+            return self._in_halves(ids, cache)
         streams = self.embedded(ids)
         for layer, layer_cache in zip(self.layers, cache[: len(self.layers)], strict=True):
             streams = layer(streams, ids, layer_cache)
             self._begin(streams, layer_cache.state)
         return streams
+
+    def _in_halves(self, ids: mx.array, cache: Cache) -> mx.array:
+        """The same, each step of a layer for one half of the tokens, then for the other.
+
+        The sum of the one is under way while the other is computed: nothing needs both.
+        """
+        halves = mx.split(ids, [ids.shape[1] // 2], axis=1)
+        streams = [self.embedded(own) for own in halves]
+        for layer, layer_cache in zip(self.layers, cache[: len(self.layers)], strict=True):
+            reads: list[Read] = []
+            for own in streams:
+                reads.append(layer.attend(own, layer_cache))
+                self._begin(reads[-1].x, layer_cache.state)
+            streams.clear()
+            for read, own in zip(reads, halves, strict=True):
+                streams.append(layer.feed(read, own))
+                self._begin(streams[-1])
+        return mx.concatenate(streams, axis=1)
 
     def embedded(self, ids: mx.array) -> mx.array:
         """ids [B, L] -> every stream a copy of the embedding, [B, L, hc_mult, D]."""

@@ -49,14 +49,15 @@ def load_rank(
     all_sum: AllSum = identity,
     attn_sum: AllSum | None = None,
     begin: Begin | None = None,
+    halves_from: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
-    Its caches hold rows as `cache_rows` says; `routines`, `division`, sums and `begin` are as of
-    `Model`.
+    Its caches hold rows as `cache_rows` says; `routines`, `division`, sums, `begin` and
+    `halves_from` are as of `Model`.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
@@ -69,7 +70,8 @@ def load_rank(
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
     build = partial(Model, spec, part, routines=routines, division=division, cache_rows=cache_rows)
-    model = build(all_sum=all_sum, attn_sum=attn_sum, begin=begin, mtp=found.has_mtp)
+    together = partial(build, all_sum=all_sum, attn_sum=attn_sum, begin=begin)
+    model = together(halves_from=halves_from, mtp=found.has_mtp)
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)

@@ -18,6 +18,7 @@ from dsv4_tp import __version__, demo
 from dsv4_tp.config.environment import state_dir
 from dsv4_tp.core import CacheRows, DType, Kernels, Part
 from dsv4_tp.engine import (
+    HALVES_FROM,
     Collectives,
     Engine,
     Pace,
@@ -220,6 +221,7 @@ def _load(
         all_sum=collectives.all_sum,
         attn_sum=attention_sum(collectives, parts),
         begin=collectives.begin,
+        halves_from=HALVES_FROM if collectives.size > 1 else None,
         division=TokenShares(collectives, parts),
         on_bytes=counters.loaded,
     )

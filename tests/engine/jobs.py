@@ -24,7 +24,7 @@ from dsv4_tp.core import (
     ScoreRequest,
     TokenEvent,
 )
-from dsv4_tp.engine import Collectives, Pace, Team, attention_sum, join
+from dsv4_tp.engine import Collectives, Pace, Team, TokenShares, attention_sum, join
 from dsv4_tp.errors import RankFailure
 from dsv4_tp.layouts import catalog, read_headers
 from dsv4_tp.model import Model
@@ -127,6 +127,25 @@ def measure(
     collectives.turns = turns = Counted()
     measured = measurements(loaded.model, team, steps) | {"packets": packets(collectives)}
     np.savez(out / f"{collectives.rank}.npz", **measured, waits=turns.waits, calls=turns.calls)
+
+
+def halved(collectives: Collectives, out: Path, *, folder: str, length: int, weights: list[int]):
+    """Logits of a prompt that is fed at once, in two halves; and how many sums that took."""
+    parts = parts_of(ROOT / folder, weights, ExpertSplit.WIDTH)
+    joined = {"all_sum": collectives.all_sum, "begin": collectives.begin, "halves_from": length}
+    shares = {"division": TokenShares(collectives, parts), **joined}
+    loaded = load_rank(ROOT / folder, parts[collectives.rank], dtype=DType.FLOAT32, **shares)
+    team = Team(collectives, tuple(part.vocab for part in parts))
+    collectives.ledger.calls.clear()
+    logits = team.whole(loaded.model(mx.array(random_ids(length, loaded.spec.vocab_size))))
+    collectives.evaluate(logits)
+    sums = sum(n for payload, n in collectives.ledger.calls.items() if payload.dtype == "float32")
+    np.savez(out / f"{collectives.rank}.npz", logits=np.array(logits), sums=sums)
+
+
+def random_ids(length: int, vocab: int) -> np.ndarray:
+    """int32 [1, length]."""
+    return np.random.default_rng(5).integers(0, vocab, (1, length), dtype=np.int32)
 
 
 class Counted:
@@ -362,6 +381,7 @@ JOBS: dict[str, Callable[..., None]] = {
     "guided": guided,
     "bereft": bereft,
     "half_built": half_built,
+    "halved": halved,
     "nothing": nothing,
 }
 

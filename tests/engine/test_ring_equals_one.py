@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from dsv4_tp.core import DType
 from dsv4_tp.engine import Team
 from dsv4_tp.modelspec import read_spec
 from dsv4_tp.parallel import load_rank
-from tests.engine.jobs import ANSWER, WAYS, measurements
+from tests.engine.jobs import ANSWER, WAYS, measurements, random_ids
 from tests.engine.ring import run_ranks
 from tests.model.golden import ROOT
 
@@ -91,3 +92,15 @@ def test_a_rank_that_drops_its_sums_is_noticed(tmp_path: Path, one):
     run_ranks("measure", 2, tmp_path, folder=PLAIN, steps=2, deaf=1)
     got = np.load(tmp_path / "0.npz")["logits"]
     assert np.abs(got - one(PLAIN, 300)["logits"][: len(got)]).max() > 1e-2
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [3, 5], [2, 1, 1]], ids=str)
+def test_a_prompt_in_halves_is_the_same(tmp_path: Path, weights: list[int]) -> None:
+    folder, length = "public/a1_flash_mini", 301
+    run_ranks("halved", len(weights), tmp_path, folder=folder, length=length, weights=weights)
+    model = load_rank(ROOT / folder, None, dtype=DType.FLOAT32).model
+    expected = np.array(model(mx.array(random_ids(length, model.spec.vocab_size))))
+    for rank in range(len(weights)):
+        got = np.load(tmp_path / f"{rank}.npz")
+        assert off(got["logits"], expected) <= 1e-5
+        assert got["sums"] == 4 * len(model.layers) + 1  # the head's logits too

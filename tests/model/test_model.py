@@ -138,3 +138,18 @@ def test_bfloat16_stays_close(model: Model, ids: np.ndarray, whole: np.ndarray) 
 
 def _rounded(parameter: mx.array) -> mx.array:
     return parameter.astype(mx.bfloat16) if parameter.dtype == mx.float32 else parameter
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_call_in_halves_is_the_same_and_each_half_is_begun_before_the_other_goes_on(batch: int):
+    begun: list[int] = []
+    spec = tiny_spec()
+    halved = randomise(Model(spec, begin=lambda x, *_: begun.append(x.shape[1]), halves_from=151))
+    ids = random_ids(batch, 150, spec.vocab_size)
+    more = random_ids(batch, 301, spec.vocab_size)
+    cache, own = tiny_model().make_cache(), halved.make_cache()
+    for fed, lengths in ((ids, [150]), (more, [150, 151] * 2)):
+        begun.clear()
+        expected, logits = tiny_model()(fed, cache), halved(fed, own)
+        assert mx.abs(expected - logits).max() <= 1e-4 * expected.std()
+        assert begun == lengths * len(halved.layers)
