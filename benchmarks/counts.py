@@ -10,8 +10,7 @@ window; the dearest one completes a window of the layer's compressor, and is cou
 A run of elementwise operations that was fused is one node, as it is one kernel of a GPU.
 
 `primitives_per_layer` and `primitives_dearest_step` are in bfloat16, as on a Mac with `kernels:
-metal`: functions are fused, and a custom kernel counts as one. What is fused only where a step is
-repeated is not, so that there are a few less on a Mac. `primitives_without_kernels` is the
+metal`: functions are fused, and a custom kernel counts as one. `primitives_without_kernels` is the
 same with `kernels: plain`. A norm, for which MLX has a kernel of its own on a GPU, is thirteen
 operations on a CPU, and is counted as these, as in the figures of others. `primitives_on_a_gpu` and
 `primitives_on_a_gpu_without_kernels` are the same two with one operation for a norm.
@@ -35,9 +34,9 @@ from benchmarks import traffic
 from dsv4_tp import demo
 from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
+from dsv4_tp.model.block import Block
 from dsv4_tp.model.fused import fused_everywhere
 from dsv4_tp.model.mixing import Mix
-from dsv4_tp.model.model import Block
 from dsv4_tp.model.turning import Turns
 from dsv4_tp.parallel import load_rank
 
@@ -107,7 +106,7 @@ def fused(layer: Block, streams: mx.array, cache: LayerCache) -> int:
 
 def by_kernels(layer: Block, streams: mx.array, cache: LayerCache) -> int:
     """As with `kernels: metal`."""
-    layer.graphs = layer.attn.graphs = None  # what is repeated knows nothing of stand-ins
+    layer.graphs = layer.attn.graphs = None  # as with kernels
     layer.hc_attn.mixing = layer.hc_ffn.mixing = layer.attn.rope.turning = kernels = Kernels()
     token = _ids(1)
     mx.eval(streams, token)

@@ -7,18 +7,18 @@ from dsv4_tp.model.cache import Cache, LayerCache, Memory
 from dsv4_tp.model.division import Division
 from dsv4_tp.model.layers import AllSum, ExpertLinear, GroupedLinear, identity
 from dsv4_tp.model.metal import routines_by
-from dsv4_tp.model.model import Begin, Model
+from dsv4_tp.model.model import How, Model
 from dsv4_tp.model.routines import Routines
 from dsv4_tp.model.snapshot import Arrays, Rows
 
 __all__ = [
     "AllSum",
     "Arrays",
-    "Begin",
     "Cache",
     "Division",
     "ExpertLinear",
     "GroupedLinear",
+    "How",
     "LayerCache",
     "Memory",
     "Model",

@@ -54,7 +54,6 @@ class Attention(nn.Module):
 
     def bundle(self) -> None:
         """Lays matrices side by side that meet the same tokens; see `Model.bundle`."""
-        self.graphs = Graphs()
         self._latents = SideBySide.of(self.wq_a, self.wkv)
         if self.ratio:
             self._compressing = Bundled.of(self._compressors)

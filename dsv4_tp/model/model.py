@@ -2,20 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TypedDict
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from dsv4_tp.core import CacheRows, Part
-from dsv4_tp.model.attention import Attention
-from dsv4_tp.model.cache import Cache, LayerCache, make_cache
+from dsv4_tp.model.block import Block, MTPStage, Read, Sums
+from dsv4_tp.model.cache import Cache, make_cache
 from dsv4_tp.model.division import Division, Undivided
-from dsv4_tp.model.fused import Graphs, traced
-from dsv4_tp.model.hyper_connections import HyperConnection, HyperHead
+from dsv4_tp.model.hyper_connections import HyperHead
 from dsv4_tp.model.layers import AllSum, identity, linear
-from dsv4_tp.model.mixing import Mix, Mixing
-from dsv4_tp.model.moe import MoE
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.routines import Routines
 from dsv4_tp.modelspec import ModelSpec
@@ -23,120 +20,16 @@ from dsv4_tp.modelspec import ModelSpec
 Begin = Callable[..., None]  # has arrays, or lists of them, computed while more is built
 
 
-class Sums(NamedTuple):
-    """What adds up the shares of all parts, of each kind."""
+class How(TypedDict, total=False):
+    """How a `Model` is built, beside what of which model it is."""
 
-    attention: AllSum
-    experts: AllSum
-
-
-class Read(NamedTuple):
-    """A layer between its attention and its experts."""
-
-    x: mx.array  # attention's answer, the sum of all parts' [B, L, D]
-    streams: mx.array  # those that it has yet to return to
-    mix: tuple[mx.array, ...]  # and how
-
-
-class Block(nn.Module):
-    """One layer: attention, then experts, each between its hyper-connections."""
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        part: Part,
-        *,
-        ratio: int,
-        hashed: bool,
-        rope: Rope,
-        sums: Sums,
-        mixing: Mixing,
-        division: Division,
-    ) -> None:
-        super().__init__()
-        self.attn_sum, self.ffn_sum = sums
-        self.hc_attn, self.hc_ffn = (HyperConnection(spec, mixing) for _ in range(2))
-        self.attn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
-        self.ffn_norm = nn.RMSNorm(spec.hidden_size, eps=spec.rms_norm_eps)
-        self.attn = Attention(spec, ratio, part, rope, division)
-        self.ffn = MoE(spec, part, hashed=hashed)
-        self.graphs: Graphs | None = None
-
-    def bundle(self) -> None:
-        """See `Model.bundle`."""
-        self.attn.bundle()
-        self.ffn.bundle()
-        self.graphs = Graphs()
-
-    def __call__(self, streams: mx.array, ids: mx.array, cache: LayerCache) -> mx.array:
-        """Streams [B, L, hc_mult, D] of the tokens ids [B, L] -> the layer's streams."""
-        return self.feed(self.attend(streams, cache), ids)
-
-    def attend(self, streams: mx.array, cache: LayerCache) -> Read:
-        """What heads read, for the streams [B, L, hc_mult, D] of tokens appended to the cache."""
-        x, mix = self._enter(streams)
-        return Read(self.attn_sum(self.attn(x, cache)), streams, mix)
-
-    def feed(self, read: Read, ids: mx.array) -> mx.array:
-        """The layer's streams, when experts had what was read for the tokens ids [B, L]."""
-        x, streams, mix = self._feed(*read, ids)
-        return self._leave(self.ffn_sum(x), streams, mix)
-
-    @traced
-    def _enter(self, streams: mx.array) -> tuple[mx.array, tuple[mx.array, ...]]:
-        """What attention is asked, [B, L, D], and how its answer returns to the streams."""
-        x, mix = self.hc_attn(streams)
-        return self.attn_norm(x), mix
-
-    @traced
-    def _feed(
-        self, x: mx.array, streams: mx.array, mix: tuple[mx.array, ...], ids: mx.array
-    ) -> tuple[mx.array, mx.array, tuple[mx.array, ...]]:
-        """With attention's answer x: what the experts make of it, the streams, the way back."""
-        streams = self.hc_attn.write_back(x, streams, Mix(*mix))
-        x, mix = self.hc_ffn(streams)
-        return self.ffn(self.ffn_norm(x), ids), streams, mix
-
-    @traced
-    def _leave(self, x: mx.array, streams: mx.array, mix: tuple[mx.array, ...]) -> mx.array:
-        """The streams with the experts' answer x."""
-        return self.hc_ffn.write_back(x, streams, Mix(*mix))
-
-
-class MTPStage(Block):
-    """Predicts the token after the next from a token's streams and the next token.
-
-    Its block is a window-only layer with a cache of its own; embedding and head are the model's.
-    """
-
-    def __init__(
-        self, spec: ModelSpec, part: Part, *, rope: Rope, sums: Sums, mixing: Mixing
-    ) -> None:
-        super().__init__(
-            spec,
-            part,
-            ratio=0,
-            hashed=False,
-            rope=rope,
-            sums=sums,
-            mixing=mixing,
-            division=Undivided(),
-        )
-        size = spec.hidden_size
-        self.e_proj, self.h_proj = linear(size, size), linear(size, size)
-        self.enorm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
-        self.hnorm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
-        self.norm = nn.RMSNorm(size, eps=spec.rms_norm_eps)
-        self.hc_head = HyperHead(spec)
-
-    def note(self, joined: mx.array, cache: LayerCache) -> None:
-        """Appends tokens to the memory, and computes nothing else of them."""
-        x, _ = self._enter(joined)
-        self.attn.note(x, cache)
-
-    def joined(self, streams: mx.array, embedded: mx.array) -> mx.array:
-        """Streams [B, L, hc_mult, D] and next tokens' embeddings [B, L, D] -> the block's input."""
-        return self.e_proj(self.enorm(embedded))[..., None, :] + self.h_proj(self.hnorm(streams))
+    all_sum: AllSum
+    attn_sum: AllSum | None
+    begin: Begin | None
+    halves_from: int | None
+    cache_rows: CacheRows
+    routines: Routines | None
+    division: Division | None
 
 
 class Model(nn.Module):
@@ -173,7 +66,9 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         part = part or spec.whole
-        mixing, turning = routines or Routines.plain(spec)
+        plain = Routines.plain(spec)
+        mixing, turning = routines = routines or plain
+        self._is_plain = routines == plain
         self.spec, self.part, self.cache_rows = spec, part, cache_rows
         self._begin, self._halves_from = begin or _later, halves_from
         sums = Sums(attn_sum or all_sum, all_sum)
@@ -200,10 +95,11 @@ class Model(nn.Module):
         """Makes one product of those whose matrices meet the same tokens and are of one format.
 
         The matrices become views of others, so they must have the values they are to keep. From now
-        on a GPU repeats what it has built, with the weights as they were then.
+        on a GPU repeats what it has built, with the weights as they were then; but not with kernels
+        of our own, which were not tried in that.
         """
         for block in (*self.layers, *(self.mtp if self.drafts else ())):
-            block.bundle()
+            block.bundle(repeats=self._is_plain)
 
     @property
     def drafts(self) -> bool:

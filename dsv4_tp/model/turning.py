@@ -4,6 +4,7 @@ A pair of channels is a complex number, and a turn its product with another. It 
 every quicker way. Follows apply_rotary_emb of the reference.
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -28,6 +29,7 @@ class Turning(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class PlainTurning:
     """By operations that every backend has."""
 

@@ -6,18 +6,17 @@ process: the collective arrives as a callable.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Unpack, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 
 from dsv4_tp.checkpoint import read_group
-from dsv4_tp.core import CacheRows, DType, Part
+from dsv4_tp.core import DType, Part
 from dsv4_tp.layouts import PLAIN, Catalog, Drafter
-from dsv4_tp.model import AllSum, Begin, Division, Model, Routines, identity
+from dsv4_tp.model import How, Model
 from dsv4_tp.modelspec import ModelSpec, read_spec
 from dsv4_tp.pieces import Load
 from dsv4_tp.prepared import plan_reads, read_catalog
@@ -43,21 +42,14 @@ def load_rank(
     *,
     dtype: DType,
     mtp: bool = False,
-    cache_rows: CacheRows = CacheRows.EXACT,
-    routines: Routines | None = None,
-    division: Division | None = None,
-    all_sum: AllSum = identity,
-    attn_sum: AllSum | None = None,
-    begin: Begin | None = None,
-    halves_from: int | None = None,
     on_bytes: OnBytes | None = None,
+    **how: Unpack[How],
 ) -> Loaded:
     """Load `part` (None: everything) of the model in `model_dir`, reading little more than that.
 
     `model_dir` is a checkpoint's, or that of a prepared set.
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
-    Its caches hold rows as `cache_rows` says; `routines`, `division`, sums, `begin` and
-    `halves_from` are as of `Model`.
+    The rest is as of `Model`.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
     Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
 
@@ -69,9 +61,7 @@ def load_rank(
     spec = read_spec(model_dir)
     found = read_catalog(model_dir, spec, mtp=mtp)
     part = part or spec.whole
-    build = partial(Model, spec, part, routines=routines, division=division, cache_rows=cache_rows)
-    together = partial(build, all_sum=all_sum, attn_sum=attn_sum, begin=begin)
-    model = together(halves_from=halves_from, mtp=found.has_mtp)
+    model = Model(spec, part, mtp=found.has_mtp, **how)
     quantise_as_stored(model, found)
     groups = tuple(plan_reads(model_dir, spec, found, part).values())
     weight_bytes = _fill(model, groups, dtype, on_bytes or _ignore)

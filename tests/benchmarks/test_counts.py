@@ -13,7 +13,7 @@ from benchmarks import counts, runs, traffic
 from dsv4_tp import demo
 from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
-from dsv4_tp.model.model import Block
+from dsv4_tp.model.block import Block
 from dsv4_tp.parallel import load_rank
 
 ROOT = Path(counts.__file__).parents[1]

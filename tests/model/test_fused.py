@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks.counts import operations
-from dsv4_tp.model import mixing, moe
+from dsv4_tp.model import Model, Routines, mixing, moe
 from dsv4_tp.model.fused import fused_everywhere
+from dsv4_tp.model.metal.turning import MetalTurning
+from dsv4_tp.model.mixing import PlainMixing
 from dsv4_tp.model.turning import PlainTurning
 from tests.model.golden import distance, load_case, run
-from tests.model.tiny import random_ids, tiny_model
+from tests.model.tiny import random_ids, tiny_model, tiny_spec
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which MLX compiles by")
 
@@ -96,6 +98,16 @@ def test_nothing_of_a_model_is_left_when_it_is_gone() -> None:
         assert mx.get_active_memory() <= held + 100_000
     finally:
         gc.enable()
+
+
+def test_kernels_of_our_own_are_not_repeated() -> None:
+    spec = tiny_spec()
+    kernels = Routines(PlainMixing.of(spec), MetalTurning())
+    for routines, repeats in ((None, True), (Routines.plain(spec), True), (kernels, False)):
+        model = Model(spec, routines=routines)
+        model.bundle()
+        for layer in model.layers:
+            assert (layer.graphs is not None, layer.attn.graphs is not None) == (repeats, repeats)
 
 
 def test_weights_may_change_until_a_model_is_bundled() -> None:
