@@ -230,12 +230,13 @@ def many(collectives: Collectives, out: Path, *, count: int, batch: int, depth: 
     np.savez(out / f"{collectives.rank}.npz", **told)
 
 
-def faulty(collectives: Collectives, out: Path) -> None:
+def faulty(collectives: Collectives, out: Path, *, halves_from: int | None) -> None:
     """Rank 1 comes to hold an expert without numbers, which two of three requests meet."""
     folder = ROOT / "public/a1_flash_mini"
     parts = parts_of(folder, [1] * collectives.size, ExpertSplit.WIDTH)
-    own, sums = parts[collectives.rank], collectives.all_sum
-    model = load_rank(folder, own, dtype=DType.FLOAT32, all_sum=sums).model
+    own = parts[collectives.rank]
+    joined = {"all_sum": collectives.all_sum, "halves_from": halves_from}
+    model = load_rank(folder, own, dtype=DType.FLOAT32, **joined).model
     team = Team(collectives, tuple(part.vocab for part in parts))
     asked = fault_requests(model)
     whole = [tokens(answer(model, one, team=team), one.id) for one in asked]

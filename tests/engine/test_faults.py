@@ -25,8 +25,11 @@ def whole() -> tuple[Model, Team]:
 
 
 @pytest.mark.ranks
-def test_the_rank_and_the_layer_are_named_and_the_others_go_on(tmp_path: Path) -> None:
-    run_ranks("faulty", 2, tmp_path)
+@pytest.mark.parametrize("halves_from", [None, 14])
+def test_the_rank_and_the_layer_are_named_and_the_others_go_on(
+    tmp_path: Path, halves_from: int | None
+) -> None:
+    run_ranks("faulty", 2, tmp_path, halves_from=halves_from)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["reasons"] == second["reasons"] == ["length", "failed", "failed"]
     healthy, prompt, token = first["errors"]
