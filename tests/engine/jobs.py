@@ -161,23 +161,39 @@ class Counted:
 
 
 def half_built(collectives: Collectives, out: Path) -> None:
-    """Rank 1 begins a step, and then builds for longer than the others wait for it."""
+    """Rank 1 begins a step, and ends it only when the other one was seen to wait for it."""
     collectives.turns = turns = Counted()
+    mine, theirs = (out / f"{rank}.txt" for rank in (collectives.rank, 1 - collectives.rank))
+    if collectives.rank == 0:
+        threading.Thread(target=_note_when_still, args=(turns, mine, theirs)).start()
     x = mx.ones(8)
     for layer in range(20):
         x = collectives.all_sum(x) / collectives.size
         collectives.begin(x)
         if (collectives.rank, layer) == (1, 4):
-            time.sleep(3)
-            (out / "1.txt").write_text(f"{turns.waits} {turns.calls}")
-    if collectives.rank != 1:
-        threading.Timer(1.5, _note, (turns, out / f"{collectives.rank}.txt")).start()
+            mine.write_text(f"{turns.waits} {turns.calls}")
+            _wait_for(theirs.exists)
     collectives.evaluate(x)
     (out / f"{collectives.rank}-done.txt").write_text(f"{turns.waits} {turns.calls} {x.sum()}")
 
 
-def _note(turns: Counted, file: Path) -> None:
-    file.write_text(f"{turns.waits} {turns.calls}")
+def _note_when_still(turns: Counted, mine: Path, theirs: Path) -> None:
+    _wait_for(theirs.exists)
+
+    def still() -> bool:
+        before = turns.calls
+        time.sleep(0.5)
+        return before == turns.calls
+
+    _wait_for(still)
+    mine.write_text(f"{turns.waits} {turns.calls}")
+
+
+def _wait_for(holds: Callable[[], bool], within_s: float = 60) -> None:
+    ends = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < ends, f"not within {within_s} s"
+        time.sleep(0.01)
 
 
 def packets(collectives: Collectives) -> np.ndarray:
