@@ -14,6 +14,7 @@ from dsv4_tp.model.metal.turning import MetalTurning
 from dsv4_tp.model.mixing import PlainMixing
 from dsv4_tp.model.turning import PlainTurning
 from tests.model.golden import distance, load_case, run
+from tests.model.test_bundle import FORMATS, packed
 from tests.model.tiny import random_ids, tiny_model, tiny_spec
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which MLX compiles by")
@@ -56,9 +57,9 @@ def test_a_fused_model_gives_the_reference_logits():
 STEPS = [130, 1, 1, 3, 1, 20, 1]  # of which those of 17 tokens and more are not repeated
 
 
-def repeated(batch: int) -> tuple[np.ndarray, np.ndarray, int]:
+def repeated(batch: int, form: dict[str, object]) -> tuple[np.ndarray, np.ndarray, int]:
     """Logits as written and as repeated, and how many graphs there were to repeat."""
-    model = tiny_model(hidden_size=64)
+    model = packed(tiny_model(hidden_size=64), form)
     ids = np.array(random_ids(batch, sum(STEPS), model.spec.vocab_size))
     plain = run(model, ids, STEPS)
     model.bundle()
@@ -68,9 +69,9 @@ def repeated(batch: int) -> tuple[np.ndarray, np.ndarray, int]:
     return plain, logits, sum(built)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_what_was_built_for_one_step_serves_the_next(batch: int) -> None:
-    plain, logits, built = repeated(batch)
+@pytest.mark.parametrize(("batch", "form"), [(3, {}), *((1, form) for form in FORMATS)], ids=str)
+def test_what_was_built_for_one_step_serves_the_next(batch: int, form: dict[str, object]) -> None:
+    plain, logits, built = repeated(batch, form)
     assert distance(logits, plain) <= 1e-5
     assert built == 5 * 5  # of a layer: in, queries, out of attention, experts, out
 
@@ -94,7 +95,7 @@ def test_nothing_of_a_model_is_left_when_it_is_gone() -> None:
     held = mx.get_active_memory()
     gc.disable()
     try:
-        repeated(1)
+        repeated(1, {})
         assert mx.get_active_memory() <= held + 100_000
     finally:
         gc.enable()
