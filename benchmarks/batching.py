@@ -167,7 +167,7 @@ def batches(model: Model, team: Team, sizes: Sequence[int] = BATCHES) -> list[Ba
 
 
 def stalls(model: Model, team: Team, *, long: int = LONG, chunk: int = CHUNK) -> list[Stalled]:
-    """With chunks, and with the prompt as one."""
+    """With chunks, and where they may be as long as the prompt."""
     found = [stalled(model, team, long, each) for each in (chunk, long)]
     return [replace(each, whole=round(each.whole / found[0].whole, 2)) for each in found]
 

@@ -25,7 +25,7 @@ from dsv4_tp.plan import (
     make_plan,
     misfits,
     proposed_split,
-    with_context_that_fits,
+    sized,
     with_modest_context,
 )
 
@@ -121,10 +121,9 @@ def _with_proposed_split(asked: Wish, told: Memory, replan: Replan) -> Wish:
 
 
 def _fitting(result: Plan, asked: Wish, told: Memory, replan: Replan) -> Plan:
-    """The plan, with what fits of a context that was not asked for; PlanError if it does not."""
+    """The plan, with what fits of what was not asked for; PlanError if it does not."""
     rooms, most = told.rooms(asked), result.context
-    if asked.context is None:
-        result = with_context_that_fits(result, rooms)
+    result = sized(result, rooms, context=asked.context, chunk=asked.chunk)
     if problems := misfits(result, rooms, replan, told.speeds(asked)):
         raise PlanError("; ".join(problems))
     if result.context < most:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dsv4_tp.cli.inputs import Running, cluster, default_file
-from dsv4_tp.config import BATCH, LOCALHOST, PREFILL_CHUNK, ClusterConfig, parse_weights
+from dsv4_tp.config import BATCH, LOCALHOST, ClusterConfig, parse_weights
 from dsv4_tp.core import AttentionSplit, CacheRows, DType, ExpertSplit
 from dsv4_tp.errors import ConfigError
 
@@ -20,7 +20,7 @@ class Wish:
     attention: AttentionSplit = AttentionSplit.SPLIT
     dtype: DType | None = None  # None: as stored
     context: int | None = None  # None: what the model was made for
-    chunk: int = PREFILL_CHUNK
+    chunk: int | None = None  # None: as memory allows
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most requests at a time
     mtp: int = 0  # most tokens drafted ahead

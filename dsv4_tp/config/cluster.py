@@ -10,6 +10,7 @@ from dsv4_tp.errors import ConfigError
 
 MAX_RANKS = 16
 PREFILL_CHUNK = 512
+LONG_CHUNK = 2 * PREFILL_CHUNK  # which ranks do in two halves: sums of one travel meanwhile
 BATCH = 8
 MOST_BATCH = 64
 MOST_DRAFTS = 4  # tokens ahead; caches can be rewound by more
@@ -160,7 +161,7 @@ class ClusterConfig:
     ports: Ports = Ports()
     http: Http = Http()
     timeouts: Timeouts = Timeouts()
-    prefill_chunk: int = PREFILL_CHUNK  # tokens fed at a time
+    prefill_chunk: int | None = None  # most tokens fed at a time; None: as memory allows
     context: int | None = None  # most tokens of a sequence; None: the model's, or what fits
     cache_rows: CacheRows = CacheRows.EXACT
     kernels: Kernels = Kernels.PLAIN

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from dsv4_tp.config import LONG_CHUNK
 from dsv4_tp.core import AttentionSplit, Part, Span
 from dsv4_tp.engine.collectives import Collectives
 from dsv4_tp.model import AllSum
 from dsv4_tp.rules import attention_of
 
 LEAST_TOKENS = 64  # of a call; for fewer a collective would cost more than it saves
-HALVES_FROM = 1024  # tokens of a call; experts read what they hold for each half
+HALVES_FROM = LONG_CHUNK  # tokens of a call; experts read what they hold for each half
 
 
 def attention_sum(collectives: Collectives, parts: Sequence[Part]) -> AllSum:

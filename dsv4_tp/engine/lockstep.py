@@ -3,7 +3,8 @@
 Its state depends on nothing but the agreed prefix of the command log and the chosen tokens, so
 equal inputs keep all ranks in step. Requests are admitted in the order of the log, as many as
 have room for their caches. Those whose prompts are fed take turns, a chunk each; between two
-chunks, all that have a token decode together once. So nobody waits longer than for one chunk.
+chunks, all that have a token decode together once. So nobody waits longer than for one chunk,
+which is a short one where somebody waits.
 It knows no model, no clock and no collective; `loop` performs what it says.
 """
 
@@ -77,7 +78,7 @@ def next_step(state: State) -> Step:
     rows = state.rows
     filling = [one for one in state.active if not one.decodes]
     if filling and not (rows and state.fed_last):
-        return _fill(filling[0], state.prefill_chunk)
+        return _fill(filling[0], state.chunk_of(filling[0]))
     if rows:
         return Decode(rows)
     return Leave() if state.draining else Wait(state.applied + 1)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dsv4_tp.config import LONG_CHUNK, PREFILL_CHUNK
 from dsv4_tp.core import Command, Request, ScoreRequest
 from dsv4_tp.engine.pace import Pace
 from dsv4_tp.engine.refusal import Limits
@@ -42,7 +43,7 @@ class State:
     """Where a rank stands; every rank stands there at the same step, but for `pending`."""
 
     limits: Limits
-    prefill_chunk: int
+    prefill_chunk: int  # the most tokens fed at a time
     index: Index  # of the snapshots that prompts may go on from
     pace: Pace = field(default_factory=Pace)  # of drafting
     applied: int = 0  # the number of the last command applied
@@ -70,6 +71,15 @@ class State:
             for one in decoding
             if isinstance(one.request, Request)
         )
+
+    def chunk_of(self, active: Active) -> int:
+        """How long the next chunk of its prompt may be: long ones only where nobody waits for them.
+
+        A prompt's beginning is fed in short ones, too: between chunks snapshots are made, and
+        beginnings are what prompts have in common.
+        """
+        alone, early = len(self.active) == 1, active.fed < LONG_CHUNK
+        return self.prefill_chunk if alone and not early else min(self.prefill_chunk, PREFILL_CHUNK)
 
     def of(self, request_id: str) -> Active:
         """The active request of this id."""

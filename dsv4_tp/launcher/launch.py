@@ -41,7 +41,7 @@ from dsv4_tp.launcher.takeover import Others
 from dsv4_tp.launcher.verify import verify_hosts
 from dsv4_tp.layouts import Catalog
 from dsv4_tp.modelspec import ModelSpec
-from dsv4_tp.plan import Plan, Replan, Room, make_plan, with_context_that_fits
+from dsv4_tp.plan import Plan, Replan, Room, make_plan, sized
 from dsv4_tp.prepared import model_fingerprint
 from dsv4_tp.rpc.auth import Identity
 from dsv4_tp.rpc.registry import record_file, registered
@@ -203,7 +203,7 @@ class _Launch:
         config = with_backend(self._config, facts, tell)
         dtype = dtype_of(config, facts, torch_dtype=self._spec.torch_dtype)
         replan = self._replan(dtype)
-        plan = self._with_context(replan(config.weights), rooms_of(config, facts), tell)
+        plan = self._sized(replan(config.weights), rooms_of(config, facts), tell)
         check = partial(check_hosts, config, plan=plan, replan=replan)
         crew = Crew(config, authority, agents, facts, check)
         setup = self._setup(crew, plan, dtype, authority.coordinator(), history)
@@ -240,7 +240,7 @@ class _Launch:
             data_port=config.ports.data,
             backend=config.backend,
             rdma=given_rdma(config),
-            prefill_chunk=config.prefill_chunk,
+            prefill_chunk=plan.chunk,
             context=plan.context,
             cache_rows=plan.cache_rows,
             kernels=config.kernels,
@@ -255,15 +255,13 @@ class _Launch:
             history=history,
         )
 
-    def _with_context(self, plan: Plan, rooms: Sequence[Room], tell: Tell) -> Plan:
-        """The context asked for, which has to fit; if none is, as much of the model's as fits."""
-        if self._config.context is not None:
-            return plan
-        fitting = with_context_that_fits(plan, rooms)
-        if fitting.context < plan.context:
-            of = f"of the model's {plan.context}"
-            tell(f"context: {fitting.context} tokens, {of}, fit into memory here")
-        return fitting
+    def _sized(self, plan: Plan, rooms: Sequence[Room], tell: Tell) -> Plan:
+        """What was not asked for is as large as fits."""
+        config, most = self._config, plan.context
+        plan = sized(plan, rooms, context=config.context, chunk=config.prefill_chunk)
+        if plan.context < most:
+            tell(f"context: {plan.context} tokens, of the model's {most}, fit into memory here")
+        return plan
 
     def _replan(self, dtype: DType | None) -> Replan:
         """The plan of this launch, of the weights it is given."""

@@ -8,7 +8,7 @@ from dsv4_tp.plan.fit import (
     largest_context,
     misfits,
     proposed_split,
-    with_context_that_fits,
+    sized,
     with_modest_context,
 )
 from dsv4_tp.plan.memory import RankBytes, rank_bytes
@@ -30,6 +30,6 @@ __all__ = [
     "proposed_split",
     "rank_bytes",
     "room_bytes",
-    "with_context_that_fits",
+    "sized",
     "with_modest_context",
 ]

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dsv4_tp.config import LONG_CHUNK
 from dsv4_tp.core import CacheRows
 from dsv4_tp.errors import PlanError
 from dsv4_tp.plan.plan import MOST_RANKS, Plan
@@ -61,12 +62,10 @@ def largest_context(plan: Plan, rooms: Sequence[Room]) -> int:
     return bisect_right(tokens, 0, key=lambda n: not fits(replace(plan, context=n), rooms))
 
 
-def with_context_that_fits(plan: Plan, rooms: Sequence[Room]) -> Plan:
-    """The plan with as much of its context as fits; as it is where that would be little."""
-    most = largest_context(plan, rooms)
-    if most == plan.context or most < _MODEST_CONTEXT:
-        return plan
-    return replace(plan, context=most // _STEP * _STEP)
+def sized(plan: Plan, rooms: Sequence[Room], *, context: int | None, chunk: int | None) -> Plan:
+    """The plan with as much context, then as long chunks, as fit, where none were asked for."""
+    plan = plan if context else _with_context_that_fits(plan, rooms)
+    return plan if chunk else _with_chunk_that_fits(plan, rooms)
 
 
 def with_modest_context(replan: Replan) -> Replan:
@@ -92,6 +91,20 @@ def proposed_split(
             return None
 
     return propose([memory[rank] for rank in sorted(memory)], needs, speeds)
+
+
+def _with_context_that_fits(plan: Plan, rooms: Sequence[Room]) -> Plan:
+    """The plan with as much of its context as fits; as it is where that would be little."""
+    most = largest_context(plan, rooms)
+    if most == plan.context or most < _MODEST_CONTEXT:
+        return plan
+    return replace(plan, context=most // _STEP * _STEP)
+
+
+def _with_chunk_that_fits(plan: Plan, rooms: Sequence[Room]) -> Plan:
+    """The plan with long chunks, where several ranks have memory for them."""
+    longer = replace(plan, chunk=max(plan.chunk, LONG_CHUNK))
+    return longer if len(plan.parts) > 1 and fits(longer, rooms) else plan
 
 
 def _ways(

@@ -29,7 +29,7 @@ class Plan:
     rank_bytes: tuple[RankBytes, ...]
     dtype: DType  # of activations
     context: int  # tokens that a sequence may have, prompt and answer
-    chunk: int = PREFILL_CHUNK  # tokens fed at a time
+    chunk: int = PREFILL_CHUNK  # most tokens fed at a time
     cache_rows: CacheRows = CacheRows.EXACT
     batch: int = BATCH  # most sequences at a time
     mtp: bool = False  # the first MTP stage has a cache, too
@@ -85,7 +85,7 @@ def make_plan(
     attention: AttentionSplit = AttentionSplit.SPLIT,
     dtype: DType | None = None,
     context: int | None = None,
-    chunk: int = PREFILL_CHUNK,
+    chunk: int | None = None,
     batch: int = BATCH,
     prefix_bytes: int | None = None,
     cache_rows: CacheRows = CacheRows.EXACT,
@@ -94,8 +94,8 @@ def make_plan(
 
     Bytes are those of unquantised weights held as `dtype` (None: as stored), of sequences of up
     to `context` tokens (None: what the model was made for) whose rows are held as `cache_rows`
-    says, of `chunk` tokens fed at a time, of `batch` sequences at a time, and of `prefix_bytes`
-    for snapshots (None: see `Plan`).
+    says, of `chunk` tokens fed at a time (None: PREFILL_CHUNK), of `batch` sequences at a time, and
+    of `prefix_bytes` for snapshots (None: see `Plan`).
 
     Raises:
         PlanError: too many ranks, a weight that is not positive, a rank left with nothing, a
@@ -111,7 +111,7 @@ def make_plan(
     held = tuple(rank_bytes(spec, catalog, part, dtype) for part in parts)
     acts = settle_dtype(dtype, device="metal", torch_dtype=spec.torch_dtype)
     most = context or spec.max_position_embeddings
-    caches = (most, chunk, cache_rows, batch, catalog.has_mtp)
+    caches = (most, chunk or PREFILL_CHUNK, cache_rows, batch, catalog.has_mtp)
     return Plan(spec, parts, expert_split, held, acts, *caches, prefix_bytes)
 
 

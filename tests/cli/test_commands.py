@@ -99,9 +99,9 @@ def test_everything_is_an_option_but_what_is_looked_at():
         ),
         (
             config,
-            "BATCH DEMO LOCALHOST LOOPBACK MAX_RANKS MOST_BATCH MOST_DRAFTS PREFILL_CHUNK QUEUE "
-            "ClusterConfig DTypeChoice Host Http ModelConfig Ports PrefixCache Rank Restart "
-            "RestartPolicy Timeouts check_name cluster_of_hosts model_path parse_http "
+            "BATCH DEMO LOCALHOST LONG_CHUNK LOOPBACK MAX_RANKS MOST_BATCH MOST_DRAFTS "
+            "PREFILL_CHUNK QUEUE ClusterConfig DTypeChoice Host Http ModelConfig Ports PrefixCache "
+            "Rank Restart RestartPolicy Timeouts check_name cluster_of_hosts model_path parse_http "
             "parse_weights read_cluster",
         ),
         (text, "NO_THOUGHT Defaults Detokenizer Stops Text read_defaults"),

@@ -177,6 +177,14 @@ def test_the_context_and_the_chunk_come_from_cluster_yaml(
         assert shorter["ranks"][0][name] < smaller[name]
 
 
+def test_chunks_are_as_long_as_memory_allows(capsys: pytest.CaptureFixture[str]):
+    flash = ("--model", str(FLASH), "--context", "65536")
+    chunks = [
+        plan(capsys, *flash, "--memory", memory)["prefill_chunk"] for memory in ("128,128", "400")
+    ]
+    assert chunks == [1024, 512]
+
+
 def test_rows_held_as_trained_take_about_half(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
     flash = ("--model", str(FLASH), "--ranks", "2", "--prefix-cache-gb", "0")
     exact, trained = plan(capsys, *flash), plan(capsys, *flash, "--cache-rows", "trained")

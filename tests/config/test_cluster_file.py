@@ -83,7 +83,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path):
     assert (config.ports, config.timeouts) == (Ports(), Timeouts())
     assert config.http == Http("127.0.0.1", None)
     assert (config.experts, config.attention) == (ExpertSplit.WIDTH, AttentionSplit.SPLIT)
-    assert config.prefill_chunk == 512
+    assert config.prefill_chunk is None
     assert (config.context, config.cache_rows) == (None, CacheRows.EXACT)
     assert (config.queue, config.time_limit_s) == (64, None)
     assert (config.kernels, config.restart) == (Kernels.PLAIN, Restart())

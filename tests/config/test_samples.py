@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsv4_tp.config import BATCH, PREFILL_CHUNK, QUEUE, Restart, Timeouts, read_cluster
+from dsv4_tp.config import BATCH, LONG_CHUNK, QUEUE, Restart, Timeouts, read_cluster
 from dsv4_tp.core import AttentionSplit, CacheRows, ExpertSplit, Kernels
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_p
     assert count > 20
     assert (config.model.dtype, config.experts) == (None, ExpertSplit.WIDTH)
     assert config.attention is AttentionSplit.SPLIT
-    assert (config.timeouts, config.prefill_chunk) == (Timeouts(), PREFILL_CHUNK)
+    assert (config.timeouts, config.prefill_chunk) == (Timeouts(), LONG_CHUNK)
     assert config.weights == (1, 1, 1)
     assert (config.cache_rows, config.kernels) == (CacheRows.EXACT, Kernels.PLAIN)
     assert (config.batch, config.queue) == (BATCH, QUEUE)

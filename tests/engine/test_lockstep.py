@@ -33,6 +33,17 @@ def feed(state: State) -> State:
     return lockstep.fed(state, lockstep.next_step(state))[0]
 
 
+def lengths(state: State) -> list[int]:
+    """Of the chunks that are fed until somebody's first token is chosen."""
+    found: list[int] = []
+    while isinstance(step := lockstep.next_step(state), Feed):
+        found.append(len(step.ids))
+        if step.choose:
+            break
+        state = feed(state)
+    return found
+
+
 def ids_of(step: Step) -> list[str]:
     """Whose step it is."""
     rows = step.rows if isinstance(step, Decode) else [step]
@@ -84,6 +95,21 @@ def test_a_prompt_is_fed_in_chunks_then_token_by_token():
     assert lockstep.next_step(state) == Decode((Row(asked, (50, 51)),))
     state, ended = choose(state, 52)
     assert ended == (Ended(asked, FinishReason.LENGTH, generated=3),)
+
+
+def test_chunks_are_long_only_behind_a_prompts_beginning_and_where_nobody_waits():
+    limits = Limits(vocab_size=9000, context=9000, batch=2)
+    state = State(limits, prefill_chunk=2048, index=Index(0))
+    state, _ = after(request("a", range(7000), 9), state=state)
+    assert lengths(state) == [512, 512, 1024, 2048, 2048, 856]
+    for _ in range(3):
+        state = feed(state)
+    short, _ = after(request("b", [1], 9), state=state)
+    assert lengths(short)[:2] == [512, 1]
+    short, _ = choose(feed(short), 1)
+    assert len(lockstep.next_step(choose(short, 2)[0]).ids) == 512
+    alone, _ = after(Cancel("b"), state=short)
+    assert lengths(alone)[:2] == [1536, 2048]  # up to the next multiple of what was asked for
 
 
 def test_a_stop_token_ends_and_does_not_count():

@@ -16,11 +16,12 @@ from dsv4_tp.plan import (
     largest_context,
     make_plan,
     misfits,
-    with_context_that_fits,
+    sized,
 )
 from tests.specs import FLASH, PRO, TINY
 
 GB = 10**9
+OPEN = {"context": None, "chunk": None}  # nothing was asked for
 
 
 def replan_of(spec, **words):
@@ -83,13 +84,31 @@ def test_the_largest_context_fits_and_one_token_more_does_not():
 def test_a_context_that_fits_is_taken_unless_it_would_be_short():
     plan = replan_of(FLASH)([1, 1])
     there = rooms(85, 85)
-    taken = with_context_that_fits(plan, there).context
+    taken = sized(plan, there, **OPEN).context
     assert taken % 1024 == 0
     assert taken <= largest_context(plan, there) < taken + 1024
-    assert with_context_that_fits(plan, rooms(200, 200)) == plan
+    assert sized(plan, rooms(200, 200), context=None, chunk=512) == plan
     short = rooms(max(replace(plan, context=4096).needed_bytes) / GB, 110)
     assert 0 < largest_context(plan, short) < 8192
-    assert with_context_that_fits(plan, short) == plan
+    assert sized(plan, short, **OPEN) == plan
+
+
+def test_chunks_are_long_where_several_ranks_have_room_for_them():
+    plan = replan_of(FLASH, context=65536)([1, 1])
+    longer = replace(plan, chunk=1024)
+    need = max(longer.needed_bytes) / GB
+    assert sized(plan, rooms(need, need), context=65536, chunk=None) == longer
+    assert sized(plan, rooms(need, need - 0.001), context=65536, chunk=None) == plan
+    assert sized(plan, rooms(need, need), context=65536, chunk=512) == plan
+    alone = replan_of(FLASH, context=65536)([1])
+    assert sized(alone, rooms(400), context=65536, chunk=None) == alone
+
+
+def test_chunks_leave_the_context_its_memory():
+    plan, there = replan_of(FLASH)([1, 1]), rooms(85, 85)
+    taken = sized(plan, there, **OPEN)
+    assert taken.context < plan.context
+    assert (taken.chunk, fits(taken, there)) == (512, True)
 
 
 def test_a_smaller_context_a_smaller_chunk_or_one_more_host():
