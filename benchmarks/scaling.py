@@ -3,26 +3,30 @@
     python -m benchmarks.scaling          a table
     python -m benchmarks.scaling --json   the same as one JSON object
 
-Three layers of Flash's widths, one of each kind, with 8 experts of which a token is sent to 6, in
-DeepSeek's FP8 and FP4; random weights, by `benchmarks.synthetic`. One process, then a ring of two,
-in turns; each feeds a prompt and decodes some tokens. The time in collectives is that from when a
-rank has its own share of a sum to when it has the sum: the way there and back, and the wait for the
-other rank. On a CPU a process multiplies with one thread, so that two ranks have twice the
-arithmetic of one, as two Macs have.
+Random weights, three layers, one of each kind. `packed`: Flash's widths in DeepSeek's FP8 and FP4,
+with 8 experts of which a token is sent to 6; MLX takes seconds for a token in these formats on a
+CPU, so there are few. `plain`: about a quarter of Flash's widths in float32, and a long prompt.
+
+One process, then a ring of two, in turns; each feeds a prompt and decodes some tokens. The time in
+collectives is that from when a rank has its own share of a sum to when it has the sum: the way
+there and back, and the wait for the other rank. On a CPU a process multiplies with one thread, so
+that two ranks have twice the arithmetic of one, as two Macs have.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import mlx.core as mx
 
 from benchmarks import synthetic
+from benchmarks.beside import models
 from benchmarks.rings import said_by_leader
 from dsv4_tp.cli.tables import table
 from dsv4_tp.core import DType, ExpertSplit
@@ -32,8 +36,29 @@ from dsv4_tp.parallel import load_rank
 from dsv4_tp.plan import make_plan
 from dsv4_tp.prepared import read_catalog
 
+FLASH = "deepseek-v4-flash.json"
 RATIOS, EXPERTS = (0, 4, 128), 8
-PROMPT, TOKENS, ROUNDS = 8, 2, 2  # MLX takes seconds for a token in these formats on a CPU
+_QUARTER = {
+    "hidden_size": 1024,
+    "head_dim": 256,
+    "index_n_heads": 16,
+    "moe_intermediate_size": 256,  # 1 MB a matrix: the cache of a core takes it, whole or shared
+    "num_attention_heads": 32,
+    "o_lora_rank": 256,
+    "q_lora_rank": 512,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A model, and how much it is fed."""
+
+    prompt: int  # tokens
+    tokens: int  # one by one, behind it
+    rounds: int
+
+
+CASES = {"packed": Case(8, 2, 3), "plain": Case(512, 32, 7)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +75,9 @@ class Times:
 class Gain:
     """Of two ranks, over one: the median of the rounds, and how far they lie apart."""
 
+    case: str
     what: str
+    tokens: int
     speed_up: float
     lowest: float
     highest: float
@@ -74,8 +101,9 @@ class Clock:
         return total
 
 
-def timed(model_dir: Path, collectives: Collectives) -> Times:
+def timed(model_dir: Path, collectives: Collectives, case: Case) -> Times:
     """A prompt and some tokens by this rank's part."""
+    count = case.prompt + case.tokens
     spec, shares = read_spec(model_dir), (1,) * collectives.size
     found = read_catalog(model_dir, spec, mtp=False)
     parts = make_plan(spec, found, shares, expert_split=ExpertSplit.WIDTH).parts
@@ -87,7 +115,7 @@ def timed(model_dir: Path, collectives: Collectives) -> Times:
         all_sum=clock,
         division=TokenShares(collectives, parts),
     ).model
-    ids = mx.random.randint(1, spec.vocab_size, (1, PROMPT + TOKENS), key=mx.random.key(1))
+    ids = mx.random.randint(1, spec.vocab_size, (1, count), key=mx.random.key(1))
 
     def fed(*pieces: mx.array) -> tuple[float, float]:
         collectives.agree(0)  # all are here
@@ -99,33 +127,49 @@ def timed(model_dir: Path, collectives: Collectives) -> Times:
     cache = model.make_cache()
     fed(ids[:, :1])  # what is done once is not measured
     cache = model.make_cache()
-    prefill_s, prefill_sums_s = fed(ids[:, :PROMPT])
-    decode_s, decode_sums_s = fed(*mx.split(ids[:, PROMPT:], TOKENS, axis=1))
+    prefill_s, prefill_sums_s = fed(ids[:, : case.prompt])
+    decode_s, decode_sums_s = fed(*mx.split(ids[:, case.prompt :], case.tokens, axis=1))
     return Times(prefill_s, decode_s, prefill_sums_s, decode_sums_s)
 
 
-def gains(rounds: Sequence[tuple[Times, Times]]) -> list[Gain]:
+def gains(name: str, rounds: Sequence[tuple[Times, Times]]) -> list[Gain]:
     """What two ranks gain, of rounds of one process and of two."""
     found: list[Gain] = []
-    for what in ("prefill", "decode"):
+    for what, tokens in (("prefill", CASES[name].prompt), ("decode", CASES[name].tokens)):
         ratios = [getattr(one, f"{what}_s") / getattr(two, f"{what}_s") for one, two in rounds]
         lost = [getattr(two, f"{what}_sums_s") / getattr(two, f"{what}_s") for _, two in rounds]
-        found.append(Gain(what, median(ratios), min(ratios), max(ratios), median(lost)))
+        spread = median(ratios), min(ratios), max(ratios)
+        found.append(Gain(name, what, tokens, *spread, median(lost)))
     return found
 
 
 def measure() -> list[Gain]:
-    """On a model that is written for this, and gone afterwards."""
+    """Of all cases, on models that are written for this, and gone afterwards."""
+    return [gain for name in CASES for gain in _measured(name)]
+
+
+def _measured(name: str) -> list[Gain]:
     with tempfile.TemporaryDirectory() as folder:
-        flash = json.loads((synthetic.CONFIGS / "deepseek-v4-flash.json").read_text())
+        write(name, model_dir := Path(folder) / "model")
+        rounds = [
+            (_of(1, name, model_dir), _of(2, name, model_dir)) for _ in range(CASES[name].rounds)
+        ]
+    return gains(name, rounds)
+
+
+def write(name: str, model_dir: Path) -> None:
+    """The case's model."""
+    flash: Mapping[str, Any] = json.loads((synthetic.CONFIGS / FLASH).read_text())
+    if name == "packed":
         config = synthetic.smaller(flash, RATIOS, EXPERTS, synthetic.DEFAULT_VOCAB)
-        synthetic.write(model_dir := Path(folder) / "model", config, seed=0)
-        rounds = [(_of(1, model_dir), _of(2, model_dir)) for _ in range(ROUNDS)]
-    return gains(rounds)
+        synthetic.write(model_dir, config, seed=0)
+        return
+    narrow = models.in_float32(flash) | _QUARTER
+    models.write(model_dir, synthetic.smaller(narrow, RATIOS, EXPERTS, synthetic.DEFAULT_VOCAB))
 
 
-def _of(ranks: int, model_dir: Path) -> Times:
-    given = ("--rank", str(model_dir))
+def _of(ranks: int, name: str, model_dir: Path) -> Times:
+    given = ("--rank", name, str(model_dir))
     return Times(**json.loads(said_by_leader("benchmarks.scaling", ranks, *given)))
 
 
@@ -133,14 +177,15 @@ def as_table(found: Sequence[Gain]) -> str:
     """A line for each."""
     rows = [
         [
-            gain.what,
+            f"{gain.case}, {gain.what}",
+            str(gain.tokens),
             f"{gain.speed_up:.2f}",
             f"{gain.lowest:.2f} to {gain.highest:.2f}",
             f"{gain.in_collectives:.1%}",
         ]
         for gain in found
     ]
-    return table(["two ranks over one", "speed-up", "rounds", "in collectives"], rows)
+    return table(["two ranks over one", "tokens", "speed-up", "rounds", "in collectives"], rows)
 
 
 def main() -> None:
@@ -150,9 +195,9 @@ def main() -> None:
     parser.add_argument("--rank", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.rank:
-        folder, rank, *addresses = given.rank
+        name, folder, rank, *addresses = given.rank
         collectives = join(addresses, rank=int(rank), deadline_s=60, facts={})
-        found = timed(Path(folder), collectives)
+        found = timed(Path(folder), collectives, CASES[name])
         print(json.dumps(asdict(found)) if rank == "0" else "")
         return
     results = measure()

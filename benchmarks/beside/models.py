@@ -46,14 +46,19 @@ class Case:
 def cases() -> Iterator[Case]:
     """The tiny model, then one layer of Flash's widths of each kind."""
     flash = json.loads((CONFIGS / "deepseek-v4-flash.json").read_text())
-    plain = {key: value for key, value in flash.items() if key not in _QUANTISED}
-    plain["torch_dtype"] = "float32"
+    plain = in_float32(flash)
     tiny = smaller({**plain, **_TINY_WIDTHS}, _TINY_RATIOS, _TINY_EXPERTS, _TINY_VOCAB)
     yield Case(TINY, tiny, warm=128, prompt=128, turns=15)
     for ratio in (0, 4, 128):
         one = {**smaller(plain, (ratio,), _FLASH_EXPERTS, _FLASH_VOCAB), "num_hash_layers": 0}
         # MLX takes an expert's matrix anew for each row here: few tokens, but a window at least.
         yield Case(f"Flash, ratio {ratio}", one, warm=max(32, ratio), prompt=8, turns=5)
+
+
+def in_float32(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model with weights that are not packed."""
+    plain = {key: value for key, value in config.items() if key not in _QUANTISED}
+    return {**plain, "torch_dtype": "float32"}
 
 
 def write(folder: Path, config: Mapping[str, Any]) -> None:
