@@ -12,8 +12,11 @@ import pytest
 
 from benchmarks.beside import figures, models, side
 from benchmarks.beside.in_mlx_lm import InMlxLm
+from benchmarks.beside.ours import Ours
 from dsv4_tp.core import DType
 from dsv4_tp.parallel import load_rank
+
+RESULTS = Path(models.__file__).parents[1] / "results"
 
 
 class Counting(side.Side):
@@ -124,3 +127,12 @@ def test_the_table_has_a_line_for_each_figure():
     assert apart.splitlines()[1].split() == ["tiny", "1.0e-05", "2.0e-05", "1.00"]
     assert "0.40 to 0.60" in ratios.splitlines()[1]
     assert counted.splitlines()[1].split() == ["ours,", "here", "10", "20"]
+
+
+def test_what_is_published_of_our_operations_is_what_they_are(tiny: Path):
+    published = json.loads((RESULTS / "beside.json").read_text())["operations"]
+    ours = {each["how"]: each["counts"] for each in published if each["program"] == "ours"}
+    side = Ours()
+    side.load(str(tiny), threads=1)
+    counted = side.operations()
+    assert [counted[how] for how in ("plain", "metal")] == [ours[how] for how in ("plain", "metal")]
