@@ -36,7 +36,7 @@ from dsv4_tp.core import AttentionSplit, DType
 from dsv4_tp.model import LayerCache
 from dsv4_tp.model.block import Block
 from dsv4_tp.model.fused import fused_everywhere
-from dsv4_tp.model.mixing import Mix
+from dsv4_tp.model.mixing import Mix, Norm
 from dsv4_tp.model.turning import Turns
 from dsv4_tp.parallel import load_rank
 
@@ -141,11 +141,11 @@ class Kernels:
         self.given: list[mx.array] = []
 
     def collapse(
-        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array
+        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array, norm: Norm
     ) -> tuple[mx.array, Mix]:
         """See Mixing."""
         *batch, n, width = streams.shape
-        x = self._made((*batch, width), streams.dtype, streams, scores, scale, base)
+        x = self._made((*batch, width), streams.dtype, streams, scores, scale, base, norm.weight)
         post, comb = (self._made((*batch, *shape), mx.float32) for shape in ((n,), (n, n)))
         self.calls += 1
         return x, Mix(post, comb)

@@ -80,8 +80,7 @@ class Block(nn.Module):
     @traced
     def _enter(self, streams: mx.array) -> tuple[mx.array, tuple[mx.array, ...]]:
         """What attention is asked, [B, L, D], and how its answer returns to the streams."""
-        x, mix = self.hc_attn(streams)
-        return self.attn_norm(x), mix
+        return self.hc_attn(streams, self.attn_norm)
 
     @traced
     def _feed(
@@ -89,8 +88,8 @@ class Block(nn.Module):
     ) -> tuple[mx.array, mx.array, tuple[mx.array, ...]]:
         """With attention's answer x: what the experts make of it, the streams, the way back."""
         streams = self.hc_attn.write_back(x, streams, Mix(*mix))
-        x, mix = self.hc_ffn(streams)
-        return self.ffn(self.ffn_norm(x), ids), streams, mix
+        x, mix = self.hc_ffn(streams, self.ffn_norm)
+        return self.ffn(x, ids), streams, mix
 
     @traced
     def _leave(self, x: mx.array, streams: mx.array, mix: tuple[mx.array, ...]) -> mx.array:

@@ -9,7 +9,7 @@ All in float32. Follows hc_pre, hc_post and hc_head of the reference.
 import mlx.core as mx
 import mlx.nn as nn
 
-from dsv4_tp.model.mixing import Mix, Mixing, weighted_sum
+from dsv4_tp.model.mixing import Mix, Mixing, Norm, weighted_sum
 from dsv4_tp.modelspec import ModelSpec
 
 
@@ -24,10 +24,12 @@ class HyperConnection(nn.Module):
         self.base = mx.zeros(((2 + n) * n,))
         self.scale = mx.zeros((3,))
 
-    def __call__(self, streams: mx.array) -> tuple[mx.array, Mix]:
-        """Streams [B, L, n, D] -> the sublayer's input [B, L, D] and how to write back."""
+    def __call__(self, streams: mx.array, norm: nn.RMSNorm) -> tuple[mx.array, Mix]:
+        """Streams [B, L, n, D] -> the sublayer's input [B, L, D], normed, and how to write back."""
         scores = _project(streams, self.fn, self.norm_eps)
-        return self.mixing.collapse(streams, scores, self.scale, self.base)
+        return self.mixing.collapse(
+            streams, scores, self.scale, self.base, Norm(norm.weight, norm.eps)
+        )
 
     def write_back(self, x: mx.array, streams: mx.array, mix: Mix) -> mx.array:
         """The new streams, of the sublayer's output x [B, L, D] and what it was given."""

@@ -20,19 +20,27 @@ class Mix(NamedTuple):
     comb: mx.array  # [B, L, n, n]: stream j goes to stream k with weight comb[j, k]
 
 
+class Norm(NamedTuple):
+    """Of what a sublayer is given."""
+
+    weight: mx.array  # [D]
+    eps: float
+
+
 class Mixing(Protocol):
     """A way to do it."""
 
     def collapse(
-        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array
+        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array, norm: Norm
     ) -> tuple[mx.array, Mix]:
-        """The sublayer's input [B, L, D] in the streams' dtype, and how to write back.
+        """The sublayer's input [B, L, D], normed, in the streams' dtype, and how to write back.
 
         Args:
             streams: [B, L, n, D].
             scores: float32 [B, L, (2 + n) * n]: for reading, for writing, for mixing.
             scale: float32 [3], of each kind of scores.
             base: float32 [(2 + n) * n], added to the scaled scores.
+            norm: RMSNorm's.
         """
         ...
 
@@ -55,7 +63,7 @@ class PlainMixing:
         return cls(spec.hc_mult, spec.hc_sinkhorn_iters, spec.hc_eps)
 
     def collapse(
-        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array
+        self, streams: mx.array, scores: mx.array, scale: mx.array, base: mx.array, norm: Norm
     ) -> tuple[mx.array, Mix]:
         """See Mixing."""
         n = self.n
@@ -65,7 +73,7 @@ class PlainMixing:
         post = 2 * mx.sigmoid(post * scale[1] + base_post)
         comb = (comb * scale[2] + base_comb).reshape(*comb.shape[:-1], n, n)
         comb = sinkhorn(comb, iters=self.iters, eps=self.eps)
-        return weighted_sum(streams, pre), Mix(post, comb)
+        return mx.fast.rms_norm(weighted_sum(streams, pre), *norm), Mix(post, comb)
 
     def write_back(self, x: mx.array, streams: mx.array, mix: Mix) -> mx.array:
         """See Mixing."""

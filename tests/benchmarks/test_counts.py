@@ -86,7 +86,7 @@ def test_kernels_are_counted_with_what_they_are_given():
     kernels = counts.Kernels()
     layer.hc_attn.mixing = kernels
     streams = mx.zeros((1, 1, 4, 256)) + 1
-    x, _ = layer.hc_attn(streams)
+    x, _ = layer.hc_attn(streams, layer.attn_norm)
     assert (kernels.calls, counts.operations(x)) == (1, 0)
     # The streams and the scores were still to be made.
     assert counts.operations(streams) < counts.operations(*kernels.given)

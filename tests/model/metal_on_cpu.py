@@ -1,7 +1,8 @@
 """Kernels of Metal on a CPU: their bodies, compiled as C++, are run thread by thread.
 
 Proves their arithmetic and their indices, and nothing about their speed. An index beyond an array
-is counted and fails the call. Threads that share a sum are run again once it is known.
+is counted and fails the call. Threads that share a sum are run again once it is known, and threads
+of a group up to their barrier, then again as far as the next one.
 """
 
 import ctypes
@@ -42,7 +43,14 @@ struct bfloat16_t {
     }
 };
 static long beyond = 0;
-static std::vector<float> sums;  // of a group of threads, so far as they are known
+#define threadgroup static
+struct Waits {};
+enum mem_flags { mem_none, mem_threadgroup };
+static size_t open, met;  // barriers that all threads of a group have met, and that this one has
+[[maybe_unused]] static void threadgroup_barrier(mem_flags) {
+    if (met++ == open) throw Waits();
+}
+static std::vector<float> sums;  // of 32 threads, so far as they are known
 static size_t known, asked;
 [[maybe_unused]] static float simd_sum(float value) {
     const size_t which = asked++;
@@ -91,7 +99,8 @@ class OnCpu:
         output_dtypes: Sequence[mx.Dtype],
     ) -> list[mx.array]:
         """Runs it at once."""
-        assert all(threads > 0 for threads in threadgroup)
+        assert (grid[2], *threadgroup[1:]) == (1, 1, 1), "groups of one dimension only"
+        assert threadgroup[0] > 0
         library = self._library(inputs, template, output_dtypes)
         given = [_to_numpy(array) for array in inputs]
         made = [
@@ -104,7 +113,7 @@ class OnCpu:
         beyond = library.run(
             (ctypes.c_void_p * len(pointers))(*pointers),
             (ctypes.c_long * len(counts))(*counts),
-            *(ctypes.c_uint(size) for size in grid),
+            *(ctypes.c_uint(size) for size in (*grid[:2], threadgroup[0])),
         )
         assert beyond == 0, f"{self.name}: {beyond} indices beyond their arrays"
         return [_to_mlx(array, dtype) for array, dtype in zip(made, output_dtypes, strict=True)]
@@ -140,7 +149,7 @@ def _code(
         else f"constexpr int {name} = {value};"
         for name, value in template
     ]
-    takes, gives = ["uint3 thread_position_in_grid"], ["uint3{x, y, z}"]
+    takes, gives = ["uint3 thread_position_in_grid"], ["uint3{x, y, 0}"]
     for at, (name, kind, ndim) in enumerate(arrays):
         # As MLX does it: what has no dimension is a reference.
         takes.append(f"Cells<{kind}> {name}" if ndim else f"const {kind}& {name}")
@@ -154,22 +163,34 @@ def _code(
 static void body({", ".join(takes)}) {{
 {kernel.source}
 }}
-extern "C" long run(void** arrays, const long* counts, uint width, uint height, uint depth) {{
+extern "C" long run(void** arrays, const long* counts, uint width, uint height, uint size) {{
     long found = 0;
-    for (uint z = 0; z < depth; ++z)
-        for (uint y = 0; y < height; ++y)
-            for (uint first = 0; first < width; first += 32) {{
-                sums.clear();
-                for (known = 0;; ++known) {{
-                    beyond = 0;
-                    for (uint x = first; x < min(first + 32, width); ++x) {{
-                        asked = 0;
-                        body({", ".join(gives)});
+    for (uint y = 0; y < height; ++y)
+        for (uint start = 0; start < width; start += size) {{
+            const uint stop = min(start + size, width);
+            bool waits = true;
+            for (open = 0; waits; ++open) {{
+                waits = false;
+                long missed = 0;
+                for (uint first = start; first < stop; first += 32) {{
+                    sums.clear();
+                    for (known = 0;; ++known) {{
+                        beyond = 0;
+                        for (uint x = first; x < min(first + 32, stop); ++x) {{
+                            asked = met = 0;
+                            try {{
+                                body({", ".join(gives)});
+                            }} catch (const Waits&) {{
+                                waits = true;
+                            }}
+                        }}
+                        if (known == sums.size()) break;
                     }}
-                    if (known == sums.size()) break;
+                    missed += beyond;
                 }}
-                found += beyond;
+                if (!waits) found += missed;
             }}
+        }}
     return found;
 }}
 """

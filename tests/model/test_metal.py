@@ -10,7 +10,7 @@ from dsv4_tp.core import Kernels
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.model.metal import MetalMixing, MetalTurning, routines_by
 from dsv4_tp.model.metal import kernel as module
-from dsv4_tp.model.mixing import Mix, PlainMixing
+from dsv4_tp.model.mixing import Mix, Norm, PlainMixing
 from dsv4_tp.model.rope import Rope
 from tests.model.golden import distance, load_case, run
 from tests.model.metal_on_cpu import COMPILER, OnCpu
@@ -40,12 +40,20 @@ def plant(monkeypatch: pytest.MonkeyPatch, kernel: str, right: str, wrong: str) 
     monkeypatch.setattr(module, "body", lambda name: broken if name == kernel else read(name))
 
 
-def arguments(batch: int, length: int, dtype: mx.Dtype) -> tuple[mx.array, ...]:
-    """Of collapse, with channels that fill no group of threads."""
+Given = tuple[mx.array, mx.array, mx.array, mx.array, Norm]
+
+
+def arguments(batch: int, length: int, dtype: mx.Dtype) -> Given:
+    """Of collapse, with channels that fill a group of threads once, and not twice."""
     n, width = SPEC.hc_mult, 300
     streams = some(batch, length, n, width, seed=1).astype(dtype)
     count = (2 + n) * n
-    return streams, 2 * some(batch, length, count, seed=2), some(3, seed=3), some(count, seed=4)
+    scores, scale, base = (
+        2 * some(batch, length, count, seed=2),
+        some(3, seed=3),
+        some(count, seed=4),
+    )
+    return streams, scores, scale, base, Norm((1 + some(width, seed=5)).astype(dtype), 1e-2)
 
 
 def apart(one: mx.array, other: mx.array) -> float:
@@ -110,8 +118,13 @@ def test_a_model_of_kernels_gives_the_reference_logits() -> None:
     [
         ("write_back", "comb[(m * N + j) * N + k]", "comb[(m * N + k) * N + j]"),
         ("collapse", "step < ITERS", "step < 1"),
-        ("collapse", "float sum = eps;", "float sum = 0.01;"),
+        ("collapse", "float column = eps;", "float column = 0.01;"),
         ("collapse", "scale[1]", "scale[2]"),
+        ("collapse", "sum / W + norm_eps", "sum / W + 0 * norm_eps"),
+        ("collapse", "sum += parts[part]", "sum = parts[part]"),
+        ("collapse", "squares = simd_sum(squares);", ""),
+        ("collapse", "float(weight[d])", "(0 * float(weight[d]) + 1)"),
+        ("collapse", "threadgroup_barrier(mem_flags::mem_threadgroup);", ""),
     ],
 )
 def test_a_mistake_in_a_mixing_shows(

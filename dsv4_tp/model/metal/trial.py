@@ -9,7 +9,7 @@ from dsv4_tp.core import Kernels
 from dsv4_tp.errors import PreflightError
 from dsv4_tp.model.metal.mixing import MetalMixing
 from dsv4_tp.model.metal.turning import MetalTurning
-from dsv4_tp.model.mixing import Mixing
+from dsv4_tp.model.mixing import Mixing, Norm
 from dsv4_tp.model.rope import Rope
 from dsv4_tp.model.routines import Routines
 from dsv4_tp.model.turning import Turning
@@ -56,11 +56,13 @@ def _numbers(routines: Routines, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.ar
 
 
 def _mixed(mixing: Mixing, spec: ModelSpec, dtype: mx.Dtype) -> list[mx.array]:
-    n, keys = spec.hc_mult, iter(mx.random.split(mx.random.key(0), 4))
-    scores = (2 + n) * n
+    n, keys = spec.hc_mult, iter(mx.random.split(mx.random.key(0), 5))
+    count = (2 + n) * n
     streams = mx.random.normal((1, _TOKENS, n, spec.hidden_size), key=next(keys)).astype(dtype)
-    shapes = ((1, _TOKENS, scores), (3,), (scores,))
-    x, mix = mixing.collapse(streams, *(mx.random.normal(it, key=next(keys)) for it in shapes))
+    shapes = ((1, _TOKENS, count), (3,), (count,))
+    scores, scale, base = (mx.random.normal(it, key=next(keys)) for it in shapes)
+    weight = mx.random.normal((spec.hidden_size,), key=next(keys)).astype(dtype)
+    x, mix = mixing.collapse(streams, scores, scale, base, Norm(weight, spec.rms_norm_eps))
     return [x, *mix, mixing.write_back(x, streams, mix)]
 
 
