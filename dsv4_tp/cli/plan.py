@@ -99,7 +99,8 @@ def _otherwise(
 ) -> Plan | None:
     """The same with attention the other way; None, and a word on it, if that cannot be."""
     (turned,) = (way for way in AttentionSplit if way is not asked.attention)
-    replan = _replan(replace(asked, attention=turned, context=result.context), checkpoint)
+    asked = replace(asked, attention=turned, context=result.context, chunk=result.chunk)
+    replan = _replan(asked, checkpoint)
     try:
         other = replan(asked.weights)
     except PlanError as error:

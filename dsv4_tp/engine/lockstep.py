@@ -3,9 +3,9 @@
 Its state depends on nothing but the agreed prefix of the command log and the chosen tokens, so
 equal inputs keep all ranks in step. Requests are admitted in the order of the log, as many as
 have room for their caches. Those whose prompts are fed take turns, a chunk each; between two
-chunks, all that have a token decode together once. So nobody waits longer than for one chunk,
-which is a short one where somebody waits.
-It knows no model, no clock and no collective; `loop` performs what it says.
+chunks, all that have a token decode together once. So nobody waits longer than for one chunk, and
+for a long one only who comes while it is fed. It knows no model, no clock and no collective; `loop`
+performs what it says.
 """
 
 from collections.abc import Sequence

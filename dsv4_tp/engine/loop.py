@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
+from dsv4_tp.config import PREFILL_CHUNK
 from dsv4_tp.core import (
     Event,
     FinishEvent,
@@ -54,7 +55,7 @@ class Engine:
         model: this rank's model.
         team: the ranks that run it.
         limits: what bounds requests.
-        prefill_chunk: prompt tokens fed at a time.
+        prefill_chunk: most prompt tokens fed at a time.
         shelf: snapshots of prompts seen before; None: an empty one.
         shelf_bytes: the most it may hold; 0: none are made.
         guide_for: makes the guide of a request that has a schema.
@@ -282,7 +283,8 @@ class Engine:
     def _pieces(self, request: Request | ScoreRequest) -> Iterator[ScoreEvent]:
         if isinstance(request, Request):
             return iter(())
-        most = max(1, self._prefill_chunk // len(request.rows))  # as memory was planned for
+        # As memory was planned for, and no longer than others wait for a chunk of a prompt.
+        most = max(1, min(self._prefill_chunk, PREFILL_CHUNK) // len(request.rows))
         pieces = replace(request, chunk=min(request.chunk or most, most))
         return score_rows(self._model, pieces, team=self._team)
 

@@ -37,6 +37,7 @@ def remember(
         "config": asdict(config),
         "plan": {
             "context": plan.context,
+            "prefill_chunk": plan.chunk,
             "cache_rows": plan.cache_rows,
             "prefix_bytes": plan.prefix_bytes,
             "parts": [asdict(part) for part in plan.parts],

@@ -14,6 +14,7 @@ from dsv4_tp.rules import not_trained
 _GB = 1e9
 _SMALLEST_CHUNK = 16
 _MODEST_CONTEXT = 8192  # less is not offered beside another change, nor taken unasked
+_SPARE_BYTES = 10**9  # is left of a room by long chunks: a host that returns may have less free
 _STEP = 1024  # tokens, of a context that nobody asked for
 _HOPELESS = f"no context, no split and no {MOST_RANKS} ranks on hosts like these would fit"
 
@@ -102,9 +103,10 @@ def _with_context_that_fits(plan: Plan, rooms: Sequence[Room]) -> Plan:
 
 
 def _with_chunk_that_fits(plan: Plan, rooms: Sequence[Room]) -> Plan:
-    """The plan with long chunks, where several ranks have memory for them."""
+    """The plan with long chunks, where several ranks have memory for them and some to spare."""
     longer = replace(plan, chunk=max(plan.chunk, LONG_CHUNK))
-    return longer if len(plan.parts) > 1 and fits(longer, rooms) else plan
+    spared = [replace(room, nbytes=room.nbytes - _SPARE_BYTES) for room in rooms]
+    return longer if len(plan.parts) > 1 and fits(longer, spared) else plan
 
 
 def _ways(

@@ -95,7 +95,7 @@ def is_border(before: int, after: int) -> bool:
     """Whether a prompt fed from `before` to `after` is worth a snapshot there.
 
     Borders lie a power of two apart, an eighth to a sixteenth of the position, but no closer than
-    512 tokens: of a shared beginning at most an eighth is fed again.
+    512 tokens: of a shared beginning at most an eighth is fed again, or a chunk.
     """
     step = max(_LEAST_STEP, 1 << max(after.bit_length() - 4, 0))
     return after // step > before // step

@@ -333,6 +333,19 @@ def test_chips_say_which_attention_is_faster(capsys: pytest.CaptureFixture[str])
     assert plan(capsys, *macs[:2], "--chips", "m4-max", "--context", "4096")["ways"] is None
 
 
+def test_both_ways_of_attention_are_compared_with_the_same_chunks(
+    capsys: pytest.CaptureFixture[str],
+):
+    macs = ("--model", str(FLASH), "--chips", "m4-max,m4-max", "--context", "4096")
+    split, whole = (
+        plan(capsys, *macs, "--memory", "128,128", "--attention", way) for way in ("split", "whole")
+    )
+    assert split["prefill_chunk"] == whole["prefill_chunk"] == 1024
+    more = whole["ranks"][0]["needed_bytes"] - split["ranks"][0]["needed_bytes"]
+    assert run(["plan", *macs, "--memory", "128,128"]) == 0
+    assert f"whole needs {more / 1e9:.2f} GB more" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_attention_that_would_not_fit_is_not_advised(capsys: pytest.CaptureFixture[str]):
     macs = ("plan", "--model", str(FLASH), "--chips", "m4-max,m4-max", "--link", "tcp")
     assert run([*macs, "--memory", "86,86"]) == 0

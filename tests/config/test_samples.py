@@ -24,7 +24,7 @@ def test_the_first_one_runs_on_one_machine():
     assert config.model.path == "demo"
 
 
-def test_every_key_it_shows_behind_a_comment_is_real_and_shows_its_default(tmp_path: Path):
+def test_every_key_it_shows_behind_a_comment_is_real_and_shows_a_default(tmp_path: Path):
     text = (ROOT / "cluster.yaml").read_text()
     shown, count = re.subn(r"^( *)# ( *(?:- )?\w+:)", r"\1\2", text, flags=re.MULTILINE)
     file = tmp_path / "cluster.yaml"

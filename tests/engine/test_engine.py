@@ -227,6 +227,11 @@ def test_rows_take_no_more_memory_than_was_planned(model):
     assert {e.count for e in scores(answer(model, rows, prefill_chunk=16))} == {5, len(PROMPT) % 5}
 
 
+def test_others_do_not_wait_for_a_long_piece_of_a_row(model):
+    row = ScoreRequest("s", (tuple(PROMPT * 600)[:600],), want_logits=True)
+    assert {e.count for e in scores(answer(model, row, prefill_chunk=1024))} == {512, 600 - 512}
+
+
 def test_a_team_of_one_counts_no_collectives(model):
     team = Team.of_one(model.part)
     answer(model, request("a", PROMPT, 3), team=team)

@@ -1,8 +1,10 @@
 """Kernels of Metal on a CPU: their bodies, compiled as C++, are run thread by thread.
 
 Proves their arithmetic and their indices, and nothing about their speed. An index beyond an array
-is counted and fails the call. Threads that share a sum are run again once it is known, and threads
-of a group up to their barrier, then again as far as the next one.
+that they are given is counted and fails the call; of arrays of their own none is checked. Threads
+that share a sum are run again once it is known, and threads of a group up to their barrier, then
+again as far as the next one. All meet it or none, or the call fails; what is read on the wrong side
+of a barrier may pass.
 """
 
 import ctypes
@@ -115,6 +117,7 @@ class OnCpu:
             (ctypes.c_long * len(counts))(*counts),
             *(ctypes.c_uint(size) for size in (*grid[:2], threadgroup[0])),
         )
+        assert beyond >= 0, f"{self.name}: a barrier that some threads of a group never meet"
         assert beyond == 0, f"{self.name}: {beyond} indices beyond their arrays"
         return [_to_mlx(array, dtype) for array, dtype in zip(made, output_dtypes, strict=True)]
 
@@ -168,27 +171,31 @@ extern "C" long run(void** arrays, const long* counts, uint width, uint height, 
     for (uint y = 0; y < height; ++y)
         for (uint start = 0; start < width; start += size) {{
             const uint stop = min(start + size, width);
-            bool waits = true;
-            for (open = 0; waits; ++open) {{
-                waits = false;
+            uint waits = size;
+            for (open = 0; waits > 0; ++open) {{
+                waits = 0;
                 long missed = 0;
                 for (uint first = start; first < stop; first += 32) {{
                     sums.clear();
                     for (known = 0;; ++known) {{
                         beyond = 0;
+                        uint here = 0;
                         for (uint x = first; x < min(first + 32, stop); ++x) {{
                             asked = met = 0;
                             try {{
                                 body({", ".join(gives)});
                             }} catch (const Waits&) {{
-                                waits = true;
+                                ++here;
                             }}
                         }}
-                        if (known == sums.size()) break;
+                        if (known != sums.size()) continue;
+                        waits += here;
+                        break;
                     }}
                     missed += beyond;
                 }}
-                if (!waits) found += missed;
+                if (waits == 0) found += missed;
+                else if (waits != stop - start) return -1;
             }}
         }}
     return found;

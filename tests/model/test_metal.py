@@ -169,6 +169,13 @@ def test_an_index_beyond_an_array_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
         MetalMixing(SPEC).write_back(mx.zeros((1, 1, width)), mx.zeros((1, 1, n, width)), mix)
 
 
+def test_a_barrier_that_is_not_for_all_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    barrier = "threadgroup_barrier("
+    plant(monkeypatch, "collapse", barrier, f"if (lane % 32 == 0) {barrier}")
+    with pytest.raises(AssertionError, match="some threads of a group never meet"):
+        MetalMixing(SPEC).collapse(*arguments(1, 1, mx.float32))
+
+
 def test_kernels_are_taken_once_they_were_tried() -> None:
     mixing, turning = routines_by(Kernels.METAL, SPEC)
     assert isinstance(mixing, MetalMixing)

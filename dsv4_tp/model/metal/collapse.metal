@@ -1,6 +1,6 @@
-// THREADS for a token m, 32 of which sum without waiting: what the sublayer reads of its streams
-// [N, W], after its norm. The last threads also make post and comb. ITERS steps of Sinkhorn, as
-// PlainMixing does them; rounded as MLX's norm rounds.
+// A group of THREADS for a token m: what the sublayer reads of its streams [N, W], after its norm,
+// rounded as MLX's norm rounds. Each 32 sum by themselves, then all have each sum of these. The
+// group's last thread also makes post and comb, with ITERS steps of Sinkhorn as PlainMixing does them.
 const uint lane = thread_position_in_grid.x;
 const uint m = thread_position_in_grid.y;
 const uint first = m * (2 + N) * N;  // of the token's scores

@@ -6,7 +6,7 @@ from dsv4_tp.model.metal.kernel import kernel
 from dsv4_tp.model.mixing import Mix, Norm
 from dsv4_tp.modelspec import ModelSpec
 
-_THREADS = 256  # of a group, all of one token; a multiple of the 32 that sum without waiting
+_THREADS = 256  # of a group, all of one token; a multiple of 32
 
 
 class MetalMixing:
