@@ -51,7 +51,7 @@ def load_rank(
     MTP stages are loaded if `mtp` asks for them and the files have them; `notes` tell otherwise.
     The rest is as of `Model`.
     Unquantised weights are held as `dtype`; `on_bytes(done, total)` is called after each layer.
-    Memory at its peak: little more than the weights (`benchmarks/load.py` measures it).
+    Memory at its peak: the weights and a part of a layer (`benchmarks/load.py` measures it).
 
     Raises:
         ModelError: config.json is no DeepSeek-V4 model's.

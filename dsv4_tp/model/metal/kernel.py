@@ -1,6 +1,7 @@
 """A kernel of Metal from the file that is its body."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,12 @@ def kernel(name: str, inputs: list[str], outputs: list[str]) -> Kernel:
         name=f"dsv4_{name}", input_names=inputs, output_names=outputs, source=body(name)
     )
     return cast(Kernel, made)
+
+
+@cache
+def scalar(value: float) -> mx.array:
+    """A number for kernels, made once."""
+    return mx.array(value)
 
 
 def body(name: str) -> str:

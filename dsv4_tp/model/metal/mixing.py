@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from dsv4_tp.model.metal.kernel import kernel
+from dsv4_tp.model.metal.kernel import kernel, scalar
 from dsv4_tp.model.mixing import Mix, Norm
 from dsv4_tp.modelspec import ModelSpec
 
@@ -14,8 +14,7 @@ class MetalMixing:
 
     def __init__(self, spec: ModelSpec) -> None:
         """Kernels are compiled when they first run; where there is no Metal they fail then."""
-        self.n, self.iters, self.eps = spec.hc_mult, spec.hc_sinkhorn_iters, mx.array(spec.hc_eps)
-        self._norm_eps: dict[float, mx.array] = {}
+        self.n, self.iters, self.eps = spec.hc_mult, spec.hc_sinkhorn_iters, scalar(spec.hc_eps)
         given = ["streams", "scores", "scale", "base", "eps", "weight", "norm_eps"]
         self._collapse = kernel("collapse", given, ["x", "post", "comb"])
         self._write_back = kernel("write_back", ["x", "streams", "post", "comb"], ["out"])
@@ -25,11 +24,9 @@ class MetalMixing:
     ) -> tuple[mx.array, Mix]:
         """See Mixing."""
         batch, length, n, width = streams.shape
-        if norm.eps not in self._norm_eps:
-            self._norm_eps[norm.eps] = mx.array(norm.eps)
         sizes = [("N", n), ("W", width), ("ITERS", self.iters), ("THREADS", _THREADS)]
         x, post, comb = self._collapse(
-            inputs=[streams, scores, scale, base, self.eps, norm.weight, self._norm_eps[norm.eps]],
+            inputs=[streams, scores, scale, base, self.eps, norm.weight, scalar(norm.eps)],
             template=[("T", streams.dtype), *sizes],
             grid=(_THREADS, batch * length, 1),
             threadgroup=(_THREADS, 1, 1),

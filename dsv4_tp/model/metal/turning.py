@@ -5,7 +5,7 @@ from math import prod
 import mlx.core as mx
 import numpy as np
 
-from dsv4_tp.model.metal.kernel import kernel
+from dsv4_tp.model.metal.kernel import kernel, scalar
 from dsv4_tp.model.turning import Turns
 
 _THREADS = 32  # of a row: as many as can sum without waiting for each other
@@ -18,7 +18,6 @@ class MetalTurning:
         """The kernel is compiled when it first runs; where there is no Metal it fails then."""
         self._kernel = kernel("turn", ["x", "weight", "eps", "table"], ["out"])
         self._ones: dict[tuple[int, mx.Dtype], mx.array] = {}
-        self._eps: dict[float, mx.array] = {}
 
     def table(self, turns: Turns) -> mx.array:
         """Real and imaginary parts in turn."""
@@ -45,11 +44,9 @@ class MetalTurning:
     ) -> mx.array:
         *rows, width = x.shape
         heads = prod(rows[2:])
-        if eps not in self._eps:
-            self._eps[eps] = mx.array(eps)
         sizes = [("W", width), ("R", table.shape[-1]), ("HEADS", heads), ("NORM", int(norm))]
         (out,) = self._kernel(
-            inputs=[x, weight, self._eps[eps], table],
+            inputs=[x, weight, scalar(eps), table],
             template=[("T", x.dtype), *sizes],
             grid=(_THREADS, prod(rows), 1),
             threadgroup=(_THREADS, 1, 1),
